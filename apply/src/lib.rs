@@ -1,0 +1,1 @@
+//! Canonical store and targets, each with its progress in its own transaction.

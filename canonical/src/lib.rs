@@ -1,0 +1,1 @@
+//! What a change means and who may write it: fold, mapping, ownership, lifecycle, release.

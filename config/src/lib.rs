@@ -1,0 +1,1 @@
+//! Config, mapping and rule files become one checked Config.

@@ -1,0 +1,1 @@
+//! The demo: four systems, a workload, a verdict.

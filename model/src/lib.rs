@@ -1,0 +1,1 @@
+//! The vocabulary of Crossdock: values, rows, change events, positions, marks and canonical records.

@@ -1,0 +1,1 @@
+//! Canonical subjects and versions of source schemas.

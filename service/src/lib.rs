@@ -1,0 +1,1 @@
+//! The process crossdock: pipeline, supervisor, HTTP API, metrics, command line.

@@ -1,0 +1,1 @@
+//! Private PostgreSQL, MariaDB and MySQL servers for tests, demo and benchmarks.

@@ -1,0 +1,1 @@
+//! Whole-system suites: end to end, crash, configuration errors, architecture.
