@@ -1,1 +1,15 @@
-//! Canonical store and targets, each with its progress in its own transaction.
+//! Where results go: the canonical store (PostgreSQL) and the targets. Each keeps its progress in
+//! the same transaction as the data, so that everything takes effect exactly once.
+//!
+//! Knows nothing of sources or of the journal.
+
+mod error;
+mod options;
+
+pub mod store;
+pub mod target;
+
+pub use error::ApplyError;
+pub use options::{ConnectOptions, DatabaseKind, Finding, Severity, Tls};
+pub use store::{CanonicalStore, PostgresStore, Progress};
+pub use target::{Target, TargetBatch, TargetProgress};

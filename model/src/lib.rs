@@ -1,1 +1,20 @@
-//! The vocabulary of Crossdock: values, rows, change events, positions, marks and canonical records.
+//! The vocabulary of Crossdock: values, row images, change events, positions, loop marks and
+//! canonical records, and the compact block format in which change events are journaled.
+//!
+//! Everything here is plain data and pure functions over it.
+//! Knows nothing of I/O, async or the clock.
+
+pub mod block;
+pub mod canonical;
+pub mod event;
+pub mod mark;
+pub mod position;
+pub mod schema;
+pub mod time;
+pub mod value;
+
+pub use block::{Block, BlockBuilder, BlockError, Fragment, ImageKind, SnapshotPart};
+pub use event::{ChangeEvent, Op, RowImage, TxHeader};
+pub use position::{LogOrder, Position};
+pub use schema::{Column, TableName, TableSchema};
+pub use value::Value;

@@ -1,0 +1,71 @@
+//! How a database that is written to is reached.
+
+use secrecy::SecretString;
+
+/// Which kind of database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// PostgreSQL 13 or newer.
+    Postgres,
+    /// MySQL 5.7 or newer.
+    Mysql,
+    /// MariaDB 10.6 or newer.
+    Mariadb,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// No encryption: for loopback and private sockets.
+    #[default]
+    Disable,
+    /// Encrypted; certificate and host name are checked against the system's roots, or against
+    /// the PEM file given.
+    VerifyFull {
+        /// File with the accepted root certificates.
+        ca_file: Option<std::path::PathBuf>,
+    },
+}
+
+/// Everything needed to connect. Built by `service` from the checked config.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Name in the config: `erp`, or `store`.
+    pub name: String,
+    /// Kind of database.
+    pub kind: DatabaseKind,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Login.
+    pub user: String,
+    /// Password; never printed.
+    pub password: SecretString,
+    /// Database.
+    pub database: String,
+    /// Protection of the connection.
+    pub tls: Tls,
+}
+
+/// How bad a finding of `check` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, but will hurt.
+    Warning,
+    /// Can't run like this.
+    Error,
+}
+
+/// One thing that `crossdock check` looked at.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was looked at and what was found.
+    pub what: String,
+    /// The exact statement that mends it; empty when nothing needs mending.
+    pub remedy: String,
+}

@@ -1,0 +1,45 @@
+//! Targets: databases of other systems that Crossdock writes into.
+
+use std::future::Future;
+
+use crossdock_model::canonical::RowWrite;
+use uuid::Uuid;
+
+use crate::ApplyError;
+
+/// How far a stream into a target has come, as the target itself says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetProgress {
+    /// Number of the last delivery (or journal block, for a mirror) applied.
+    pub seq: u64,
+    /// When, microseconds since the Unix epoch.
+    pub applied_micros: i64,
+}
+
+/// Writes to be made in one transaction of the target.
+#[derive(Clone, Debug)]
+pub struct TargetBatch {
+    /// Name of the stream: one progress row for each in the target.
+    pub stream: String,
+    /// Number of the last delivery in the batch.
+    pub upto: u64,
+    /// Writes in order, each with the id of the event that it belongs to.
+    pub writes: Vec<(Uuid, RowWrite)>,
+}
+
+/// A target with transactions.
+///
+/// Contract:
+/// - `apply` is one transaction: writes, progress row and loop mark, or nothing.
+/// - A batch whose `upto` is not above the stored progress is skipped (it has been applied).
+/// - After a transient error, ask `progress` anew before applying.
+pub trait Target: Send {
+    /// Progress of a stream; `None` before its first batch.
+    fn progress(
+        &mut self,
+        stream: &str,
+    ) -> impl Future<Output = Result<Option<TargetProgress>, ApplyError>> + Send;
+
+    /// Applies a batch. Returns the number of rows written.
+    fn apply(&mut self, batch: &TargetBatch) -> impl Future<Output = Result<u64, ApplyError>> + Send;
+}

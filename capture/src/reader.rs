@@ -1,0 +1,119 @@
+//! The seam between a source's log and the rest of Crossdock.
+
+use std::future::Future;
+
+use crossdock_model::{Block, Position, TableSchema};
+
+use crate::{CaptureError, Finding, SourceKind, SourceOptions, mysql, postgres};
+
+/// Reads one source's log.
+///
+/// Contract:
+/// - Blocks come in the order of the log. Transactions of a block at or before the position that
+///   reading began from are left out.
+/// - Opened without a position, it takes a consistent snapshot first: blocks with a
+///   [`SnapshotPart`](crossdock_model::SnapshotPart) other than `Stream`, from `First` to `Last`,
+///   then the stream that begins exactly where the snapshot was taken. A snapshot that was not
+///   finished is taken anew.
+/// - Nothing is durable on return; the server keeps everything after the last acknowledged
+///   position.
+/// - After an error the reader is spent: open a new one from the last durable position.
+/// - `next` is cancel-safe: a block is handed over whole or not at all.
+pub trait LogReader: Send {
+    /// Waits for the next block.
+    fn next(&mut self) -> impl Future<Output = Result<Block, CaptureError>> + Send;
+
+    /// Says that everything up to `position` is durable here, so that the server may drop it.
+    /// Returns at once; the server is told soon. Idle servers are told of keep-alive positions
+    /// without being asked, once nothing is in flight.
+    fn acknowledge(&mut self, position: &Position);
+}
+
+/// A reader of either kind of log.
+pub enum Reader {
+    /// PostgreSQL.
+    Postgres(postgres::PostgresReader),
+    /// MySQL or MariaDB.
+    Mysql(mysql::BinlogReader),
+}
+
+impl LogReader for Reader {
+    async fn next(&mut self) -> Result<Block, CaptureError> {
+        match self {
+            Reader::Postgres(reader) => reader.next().await,
+            Reader::Mysql(reader) => reader.next().await,
+        }
+    }
+
+    fn acknowledge(&mut self, position: &Position) {
+        match self {
+            Reader::Postgres(reader) => reader.acknowledge(position),
+            Reader::Mysql(reader) => reader.acknowledge(position),
+        }
+    }
+}
+
+/// The server's own view of its log.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// End of the server's log now.
+    pub position: Position,
+    /// Bytes of log between the position asked about and the head.
+    pub behind_bytes: u64,
+    /// Bytes of log that the server keeps because of us (PostgreSQL), or at all (binlog).
+    pub retained_bytes: u64,
+}
+
+/// A connection of its own that asks the server about its log, so that lag is measured against
+/// the server and not against the last event.
+pub enum Probe {
+    /// PostgreSQL.
+    Postgres(postgres::PostgresProbe),
+    /// MySQL or MariaDB.
+    Mysql(mysql::BinlogProbe),
+}
+
+impl Probe {
+    /// Where the log ends, and how far behind it `at` is.
+    pub async fn head(&mut self, at: Option<&Position>) -> Result<Head, CaptureError> {
+        match self {
+            Probe::Postgres(probe) => probe.head(at).await,
+            Probe::Mysql(probe) => probe.head(at).await,
+        }
+    }
+}
+
+/// Opens a reader that goes on after `from`, or begins with a snapshot.
+pub async fn open(
+    options: &SourceOptions,
+    from: Option<&Position>,
+) -> Result<Reader, CaptureError> {
+    Ok(match options.kind {
+        SourceKind::Postgres => Reader::Postgres(postgres::open(options, from).await?),
+        SourceKind::Mysql | SourceKind::Mariadb => Reader::Mysql(mysql::open(options, from).await?),
+    })
+}
+
+/// Connects a probe.
+pub async fn probe(options: &SourceOptions) -> Result<Probe, CaptureError> {
+    Ok(match options.kind {
+        SourceKind::Postgres => Probe::Postgres(postgres::probe(options).await?),
+        SourceKind::Mysql | SourceKind::Mariadb => Probe::Mysql(mysql::probe(options).await?),
+    })
+}
+
+/// Reads the present schemas of the captured tables. A table that does not exist is left out.
+pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, CaptureError> {
+    match options.kind {
+        SourceKind::Postgres => postgres::describe(options).await,
+        SourceKind::Mysql | SourceKind::Mariadb => mysql::describe(options).await,
+    }
+}
+
+/// Looks at everything that capture needs on the server. Changes nothing.
+pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError> {
+    match options.kind {
+        SourceKind::Postgres => postgres::check(options).await,
+        SourceKind::Mysql | SourceKind::Mariadb => mysql::check(options).await,
+    }
+}

@@ -1,0 +1,144 @@
+//! How far a source's log has been read.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A place in a source's log. Opaque outside `capture`, but for its order and its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Position {
+    /// PostgreSQL: a log sequence number.
+    Postgres {
+        /// The LSN as an integer.
+        lsn: u64,
+    },
+    /// MySQL and MariaDB: both addresses are kept always.
+    Binlog {
+        /// Binlog file name, `binlog.000042`.
+        file: String,
+        /// Byte offset in that file.
+        offset: u64,
+        /// Executed GTID set (MySQL) or GTID position with all domains (MariaDB); may be empty.
+        gtid: String,
+    },
+}
+
+/// Total order of a source's log, comparable without knowing which database it is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct LogOrder {
+    /// Binlog file number; 0 for PostgreSQL.
+    pub file: u64,
+    /// LSN or offset in the file of the commit.
+    pub offset: u64,
+    /// Place of the row within its transaction; 0 for snapshot rows, which precede the stream.
+    pub ordinal: u32,
+}
+
+impl LogOrder {
+    /// 40 hexadecimal digits that sort as the order does; the form kept in the canonical store.
+    pub fn to_sortable(self) -> String {
+        format!("{:016x}{:016x}{:08x}", self.file, self.offset, self.ordinal)
+    }
+
+    /// Reads what [`LogOrder::to_sortable`] wrote.
+    pub fn from_sortable(text: &str) -> Option<Self> {
+        Some(Self {
+            file: u64::from_str_radix(text.get(..16)?, 16).ok()?,
+            offset: u64::from_str_radix(text.get(16..32)?, 16).ok()?,
+            ordinal: u32::from_str_radix(text.get(32..40)?, 16).ok()?,
+        })
+    }
+}
+
+impl Position {
+    /// The order of this place, for the row with `ordinal` of the transaction that commits here.
+    pub fn order(&self, ordinal: u32) -> LogOrder {
+        match self {
+            Position::Postgres { lsn } => LogOrder { file: 0, offset: *lsn, ordinal },
+            Position::Binlog { file, offset, .. } => {
+                let digits = file.rsplit('.').next().unwrap_or("");
+                LogOrder { file: digits.parse().unwrap_or(0), offset: *offset, ordinal }
+            }
+        }
+    }
+
+    /// Compares two places of one source's log.
+    pub fn compare(&self, other: &Position) -> Ordering {
+        self.order(0).cmp(&other.order(0))
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Postgres { lsn } => write!(f, "{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff),
+            Position::Binlog { file, offset, gtid } if gtid.is_empty() => {
+                write!(f, "{file}:{offset}")
+            }
+            Position::Binlog { file, offset, gtid } => write!(f, "{file}:{offset} ({gtid})"),
+        }
+    }
+}
+
+/// A text that is not a position.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{0}` is not a log position: write an LSN such as 0/16B3748, or FILE:OFFSET such as binlog.000042:1093"
+)]
+pub struct PositionError(String);
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || PositionError(text.to_string());
+        if let Some((high, low)) = text.split_once('/') {
+            let high = u64::from_str_radix(high, 16).map_err(|_| bad())?;
+            let low = u64::from_str_radix(low, 16).map_err(|_| bad())?;
+            if high > u64::from(u32::MAX) || low > u64::from(u32::MAX) {
+                return Err(bad());
+            }
+            return Ok(Position::Postgres { lsn: high << 32 | low });
+        }
+        let (place, gtid) = text.split_once(" (").unwrap_or((text, ""));
+        let (file, offset) = place.rsplit_once(':').ok_or_else(bad)?;
+        if !file.contains('.') {
+            return Err(bad());
+        }
+        Ok(Position::Binlog {
+            file: file.to_string(),
+            offset: offset.parse().map_err(|_| bad())?,
+            gtid: gtid.trim_end_matches(')').to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_round_trip() {
+        for text in ["0/16B3748", "A/0", "binlog.000042:1093", "mysql-bin.000003:4 (0-1-42,1-2-7)"]
+        {
+            assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
+        }
+        for text in ["", "x", "12", "binlog:12", "G/1", "1/100000000"] {
+            assert!(text.parse::<Position>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn order_is_that_of_the_log() {
+        let at = |text: &str| text.parse::<Position>().unwrap();
+        assert!(at("binlog.000009:900").compare(&at("binlog.000010:4")).is_lt());
+        assert!(at("0/FFFFFFFF").compare(&at("1/0")).is_lt());
+        let order = at("binlog.000010:4").order(7);
+        assert_eq!(LogOrder::from_sortable(&order.to_sortable()), Some(order));
+    }
+}
