@@ -1,5 +1,6 @@
 //! Reads an entities file, and says everything that is wrong with it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -34,6 +35,7 @@ pub(crate) fn read(file: &SourceText, entities: &mut Map) -> Vec<Problem> {
             reader.problem(span, error.message().to_string(), "Correct the TOML syntax.");
         }
     }
+    reader.problems.sort_by_key(|problem| problem.line);
     reader.problems
 }
 
@@ -53,10 +55,7 @@ impl Reader<'_> {
         for (key, value) in table {
             match (&**key.get_ref(), value.get_ref()) {
                 ("entity", DeValue::Table(named)) => {
-                    // In file order, so that problems read from top to bottom.
-                    let mut blocks: Vec<_> = named.iter().collect();
-                    blocks.sort_by_key(|(name, _)| name.span().start);
-                    for (name, block) in blocks {
+                    for (name, block) in named {
                         self.entity(name, block, entities);
                     }
                 }
@@ -70,7 +69,7 @@ impl Reader<'_> {
 
     fn entity(
         &mut self,
-        name: &Spanned<std::borrow::Cow<'_, str>>,
+        name: &Spanned<Cow<'_, str>>,
         block: &Spanned<DeValue<'_>>,
         entities: &mut Map,
     ) {
@@ -134,7 +133,7 @@ impl Reader<'_> {
     /// A new entity.
     fn made(
         &mut self,
-        name: &Spanned<std::borrow::Cow<'_, str>>,
+        name: &Spanned<Cow<'_, str>>,
         prefix: Option<(Name, Range<usize>)>,
         key: Option<&Vec<Name>>,
         entities: &Map,
@@ -179,10 +178,8 @@ impl Reader<'_> {
             self.problem(value.span(), what, "Write lines such as weight = \"decimal\".");
             return Vec::new();
         };
-        let mut lines: Vec<_> = table.iter().collect();
-        lines.sort_by_key(|(name, _)| name.span().start);
-        let mut fields = Vec::with_capacity(lines.len());
-        for (name, kind) in lines {
+        let mut fields = Vec::with_capacity(table.len());
+        for (name, kind) in table {
             let sound = self.name(name.get_ref(), name.span(), "field");
             let kind_text = kind.get_ref().as_str().unwrap_or("");
             match FieldType::parse(kind_text) {

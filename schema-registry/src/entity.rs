@@ -200,7 +200,7 @@ mod tests {
         let text = "colour = 1\n[entity.Shipment2]\nprefix = \"shp\"\nkey = [\"nope\", 3]\nowner = \"erp\"\n\
                     [entity.Shipment2.fields]\nkey = \"text\"\na = \"varchar\"\nb = 5\n[entity.empty]\n";
         let problems = Entities::shipped().extend(&file(text));
-        assert_eq!(lines(&problems), [1, 2, 7, 8, 9, 3, 4, 4, 5, 10, 10, 10], "{problems:#?}");
+        assert_eq!(lines(&problems), [1, 2, 3, 4, 4, 5, 7, 8, 9, 10, 10], "{problems:#?}");
         assert!(problems.iter().all(|p| !p.remedy.is_empty() && p.file == "entities/own.toml"));
         let broken = Entities::shipped().extend(&file("[entity.a\n"));
         assert_eq!(lines(&broken), [1]);
