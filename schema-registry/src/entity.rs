@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn an_entity_may_gain_fields_and_nothing_else() {
         let mut entities = Entities::shipped();
-        let gained = "[entity.shipment.fields]\nsealed_by = \"text\"\n[entity.yard]\nprefix = \"yrd\"\n\
+        let gained = "[entity.shipment.fields]\nsealed_by = \"text\"\n\
+                      [entity.yard]\nprefix = \"yrd\"\n\
                       key = [\"site\"]\n[entity.yard.fields]\nsite = \"text\"\n";
         assert_eq!(entities.extend(&file(gained)), []);
         let shipment = entities.entity("shipment").unwrap();
@@ -197,8 +198,10 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_with_its_line() {
-        let text = "colour = 1\n[entity.Shipment2]\nprefix = \"shp\"\nkey = [\"nope\", 3]\nowner = \"erp\"\n\
-                    [entity.Shipment2.fields]\nkey = \"text\"\na = \"varchar\"\nb = 5\n[entity.empty]\n";
+        let text = "colour = 1\n[entity.Shipment2]\nprefix = \"shp\"\n\
+                    key = [\"nope\", 3]\nowner = \"erp\"\n\
+                    [entity.Shipment2.fields]\nkey = \"text\"\na = \"varchar\"\nb = 5\n\
+                    [entity.empty]\n";
         let problems = Entities::shipped().extend(&file(text));
         assert_eq!(lines(&problems), [1, 2, 3, 4, 4, 5, 7, 8, 9, 10, 10], "{problems:#?}");
         assert!(problems.iter().all(|p| !p.remedy.is_empty() && p.file == "entities/own.toml"));
