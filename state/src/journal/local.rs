@@ -121,7 +121,9 @@ impl LocalJournal {
         writer.progress = Progress::default();
         writer.progress.visible = visible;
         writer.ready = false;
-        writer.next_seq = keep.map_or(first, |seq| seq + 1);
+        let next = keep.map_or(first, |seq| seq + 1);
+        writer.next_seq = next.max(self.options.first_seq);
+        writer.after_gap = keep.is_some() && writer.next_seq > next;
         writer.durable = writer.next_seq - 1;
         Ok(writer.next_seq)
     }
@@ -165,6 +167,10 @@ impl LocalJournal {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn last_segment(&self) -> Option<Arc<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
     /// Fails when an earlier write has failed.
     pub(super) fn check(&self) -> Result<(), JournalError> {
         match self.poisoned.load(Ordering::Acquire) {
@@ -190,8 +196,7 @@ impl LocalJournal {
 
     /// The segment that takes the next frame: the last one, or a new one when it would be too full.
     fn segment_for(&self, writer: &mut Writer, bytes: u64) -> Result<Arc<Segment>, JournalError> {
-        let last = self.segments().pop();
-        if let Some(segment) = last.filter(|_| !writer.after_gap) {
+        if let Some(segment) = self.last_segment().filter(|_| !writer.after_gap) {
             let fits = segment.content().length + bytes <= self.options.segment_bytes;
             if fits && !writer.ready {
                 segment.resume(self.options.segment_bytes)?;
@@ -238,7 +243,7 @@ impl Journal for LocalJournal {
         let mut writer = self.writer()?;
         let appended = writer.next_seq - 1;
         if writer.durable < appended {
-            if let Some(segment) = self.segments().last() {
+            if let Some(segment) = self.last_segment() {
                 self.guarded(segment.sync())?;
             }
             writer.durable = appended;

@@ -29,6 +29,11 @@ impl LocalJournal {
             entries.push(Entry { seq, meta, bytes: block.to_vec() });
             bytes < bytes_max
         })?;
+        // Trimmed meanwhile: what was found is not what was asked for.
+        let oldest = self.oldest_seq();
+        if from < oldest {
+            return Err(JournalError::Trimmed { asked: from, oldest });
+        }
         Ok(entries)
     }
 
@@ -128,9 +133,6 @@ fn walk_segment(
         let corrupt = || JournalError::Corrupt { file: segment.path.clone(), at };
         let header = window.get(at, frame::HEADER_BYTES)?.and_then(frame::header);
         let header = header.ok_or_else(corrupt)?;
-        if header.seq > to {
-            return Ok(true);
-        }
         if header.seq >= from {
             let prefix = header.prefix_length();
             let bytes = match whole {
@@ -141,6 +143,10 @@ fn walk_segment(
             if !each(header.seq, meta, bytes.get(prefix..).unwrap_or_default()) {
                 return Ok(false);
             }
+        }
+        // What follows may be cut at any time: it is not looked at.
+        if header.seq >= to {
+            return Ok(false);
         }
         at += header.length as u64;
     }

@@ -244,14 +244,27 @@ impl<'s> Window<'s> {
         let held = at.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
         if held.is_none_or(|skip| skip.saturating_add(length) > self.bytes.len()) {
             let wanted = (length.max(WINDOW_BYTES) as u64).min(self.left(at));
-            self.bytes.resize(usize::try_from(wanted).unwrap_or(length), 0);
-            // Nothing is held while the read may still fail.
-            self.start = u64::MAX;
-            let bytes = &mut self.bytes;
-            self.segment.on("reading a segment", |file| file.read_exact_at(bytes, at))?;
-            self.start = at;
+            self.fill(at, usize::try_from(wanted).unwrap_or(length))?;
         }
         let skip = usize::try_from(at - self.start).unwrap_or(usize::MAX);
         Ok(self.bytes.get(skip..).and_then(|rest| rest.get(..length)))
+    }
+
+    /// Reads up to `length` bytes from a place; fewer when the file has been cut meanwhile.
+    fn fill(&mut self, at: u64, length: usize) -> Result<(), JournalError> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.resize(length, 0);
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.segment.file.read_at(rest, at + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(io_error(&self.segment.path, "reading a segment", e)),
+            }
+        }
+        bytes.truncate(filled);
+        (self.start, self.bytes) = (at, bytes);
+        Ok(())
     }
 }
