@@ -4,8 +4,6 @@
 //! of them can be rebuilt from the journal, the canonical store or a target.
 //! Knows nothing of what the bytes mean.
 
-pub mod checkpoints;
 pub mod journal;
 
-pub use checkpoints::{CheckpointError, Checkpoints, SledCheckpoints};
-pub use journal::{BlockMeta, Entry, Journal, JournalError, JournalOptions, LocalJournal};
+pub use journal::{BlockMeta, Entry, Journal, JournalError, JournalOptions};
