@@ -22,7 +22,8 @@ pub(crate) fn source(
     let good_name = checked_name("source", name, section);
     let kind = section.choice("kind", &KINDS, None);
     let connection = connection(section, name, kind);
-    let log = kind.and_then(|kind| log(name, installation, kind, section));
+    // Names derived from a bad name would be further problems with the same cause.
+    let log = kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section));
     let tables = tables(section);
     let on_gap = on_gap(section);
     if kind.is_none() {
