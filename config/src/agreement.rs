@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::section::{Found, Section, Source};
-use crate::settings::{LogConfig, MirrorConfig, SourceConfig, TargetConfig};
+use crate::settings::{MirrorConfig, SourceConfig, TargetConfig};
 
 /// A folder that serves two purposes would have its files read as both.
 pub(crate) fn folders(section: &Section<'_>, folders: &[(&str, Option<Found<PathBuf>>)]) {
@@ -28,25 +28,16 @@ pub(crate) fn sources(source: Source<'_>, sources: &[SourceConfig]) {
             if server(one) != server(other) {
                 continue;
             }
-            let (what, remedy) = match (&one.log, &other.log) {
-                (LogConfig::Slot { slot: a, .. }, LogConfig::Slot { slot: b, .. }) if a == b => (
-                    format!("sources `{}` and `{}` use the same slot", other.name, one.name),
-                    "give each its own `slot`",
-                ),
-                (LogConfig::Binlog { server_id: a }, LogConfig::Binlog { server_id: b })
-                    if a == b =>
-                {
-                    (
-                        format!(
-                            "sources `{}` and `{}` use the same server_id",
-                            other.name, one.name
-                        ),
-                        "give each its own `server_id`",
-                    )
-                }
-                _ => continue,
+            let shared = if !one.slot.is_empty() && one.slot == other.slot {
+                "slot"
+            } else if one.server_id != 0 && one.server_id == other.server_id {
+                "server_id"
+            } else {
+                continue;
             };
-            source.problem(one.at.1, what, remedy);
+            let names = format!("`{}` and `{}`", other.name, one.name);
+            let what = format!("sources {names} use the same {shared}");
+            source.problem(one.at.1, what, format!("give each its own `{shared}`"));
         }
     }
 }

@@ -39,8 +39,8 @@ pub use findings::ConfigErrors;
 pub use load::load;
 pub use rules::Rules;
 pub use settings::{
-    At, Config, Connection, JournalConfig, Kind, LogConfig, MirrorConfig, OnGap, SourceConfig,
-    TargetConfig, Tls,
+    At, Config, Connection, JournalConfig, Kind, MirrorConfig, OnGap, SourceConfig, TargetConfig,
+    Tls,
 };
 
 /// A first config, with comments: what a user starts from.

@@ -76,7 +76,7 @@ impl Draft {
         let Installation { name, state_dir, listen } = self.installation?;
         let (store_at, store) = self.store?;
         Some(Config {
-            name: name.into(),
+            name,
             state_dir,
             listen,
             journal: self.journal?,

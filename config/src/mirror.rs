@@ -26,7 +26,7 @@ pub(crate) fn mirror(
             let what = format!("there is no target {}", quoted(&found.written));
             section.problem(found.line, what, did_you_mean(&found.value, targets.names, "target"));
         }
-        targets.good.iter().find(|t| *t.name == *found.value)
+        targets.good.iter().find(|t| t.name == found.value)
     });
     let tables = tables(section);
     if tables.as_ref().is_some_and(Vec::is_empty) && !section.has("tables") {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::rules::Rules;
-use crossdock_model::canonical::Name;
 use crossdock_model::{Problem, TableName};
 use secrecy::SecretString;
 
@@ -18,7 +17,7 @@ pub type At = (String, u32);
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Name of this installation; loop marks and metrics carry it.
-    pub name: Name,
+    pub name: String,
     /// Folder of checkpoints and journal; need not exist yet.
     pub state_dir: PathBuf,
     /// Where metrics, health and status are served.
@@ -46,19 +45,19 @@ pub struct Config {
 impl Config {
     /// The source with a name.
     pub fn source(&self, name: &str) -> Option<&SourceConfig> {
-        self.sources.iter().find(|s| &*s.name == name)
+        self.sources.iter().find(|s| s.name == name)
     }
 
     /// The target with a name.
     pub fn target(&self, name: &str) -> Option<&TargetConfig> {
-        self.targets.iter().find(|t| &*t.name == name)
+        self.targets.iter().find(|t| t.name == name)
     }
 
     /// The tables of a source that must be captured: those that its section, a mirror or a
     /// mapping or rule file names.
     pub fn tables_of(&self, source: &str) -> BTreeSet<TableName> {
         let own = self.source(source).into_iter().flat_map(|s| &s.tables);
-        let mirrored = self.mirrors.iter().filter(|m| &*m.source == source);
+        let mirrored = self.mirrors.iter().filter(|m| m.source == source);
         let named = own.chain(mirrored.flat_map(|m| &m.tables)).cloned();
         named.chain(self.rules.tables(source)).collect()
     }
@@ -131,7 +130,7 @@ pub enum Tls {
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// Name of the source or target, or `store`: for messages and metrics.
-    pub name: Name,
+    pub name: String,
     /// Which database it is.
     pub kind: Kind,
     /// Host name or address; a path that begins with `/` is a Unix socket (PostgreSQL: the folder
@@ -169,34 +168,21 @@ pub enum OnGap {
     Halt,
 }
 
-/// How a source's log is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogConfig {
-    /// PostgreSQL: a replication slot and a publication, made by Crossdock when missing.
-    Slot {
-        /// Name of the slot.
-        slot: String,
-        /// Name of the publication.
-        publication: String,
-    },
-    /// MySQL, MariaDB: as a replica with this id.
-    Binlog {
-        /// Id, unique among all replicas of the server.
-        server_id: u32,
-    },
-}
-
 /// A database that is captured.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
     /// Name, as mapping and rule files use it.
-    pub name: Name,
+    pub name: String,
     /// Where its section begins.
     pub at: At,
     /// How to reach it.
     pub connection: Connection,
-    /// How its log is read.
-    pub log: LogConfig,
+    /// Replication slot; empty unless it is PostgreSQL.
+    pub slot: String,
+    /// Publication; empty unless it is PostgreSQL.
+    pub publication: String,
+    /// Id as a replica, unique among those of the server; 0 for PostgreSQL.
+    pub server_id: u32,
     /// Tables to capture beyond those that mirrors, mapping and rule files name.
     pub tables: Vec<TableName>,
     /// What to do about a gap.
@@ -207,13 +193,13 @@ pub struct SourceConfig {
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
     /// Name, as rule files use it.
-    pub name: Name,
+    pub name: String,
     /// Where its section begins.
     pub at: At,
     /// How to reach it.
     pub connection: Connection,
     /// The source that is the same database, when the section says so.
-    pub source: Option<Name>,
+    pub source: Option<String>,
     /// Rows in one transaction, at most (a delivery is never divided).
     pub batch_rows: usize,
 }
@@ -222,13 +208,13 @@ pub struct TargetConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorConfig {
     /// Name.
-    pub name: Name,
+    pub name: String,
     /// Where its section begins.
     pub at: At,
     /// Source to copy from.
-    pub source: Name,
+    pub source: String,
     /// Target to copy to.
-    pub target: Name,
+    pub target: String,
     /// Tables to copy; they have the same names in the target.
     pub tables: Vec<TableName>,
 }

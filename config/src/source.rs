@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::database::{KINDS, connection};
 use crate::installation::{NAME_RULE, is_name};
 use crate::section::{Found, Section, quoted};
-use crate::settings::{Kind, LogConfig, OnGap, SourceConfig};
+use crate::settings::{Kind, OnGap, SourceConfig};
 
 /// PostgreSQL keeps 63 bytes of a name.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
@@ -31,11 +31,14 @@ pub(crate) fn source(
         let _ = ["slot", "publication", "server_id"].map(|key| section.has(key));
     }
     section.finish();
+    let Log { slot, publication, server_id } = log?;
     Some(SourceConfig {
         name: good_name?.into(),
         at: section.at(),
         connection: connection?,
-        log: log?,
+        slot,
+        publication,
+        server_id,
         tables: tables?,
         on_gap: on_gap?,
     })
@@ -60,13 +63,36 @@ pub(crate) fn checked_name<'n>(
     Some(name)
 }
 
-fn log(name: &str, installation: &str, kind: Kind, section: &Section<'_>) -> Option<LogConfig> {
-    let (foreign, wanted): (&[&'static str], _) = match kind {
-        Kind::Postgres => (&["server_id"], "mysql and mariadb"),
-        Kind::Mysql | Kind::Mariadb => (&["slot", "publication"], "postgres"),
-    };
+/// How the log is read. What is not for this kind of database is empty or 0.
+#[derive(Default)]
+struct Log {
+    slot: String,
+    publication: String,
+    server_id: u32,
+}
+
+fn log(name: &str, installation: &str, kind: Kind, section: &Section<'_>) -> Option<Log> {
+    match kind {
+        Kind::Postgres => {
+            let fits = refuse(&["server_id"], "mysql and mariadb", kind, section);
+            let default = format!("crossdock_{installation}_{name}");
+            let slot = postgres_name("slot", &default, section);
+            let publication = postgres_name("publication", &default, section);
+            fits.then_some(Log { slot: slot?, publication: publication?, server_id: 0 })
+        }
+        Kind::Mysql | Kind::Mariadb => {
+            let fits = refuse(&["slot", "publication"], "postgres", kind, section);
+            let default = derived_server_id(installation, name);
+            let id = section.number("server_id", 1..=u64::from(u32::MAX), default.into())?;
+            fits.then_some(Log { server_id: u32::try_from(id).ok()?, ..Log::default() })
+        }
+    }
+}
+
+/// Reports keys that are for another kind of database; true when there are none.
+fn refuse(keys: &[&'static str], wanted: &str, kind: Kind, section: &Section<'_>) -> bool {
     let mut fits = true;
-    for key in foreign {
+    for key in keys {
         if section.has(key) {
             let what = format!("`{key}` has no meaning for kind `{}`", kind.as_str());
             let remedy = format!("remove it; it is for {wanted}");
@@ -74,20 +100,7 @@ fn log(name: &str, installation: &str, kind: Kind, section: &Section<'_>) -> Opt
             fits = false;
         }
     }
-    let log = match kind {
-        Kind::Postgres => {
-            let default = format!("crossdock_{installation}_{name}");
-            let slot = postgres_name("slot", &default, section);
-            let publication = postgres_name("publication", &default, section);
-            LogConfig::Slot { slot: slot?, publication: publication? }
-        }
-        Kind::Mysql | Kind::Mariadb => {
-            let default = derived_server_id(installation, name);
-            let id = section.number("server_id", 1..=u64::from(u32::MAX), default.into())?;
-            LogConfig::Binlog { server_id: u32::try_from(id).ok()? }
-        }
-    };
-    fits.then_some(log)
+    fits
 }
 
 /// Slots allow these letters only; for publications the same rule saves quoting.

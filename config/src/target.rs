@@ -1,7 +1,5 @@
 //! `[target.NAME]`: a database that is told.
 
-use crossdock_model::canonical::Name;
-
 use crate::database::{KINDS, PLACE_KEYS, connection, password};
 use crate::nearest::nearest;
 use crate::section::{Found, Section, quoted};
@@ -26,7 +24,7 @@ impl Sources<'_> {
             let what = format!("there is no source {}", quoted(&found.written));
             section.problem(found.line, what, did_you_mean(&found.value, self.names, "source"));
         }
-        self.good.iter().find(|s| *s.name == *found.value)
+        self.good.iter().find(|s| s.name == found.value)
     }
 }
 
@@ -66,7 +64,7 @@ fn like_source(
     name: &str,
     sources: &Sources<'_>,
     section: &Section<'_>,
-) -> (Option<Name>, Option<Connection>) {
+) -> (Option<String>, Option<Connection>) {
     let mut fits = true;
     for key in PLACE_KEYS {
         if section.has(key) {

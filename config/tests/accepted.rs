@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossdock_config::{Kind, LogConfig, OnGap, Tls, template};
+use crossdock_config::{Kind, OnGap, Tls, template};
 use crossdock_model::TableName;
 use secrecy::ExposeSecret;
 
@@ -64,7 +64,7 @@ fn every_key_is_understood() {
     world.file("ca.pem", b"-----BEGIN CERTIFICATE-----");
     world.file("erp.secret", b"from a file \n");
     let config = world.load().unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(&*config.name, "demo");
+    assert_eq!(config.name, "demo");
     assert_eq!(config.state_dir, world.path("var/state"));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9999");
     assert_eq!(config.journal.segment_bytes, 67_108_864);
@@ -81,7 +81,7 @@ fn every_key_is_understood() {
     assert_eq!(names, ["wms", "erp"], "in the order of the file");
     let wms = config.source("wms").unwrap();
     assert_eq!((wms.connection.kind, wms.connection.port), (Kind::Mariadb, 3307));
-    assert_eq!(wms.log, LogConfig::Binlog { server_id: 7101 });
+    assert_eq!((&*wms.slot, &*wms.publication, wms.server_id), ("", "", 7101));
     assert_eq!(wms.tables, [TableName::new("wms", "stock"), TableName::new("wms", "picks")]);
     assert_eq!(wms.on_gap, OnGap::Halt);
     assert_eq!(wms.connection.password.expose_secret(), "");
@@ -90,8 +90,8 @@ fn every_key_is_understood() {
     assert!(erp.connection.is_socket());
     assert_eq!(erp.connection.port, 5432);
     assert_eq!(erp.connection.password.expose_secret(), "from a file ");
-    let (slot, publication) = ("slot_1".to_string(), "publication_1".to_string());
-    assert_eq!(erp.log, LogConfig::Slot { slot, publication });
+    let log = (&*erp.slot, &*erp.publication, erp.server_id);
+    assert_eq!(log, ("slot_1", "publication_1", 0));
 
     let back = config.target("erp").unwrap();
     assert_eq!(back.source.as_deref(), Some("erp"));
@@ -117,8 +117,9 @@ fn little_is_enough() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:9180");
     assert_eq!(config.journal, crossdock_config::JournalConfig::default());
     assert_eq!(config.store.tls, Tls::Disable);
-    let name = || "crossdock_demo_erp".to_string();
-    assert_eq!(config.sources[0].log, LogConfig::Slot { slot: name(), publication: name() });
+    let source = &config.sources[0];
+    assert_eq!(source.slot, "crossdock_demo_erp");
+    assert_eq!(source.publication, "crossdock_demo_erp");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
@@ -127,10 +128,7 @@ fn a_server_id_is_derived_from_the_names() {
     let id = |installation: &str, source: &str| {
         let head = HEAD.replace("demo", installation);
         let section = SOURCE.replace("erp]", &format!("{source}]")).replace("postgres", "mysql");
-        match accepted(&format!("{head}{section}")).sources[0].log {
-            LogConfig::Binlog { server_id } => server_id,
-            LogConfig::Slot { .. } => 0,
-        }
+        accepted(&format!("{head}{section}")).sources[0].server_id
     };
     assert!((1_000_000_000..2_000_000_000).contains(&id("demo", "wms")));
     assert_eq!(id("demo", "wms"), id("demo", "wms"));
