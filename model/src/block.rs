@@ -693,8 +693,8 @@ mod tests {
             id: n.to_string(),
             commit: Position::Postgres { lsn: n },
             commit_micros: -5,
-            origin: (n % 2 == 0).then(|| "o".into()),
-            snapshot: n % 3 == 0,
+            origin: (n.is_multiple_of(2)).then(|| "o".into()),
+            snapshot: n.is_multiple_of(3),
         }
     }
 

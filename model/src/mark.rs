@@ -79,14 +79,14 @@ fn comparable(value: &Value<'_>) -> Option<String> {
     if crate::value::decimal(&text).is_some() {
         return Some(crate::value::normal_decimal(&text));
     }
-    if let Some((micros, offset)) = crate::time::parse_timestamp(&text) {
-        return Some((micros - i64::from(offset.unwrap_or(0)) * 1_000_000).to_string());
+    if let Some(micros) = crate::time::parse_instant(&text) {
+        return Some(micros.to_string());
     }
-    if text.starts_with(['{', '[']) {
-        if let Ok(mut json) = serde_json::from_str::<serde_json::Value>(&text) {
-            json.sort_all_objects();
-            return Some(json.to_string());
-        }
+    if text.starts_with(['{', '['])
+        && let Ok(mut json) = serde_json::from_str::<serde_json::Value>(&text)
+    {
+        json.sort_all_objects();
+        return Some(json.to_string());
     }
     Some(text)
 }

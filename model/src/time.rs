@@ -95,10 +95,10 @@ pub fn parse_timestamp(text: &str) -> Option<(i64, Option<i32>)> {
         return None;
     }
     let (date, rest) = text.split_at(text.find([' ', 'T']).unwrap_or(text.len()));
-    let date = parse_date(date)?;
+    let midnight = i64::from(parse_date(date)?).checked_mul(DAY_MICROS)?;
     let rest = rest.get(1..).unwrap_or("");
     if rest.is_empty() {
-        return Some((i64::from(date) * DAY_MICROS, None));
+        return Some((midnight, None));
     }
     let zone_at = rest.find(['Z', '+', '-']).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone_at);
@@ -108,7 +108,7 @@ pub fn parse_timestamp(text: &str) -> Option<(i64, Option<i32>)> {
         "Z" => Some(0),
         _ => Some(parse_offset(zone)?),
     };
-    Some((i64::from(date) * DAY_MICROS + micros, offset))
+    Some((midnight.checked_add(micros).filter(|_| micros <= DAY_MICROS)?, offset))
 }
 
 /// Reads an instant; a text without zone is taken as UTC.
@@ -138,7 +138,11 @@ pub fn parse_time(text: &str) -> Option<i64> {
     let seconds = parts.next().unwrap_or("0");
     let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
     let whole: i64 = whole.parse().ok()?;
-    if !fraction.bytes().all(|b| b.is_ascii_digit()) || !(0..=9_999).contains(&hours) {
+    if !fraction.bytes().all(|b| b.is_ascii_digit())
+        || !(0..=9_999).contains(&hours)
+        || !(0..=59).contains(&minutes)
+        || !(0..=60).contains(&whole)
+    {
         return None;
     }
     let mut micros = 0;
@@ -151,7 +155,10 @@ pub fn parse_time(text: &str) -> Option<i64> {
 /// Reads `+02`, `+0200`, `+02:00` or `-05:30:15` as seconds east of UTC.
 pub fn parse_offset(text: &str) -> Option<i32> {
     let sign = if text.starts_with('-') { -1 } else { 1 };
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text).replace(':', "");
+    if !matches!(digits.len(), 2 | 4 | 6) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
     let part = |i: usize| digits.get(i..i + 2).map_or(Some(0), |d| d.parse::<i32>().ok());
     Some(sign * (part(0)? * 3600 + part(2)? * 60 + part(4)?))
 }
@@ -167,7 +174,13 @@ mod tests {
         assert_eq!(parse_instant("2026-11-23 08:15:30.5+02"), Some(1_795_414_530_500_000));
         assert_eq!(date_text(parse_date("0044-03-15").unwrap()), "0044-03-15");
         assert_eq!(time_text(-30_600_000_000), "-08:30:00");
-        assert_eq!(parse_timestamp("2026-13-01"), None);
+        for text in ["2026-13-01", "5800000-01-01", "2026-11-23 25:00", "2026-11-23 08:60:00"] {
+            assert_eq!(parse_timestamp(text), None, "{text}");
+        }
+        for text in ["+2", "-x1", "+02:0", "+02:00:00:00", ""] {
+            assert_eq!(parse_offset(text), None, "{text}");
+        }
+        assert_eq!(parse_offset("-05:30:15"), Some(-19_815));
     }
 
     proptest! {

@@ -1,1 +1,16 @@
-//! Private PostgreSQL, MariaDB and MySQL servers for tests, demo and benchmarks.
+//! Private database servers for tests, the demo and benchmarks: own data directories, free
+//! loopback ports, nothing shared with a server that the machine may run.
+//!
+//! A server never outlives the process that started it, also when that panics, is interrupted or
+//! killed: it hangs on a pipe, and a small watchdog shell stops it when the pipe closes.
+//! As root, servers run as the users that their packages made (`postgres`, `mysql`).
+//!
+//! Knows nothing of Crossdock.
+
+mod mariadb;
+mod postgres;
+mod process;
+
+pub use mariadb::{MariaDb, MariaDbOptions};
+pub use postgres::{Postgres, PostgresOptions};
+pub use process::{Watched, free_port, wait_until};

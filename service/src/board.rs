@@ -1,0 +1,205 @@
+//! What every stage last said about itself; read by `/status`, `/readyz` and the metrics.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+/// What a stage is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// Connecting and asking for its progress.
+    #[default]
+    Starting,
+    /// Reading the first copy of the tables.
+    Snapshot,
+    /// At work, or waiting for work.
+    Running,
+    /// Interrupted; will try again by itself.
+    Retrying,
+    /// Stopped until a person mends something.
+    Blocked,
+}
+
+/// State and last error of one stage.
+#[derive(Debug, Default)]
+pub struct StageStatus(Mutex<(StageState, Option<String>)>);
+
+impl StageStatus {
+    /// Notes a state. An error stays readable until the stage runs again. Returns true when this
+    /// is news.
+    pub fn set(&self, state: StageState, error: Option<String>) -> bool {
+        let mut inner = lock(&self.0);
+        if inner.0 == state && (error.is_none() || inner.1 == error) {
+            return false;
+        }
+        // Starting again after an error must not hide it from the operator.
+        if error.is_some() || matches!(state, StageState::Running | StageState::Snapshot) {
+            let news = inner.1 != error;
+            *inner = (state, error);
+            return news || state != StageState::Blocked;
+        }
+        inner.0 = state;
+        true
+    }
+
+    /// Present state.
+    pub fn state(&self) -> StageState {
+        lock(&self.0).0
+    }
+
+    /// Last error, if the stage has not run since.
+    pub fn error(&self) -> Option<String> {
+        lock(&self.0).1.clone()
+    }
+}
+
+/// One source.
+#[derive(Debug, Default)]
+pub struct SourceBoard {
+    /// Name.
+    pub name: String,
+    /// State of `ingest`.
+    pub stage: StageStatus,
+    /// What is durable in the journal.
+    pub durable: Mutex<Option<crossdock_model::Position>>,
+    /// Row changes journaled since the start of the process.
+    pub events: AtomicU64,
+    /// Row changes a second, as of the last probe.
+    pub events_per_second: AtomicU64,
+    /// Bytes behind the server's head, as the server says.
+    pub behind_bytes: AtomicU64,
+    /// Bytes of log that the server keeps.
+    pub retained_bytes: AtomicU64,
+    /// Milliseconds behind the server's head.
+    pub lag_millis: AtomicU64,
+    /// The last probe reached the server.
+    pub probed: AtomicBool,
+    /// Last visible block of the journal.
+    pub journal_seq: AtomicU64,
+    /// Last integrated block.
+    pub integrated_seq: AtomicU64,
+}
+
+/// One target (or mirror).
+#[derive(Debug, Default)]
+pub struct TargetBoard {
+    /// Name.
+    pub name: String,
+    /// State of `deliver`.
+    pub stage: StageStatus,
+    /// Deliveries owed and not yet applied.
+    pub pending: AtomicU64,
+    /// Last delivery applied.
+    pub seq: AtomicU64,
+    /// Milliseconds since the oldest owed delivery was decided; 0 when nothing is owed.
+    pub lag_millis: AtomicU64,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// Installation.
+    pub name: String,
+    /// Sources.
+    pub sources: Vec<Arc<SourceBoard>>,
+    /// State of `integrate`.
+    pub integrate: Arc<StageStatus>,
+    /// Targets.
+    pub targets: Vec<Arc<TargetBoard>>,
+    /// Open exceptions, as of the last look into the store.
+    pub exceptions_open: AtomicU64,
+    /// Held releases, likewise.
+    pub holds: AtomicU64,
+    /// Echoes dropped since the start of the process.
+    pub echo_dropped: AtomicU64,
+    /// Rows of ours that came back and were taken for foreign ones; must stay 0.
+    pub echo_leaked: AtomicU64,
+    /// Changes withheld since the start of the process.
+    pub withheld: AtomicU64,
+}
+
+impl Board {
+    /// The source of that name.
+    pub fn source(&self, name: &str) -> Option<&Arc<SourceBoard>> {
+        self.sources.iter().find(|s| s.name == name)
+    }
+
+    /// Nothing is on its way: every source read to its head, integrated and delivered.
+    pub fn caught_up(&self) -> bool {
+        let sources = self.sources.iter().all(|s| {
+            s.stage.state() == StageState::Running
+                && s.probed.load(Ordering::Relaxed)
+                && s.behind_bytes.load(Ordering::Relaxed) == 0
+                && s.journal_seq.load(Ordering::Relaxed) == s.integrated_seq.load(Ordering::Relaxed)
+        });
+        let targets = self.targets.iter().all(|t| {
+            t.stage.state() == StageState::Running && t.pending.load(Ordering::Relaxed) == 0
+        });
+        sources && targets && self.integrate.state() == StageState::Running
+    }
+
+    /// Every stage is at work. A source that takes its first snapshot is not ready yet.
+    pub fn ready(&self) -> bool {
+        self.integrate.state() == StageState::Running
+            && self.sources.iter().all(|s| s.stage.state() == StageState::Running)
+            && self.targets.iter().all(|t| t.stage.state() == StageState::Running)
+    }
+
+    /// The answer of `/status`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let sources: Vec<_> = self.sources.iter().map(|s| {
+            serde_json::json!({
+                "name": s.name,
+                "state": s.stage.state(),
+                "error": s.stage.error(),
+                "position": lock(&s.durable).as_ref().map(ToString::to_string),
+                "lag_seconds": load(&s.lag_millis) as f64 / 1000.0,
+                "behind_bytes": load(&s.behind_bytes),
+                "retained_bytes": load(&s.retained_bytes),
+                "events_total": load(&s.events),
+                "events_per_second": load(&s.events_per_second),
+                "journal_block": load(&s.journal_seq),
+                "integrated_block": load(&s.integrated_seq),
+            })
+        });
+        let sources: Vec<_> = sources.collect();
+        let targets: Vec<_> = self.targets.iter().map(|t| {
+            serde_json::json!({
+                "name": t.name,
+                "state": t.stage.state(),
+                "error": t.stage.error(),
+                "pending": load(&t.pending),
+                "delivered": load(&t.seq),
+                "lag_seconds": load(&t.lag_millis) as f64 / 1000.0,
+            })
+        }).collect();
+        let behind: u64 =
+            self.sources.iter().map(|s| load(&s.journal_seq).saturating_sub(load(&s.integrated_seq))).sum();
+        serde_json::json!({
+            "name": self.name,
+            "ready": self.ready(),
+            "caught_up": self.caught_up(),
+            "sources": sources,
+            "integrate": {
+                "state": self.integrate.state(),
+                "error": self.integrate.error(),
+                "behind_blocks": behind,
+            },
+            "targets": targets,
+            "exceptions_open": load(&self.exceptions_open),
+            "holds": load(&self.holds),
+            "withheld_total": load(&self.withheld),
+            "echo_dropped_total": load(&self.echo_dropped),
+            "echo_leaked_total": load(&self.echo_leaked),
+        })
+    }
+}
+
+/// A poisoned lock only means that another thread panicked while it held it; these are plain
+/// values and stay usable.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

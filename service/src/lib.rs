@@ -1,1 +1,0 @@
-//! The process crossdock: pipeline, supervisor, HTTP API, metrics, command line.

@@ -1,0 +1,131 @@
+//! Reading the journals of all sources as whole transactions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossdock_apply::Progress;
+use crossdock_model::canonical::Name;
+use crossdock_model::{ChangeEvent, TxHeader, block};
+use crossdock_state::{Journal, LocalJournal};
+use futures_util::future::select_all;
+
+use super::StageError;
+
+/// How far a consumer has come with one source's journal.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    /// Source.
+    pub source: Name,
+    /// Last block consumed; 0 for none.
+    pub seq: u64,
+}
+
+/// One whole transaction.
+pub type Transaction = (TxHeader, Vec<ChangeEvent>);
+
+/// Whole transactions of one source and the progress that consuming them makes.
+pub struct Run {
+    /// Source.
+    pub source: Name,
+    /// Transactions in the order of the log.
+    pub transactions: Vec<Transaction>,
+    /// Where the consumer is after them.
+    pub progress: Progress,
+}
+
+/// The journal of every source.
+#[derive(Clone)]
+pub struct Journals(BTreeMap<Name, Arc<LocalJournal>>);
+
+impl Journals {
+    /// Journals by source.
+    pub fn new(journals: BTreeMap<Name, Arc<LocalJournal>>) -> Self {
+        Self(journals)
+    }
+
+    /// The journal of a source.
+    pub fn get(&self, source: &str) -> Option<&Arc<LocalJournal>> {
+        self.0.get(source)
+    }
+
+    /// Sources and their journals.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Arc<LocalJournal>)> {
+        self.0.iter()
+    }
+
+    /// Waits until a source has blocks after its cursor, then reads from every source that has,
+    /// about `bytes_max` from each.
+    pub async fn next_runs(
+        &self,
+        cursors: &[Cursor],
+        bytes_max: usize,
+    ) -> Result<Vec<Run>, StageError> {
+        self.wait(cursors).await?;
+        let mut runs = Vec::new();
+        for cursor in cursors {
+            if let Some(journal) = self.0.get(&cursor.source) {
+                runs.extend(read_run(journal, cursor, bytes_max)?);
+            }
+        }
+        Ok(runs)
+    }
+
+    async fn wait(&self, cursors: &[Cursor]) -> Result<(), StageError> {
+        let waits: Vec<_> = cursors
+            .iter()
+            .filter_map(|cursor| {
+                let mut visible = self.0.get(&cursor.source)?.visible();
+                let seq = cursor.seq;
+                Some(Box::pin(async move { visible.wait_for(|v| *v > seq).await.is_ok() }))
+            })
+            .collect();
+        if waits.is_empty() {
+            return std::future::pending().await;
+        }
+        let (alive, ..) = select_all(waits).await;
+        match alive {
+            true => Ok(()),
+            false => Err(StageError::Fatal(anyhow::anyhow!("a journal was closed"))),
+        }
+    }
+}
+
+/// Reads whole transactions after the cursor. A transaction that spans blocks is read to its end,
+/// however long it is.
+fn read_run(
+    journal: &LocalJournal,
+    cursor: &Cursor,
+    bytes_max: usize,
+) -> Result<Option<Run>, StageError> {
+    let mut transactions: Vec<Transaction> = Vec::new();
+    let mut open = false;
+    let mut seq = cursor.seq;
+    let mut last = None;
+    while open || last.is_none() {
+        let entries = journal.read(seq + 1, bytes_max)?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in entries {
+            for fragment in block::decode(&entry.bytes)? {
+                match (fragment.first, transactions.last_mut()) {
+                    (false, Some((_, events))) if open => events.extend(fragment.events),
+                    _ => transactions.push((fragment.header, fragment.events)),
+                }
+                open = !fragment.last;
+            }
+            seq = entry.seq;
+            if !open {
+                last = Some((entry.seq, entry.meta));
+            }
+        }
+    }
+    let Some((seq, meta)) = last else { return Ok(None) };
+    let progress = Progress {
+        source: cursor.source.clone(),
+        seq,
+        position: meta.position,
+        commit_micros: meta.commit_micros,
+    };
+    Ok(Some(Run { source: cursor.source.clone(), transactions, progress }))
+}

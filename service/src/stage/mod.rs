@@ -1,0 +1,15 @@
+//! The stages that `pipeline` is made of: each holds what its loop needs and does one step a call.
+
+mod deliver;
+mod error;
+mod ingest;
+mod integrate;
+mod journals;
+mod mirror;
+
+pub use deliver::DeliverStage;
+pub use error::StageError;
+pub use ingest::IngestStage;
+pub use integrate::IntegrateStage;
+pub use journals::{Cursor, Journals};
+pub use mirror::MirrorStage;

@@ -1,0 +1,9 @@
+//! What Crossdock keeps on local disk: the journal and the checkpoints.
+//!
+//! The journal is the durable copy of what was captured; checkpoints (sled) are small, and each
+//! of them can be rebuilt from the journal, the canonical store or a target.
+//! Knows nothing of what the bytes mean.
+
+pub mod journal;
+
+pub use journal::{BlockMeta, Entry, Journal, JournalError, JournalOptions};
