@@ -114,7 +114,6 @@ impl Heads {
 /// Keeps the counts of the store on the board, and trims the journals, for ever.
 pub async fn store(
     options: ConnectOptions,
-    name: String,
     board: Arc<Board>,
     journals: Journals,
     metrics: Arc<Metrics>,
@@ -135,7 +134,7 @@ pub async fn store(
         }
         // Before the schema exists there is nothing to read.
         if board.integrate.state() == StageState::Running {
-            if let Err(error) = read_store(&options, &name, &board, &mut reader).await {
+            if let Err(error) = read_store(&options, &board, &mut reader).await {
                 debug!(%error, "could not read the store's counts");
                 reader = None;
             }
@@ -155,13 +154,12 @@ fn passed(board: &Board, consumers: &Consumers, source: &str) -> u64 {
 
 async fn read_store(
     options: &ConnectOptions,
-    name: &str,
     board: &Board,
     reader: &mut Option<PostgresStore>,
 ) -> Result<(), crossdock_apply::ApplyError> {
     let store = match reader {
         Some(store) => store,
-        None => reader.insert(PostgresStore::open_reader(options, name).await?),
+        None => reader.insert(PostgresStore::open_reader(options).await?),
     };
     let summary = store.summary().await?;
     board.exceptions_open.store(summary.exceptions_open, Ordering::Relaxed);

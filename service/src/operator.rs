@@ -3,6 +3,7 @@
 //! Moving back is safe (I8): the store and the targets recognise what they already have. The same
 //! code serves a running process, whose stages stand still meanwhile, and a stopped one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target};
 use crossdock_model::Position;
 use crossdock_model::canonical::Name;
-use crossdock_state::{BlockMeta, Checkpoints, Savepoint, SledCheckpoints, StageCheckpoint};
+use crossdock_state::{
+    BlockMeta, Checkpoints, LocalJournal, Savepoint, SledCheckpoints, StageCheckpoint,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_micros;
@@ -124,7 +127,7 @@ impl Operator {
     }
 
     async fn integrated(&self) -> anyhow::Result<BTreeMap<String, (u64, String, i64)>> {
-        let mut store = PostgresStore::open_reader(&self.store, &self.name).await?;
+        let mut store = PostgresStore::open_reader(&self.store).await?;
         let progress = store.progress().await?;
         let entry = |p: crossdock_apply::Progress| {
             (p.source.to_string(), (p.seq, p.position, p.commit_micros))
@@ -219,13 +222,16 @@ impl Operator {
             Some(point) => point.integrate.get(source).copied().unwrap_or(0),
             None => match destination(to)? {
                 Destination::Number(seq) => seq,
-                Destination::Time(micros) => {
-                    journal.last_where(|meta: &BlockMeta| meta.commit_micros < micros)?
+                Destination::Time(micros) => before(journal, journal.find_time(micros)?),
+                Destination::Position(position) => {
+                    // The first block that ends behind the position holds what comes after it.
+                    let found = journal.find_position(|meta: &BlockMeta| {
+                        let at = meta.position.parse::<Position>();
+                        let at = at.map_or(Ordering::Less, |at| at.compare(&position));
+                        at.then(Ordering::Less)
+                    })?;
+                    before(journal, found)
                 }
-                Destination::Position(position) => journal.last_where(|meta: &BlockMeta| {
-                    let at = meta.position.parse::<Position>();
-                    at.is_ok_and(|at| at.compare(&position).is_le())
-                })?,
             },
         };
         let oldest = journal.oldest_seq();
@@ -235,10 +241,10 @@ impl Operator {
                  less far, or keep more (journal.retain)"
             );
         }
-        let (store, name, which) = (self.store.clone(), self.name.clone(), source.to_string());
+        let (store, which) = (self.store.clone(), source.to_string());
         let moved = self
             .standing_still("integrate", move || async move {
-                let mut store = PostgresStore::open_reader(&store, &name).await?;
+                let mut store = PostgresStore::open_reader(&store).await?;
                 let progress = store.progress().await?;
                 let now = progress.iter().find(|p| *p.source == *which).map_or(0, |p| p.seq);
                 if seq > now {
@@ -267,7 +273,7 @@ impl Operator {
             None => match destination(to)? {
                 Destination::Number(seq) => seq,
                 Destination::Time(micros) => {
-                    let mut store = PostgresStore::open_reader(&self.store, &self.name).await?;
+                    let mut store = PostgresStore::open_reader(&self.store).await?;
                     store.delivery_seq_at(micros).await?
                 }
                 Destination::Position(_) => {
@@ -317,6 +323,11 @@ fn line(kind: &str, name: &str, number: u64, position: &str, at_micros: i64, not
         at_micros,
         note: note.to_string(),
     }
+}
+
+/// The block before the one that was found; the last one when all lie before.
+fn before(journal: &LocalJournal, found: Option<u64>) -> u64 {
+    found.map_or_else(|| journal.last().map_or(0, |(seq, _)| seq), |seq| seq - 1)
 }
 
 enum Destination {

@@ -39,10 +39,10 @@ pub async fn look(config: &Config) -> Vec<Finding> {
     let sources = wiring::source_options(config);
     let sources = sources.iter().map(|options| look_at_source(config, options));
     let mut findings: Vec<Finding> = join_all(sources).await.into_iter().flatten().collect();
-    let store = wiring::connect_options("store", &config.store);
+    let store = wiring::connect_options(&config.store);
     findings.extend(written("store", crossdock_apply::check_store(&store).await));
     for target in &config.targets {
-        let options = wiring::connect_options(&target.name, &target.connection);
+        let options = wiring::connect_options(&target.connection);
         findings.extend(look_at_target(config, &target.name, &options).await);
     }
     findings

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use crossdock_apply::{ConnectOptions, DatabaseKind};
 use crossdock_capture::{SourceKind, SourceOptions};
-use crossdock_config::{Config, Connection, Kind, Tls};
-use crossdock_model::TableName;
+use crossdock_config::{Config, Connection, Kind, LogConfig, SourceConfig, Tls};
 use crossdock_model::canonical::Name;
 use crossdock_state::{
     Checkpoints, JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint,
@@ -40,7 +39,7 @@ pub fn open_state(config: &Config) -> anyhow::Result<State> {
     let checkpoints = Arc::new(opened.store);
     let mut journals = BTreeMap::new();
     for source in &config.sources {
-        let name: Name = source.name.as_str().into();
+        let name: Name = source.name.clone();
         // Should the journal be lost, its numbers must go on above what was integrated.
         let integrated: Option<StageCheckpoint> =
             checkpoints.get_json(&format!("integrate/{name}"))?;
@@ -66,48 +65,47 @@ pub fn control_socket(config: &Config) -> PathBuf {
     config.state_dir.join("control.sock")
 }
 
-/// What to capture from each source: tables of the config, of the mappings and of the mirrors.
+/// What to capture from each source.
 pub fn source_options(config: &Config) -> Vec<SourceOptions> {
-    config.sources.iter().map(|source| {
-        let mut tables: Vec<TableName> = source.tables.clone();
-        tables.extend(config.rules.tables(&source.name));
-        let mirrors = config.mirrors.iter().filter(|m| m.source == source.name);
-        tables.extend(mirrors.flat_map(|m| m.tables.clone()));
-        tables.sort();
-        tables.dedup();
-        let at = &source.connection;
-        SourceOptions {
-            name: source.name.clone(),
-            kind: match at.kind {
-                Kind::Postgres => SourceKind::Postgres,
-                Kind::Mysql => SourceKind::Mysql,
-                Kind::Mariadb => SourceKind::Mariadb,
-            },
-            host: at.host.clone(),
-            port: at.port,
-            user: at.user.clone(),
-            password: at.password.clone(),
-            database: at.database.clone(),
-            tls: match &at.tls {
-                Tls::Disable => crossdock_capture::Tls::Disable,
-                Tls::VerifyFull { ca_file } => {
-                    crossdock_capture::Tls::VerifyFull { ca_file: ca_file.clone() }
-                }
-            },
-            tables,
-            slot: source.slot.clone(),
-            publication: source.publication.clone(),
-            server_id: source.server_id,
-            block_bytes_max: BLOCK_BYTES,
-        }
-    })
-    .collect()
+    config.sources.iter().map(|source| one_source(config, source)).collect()
+}
+
+fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
+    let at = &source.connection;
+    let (slot, publication, server_id) = match &source.log {
+        LogConfig::Slot { slot, publication } => (slot.clone(), publication.clone(), 0),
+        LogConfig::Binlog { server_id } => (String::new(), String::new(), *server_id),
+    };
+    SourceOptions {
+        name: source.name.to_string(),
+        kind: match at.kind {
+            Kind::Postgres => SourceKind::Postgres,
+            Kind::Mysql => SourceKind::Mysql,
+            Kind::Mariadb => SourceKind::Mariadb,
+        },
+        host: at.host.clone(),
+        port: at.port,
+        user: at.user.clone(),
+        password: at.password.clone(),
+        database: at.database.clone(),
+        tls: match &at.tls {
+            Tls::Disable => crossdock_capture::Tls::Disable,
+            Tls::VerifyFull { ca_file } => {
+                crossdock_capture::Tls::VerifyFull { ca_file: ca_file.clone() }
+            }
+        },
+        tables: config.tables_of(&source.name).into_iter().collect(),
+        slot,
+        publication,
+        server_id,
+        block_bytes_max: BLOCK_BYTES,
+    }
 }
 
 /// How to reach a database that is written to.
-pub fn connect_options(name: &str, at: &Connection) -> ConnectOptions {
+pub fn connect_options(at: &Connection) -> ConnectOptions {
     ConnectOptions {
-        name: name.to_string(),
+        name: at.name.to_string(),
         kind: match at.kind {
             Kind::Postgres => DatabaseKind::Postgres,
             Kind::Mysql => DatabaseKind::Mysql,
@@ -138,7 +136,7 @@ pub struct Consumers {
 pub fn consumers(config: &Config) -> Consumers {
     let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mirror in &config.mirrors {
-        mirrors.entry(mirror.source.clone()).or_default().push(mirror.name.clone());
+        mirrors.entry(mirror.source.to_string()).or_default().push(mirror.name.to_string());
     }
     Consumers { mirrors }
 }
@@ -147,12 +145,12 @@ pub fn consumers(config: &Config) -> Consumers {
 pub fn operator(config: &Config, state: &State, handles: BTreeMap<String, Handle>) -> Operator {
     let targets = config.targets.iter();
     Operator {
-        name: config.name.clone(),
+        name: config.name.to_string(),
         checkpoints: state.checkpoints.clone(),
         journals: state.journals.clone(),
-        store: connect_options("store", &config.store),
+        store: connect_options(&config.store),
         targets: targets
-            .map(|t| (t.name.clone(), connect_options(&t.name, &t.connection)))
+            .map(|t| (t.name.to_string(), connect_options(&t.connection)))
             .collect(),
         handles,
     }

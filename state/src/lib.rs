@@ -6,4 +6,6 @@
 
 pub mod journal;
 
-pub use journal::{BlockMeta, Entry, Journal, JournalError, JournalOptions};
+pub use journal::{
+    BlockMeta, Entry, Journal, JournalError, JournalOptions, LocalJournal, SnapshotFlag,
+};

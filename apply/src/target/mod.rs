@@ -41,5 +41,8 @@ pub trait Target: Send {
     ) -> impl Future<Output = Result<Option<TargetProgress>, ApplyError>> + Send;
 
     /// Applies a batch. Returns the number of rows written.
-    fn apply(&mut self, batch: &TargetBatch) -> impl Future<Output = Result<u64, ApplyError>> + Send;
+    fn apply(
+        &mut self,
+        batch: &TargetBatch,
+    ) -> impl Future<Output = Result<u64, ApplyError>> + Send;
 }

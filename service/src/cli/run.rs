@@ -82,7 +82,7 @@ fn board(config: &Config) -> Arc<Board> {
     };
     let mirrors = config.mirrors.iter().map(|m| target(&m.name));
     Arc::new(Board {
-        name: config.name.clone(),
+        name: config.name.to_string(),
         sources: config.sources.iter().map(|s| source(&s.name)).collect(),
         targets: config.targets.iter().map(|t| target(&t.name)).chain(mirrors).collect(),
         ..Board::default()
@@ -116,8 +116,8 @@ fn start_stages(
         });
     }
     let stage = IntegrateStage {
-        name: config.name.clone(),
-        store: wiring::connect_options("store", &config.store),
+        name: config.name.to_string(),
+        store: wiring::connect_options(&config.store),
         rules: config.rules.clone(),
         journals: state.journals.clone(),
         checkpoints: state.checkpoints.clone(),
@@ -149,10 +149,10 @@ fn start_targets(
     for target in &config.targets {
         let Some(status) = on_board(&target.name) else { continue };
         let stage = DeliverStage {
-            name: config.name.clone(),
-            target: wiring::connect_options(&target.name, &target.connection),
+            name: config.name.to_string(),
+            target: wiring::connect_options(&target.connection),
             batch_rows: target.batch_rows,
-            store: wiring::connect_options("store", &config.store),
+            store: wiring::connect_options(&config.store),
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),
             metrics: metrics.clone(),
@@ -167,11 +167,11 @@ fn start_targets(
         let target = config.targets.iter().find(|t| t.name == mirror.target);
         let (Some(status), Some(target)) = (on_board(&mirror.name), target) else { continue };
         let stage = MirrorStage {
-            mirror: mirror.name.clone(),
-            name: config.name.clone(),
-            source: mirror.source.as_str().into(),
+            mirror: mirror.name.to_string(),
+            name: config.name.to_string(),
+            source: mirror.source.clone(),
             tables: mirror.tables.clone(),
-            target: wiring::connect_options(&target.name, &target.connection),
+            target: wiring::connect_options(&target.connection),
             journals: state.journals.clone(),
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),
@@ -197,8 +197,7 @@ fn start_looking(
     }
     let consumers = wiring::consumers(config);
     looks.spawn(observe::store(
-        wiring::connect_options("store", &config.store),
-        config.name.clone(),
+        wiring::connect_options(&config.store),
         board.clone(),
         state.journals.clone(),
         metrics.clone(),

@@ -54,7 +54,7 @@ impl IngestStage {
     /// Opens the log after the last durable block, or with a snapshot.
     pub async fn open_reader(&mut self) -> Result<Reader, StageError> {
         // An earlier run may have ended inside a transaction or a snapshot: it is read again.
-        self.journal.rewind_tail()?;
+        tokio::task::block_in_place(|| self.journal.cut_unfinished())?;
         let last = self.journal.last();
         let from = match &last {
             None => None,

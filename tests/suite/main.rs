@@ -1,0 +1,3 @@
+//! Whole-system suites. One binary, so that a clean machine links it once.
+
+mod architecture;
