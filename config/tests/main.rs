@@ -4,6 +4,7 @@
 
 mod accepted;
 mod agreement;
+mod anything;
 mod files;
 mod problems;
 mod secrets;
