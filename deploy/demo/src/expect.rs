@@ -27,7 +27,8 @@ pub enum Meaning {
     Unknown,
 }
 
-/// Something that became true in a source system.
+/// Something that became true in a source system. Quantities are thousandths, amounts minor units.
+#[expect(missing_docs, reason = "the fields' names are the business's own words")]
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// The ERP gave an order a state.
