@@ -7,5 +7,6 @@ mod agreement;
 mod anything;
 mod files;
 mod problems;
+mod rules;
 mod secrets;
 mod world;
