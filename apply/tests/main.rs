@@ -1,0 +1,7 @@
+//! The canonical store and the targets on real PostgreSQL and MariaDB servers.
+
+mod speed;
+mod store;
+mod support;
+mod target;
+mod types;
