@@ -1,5 +1,6 @@
 //! The canonical store and the targets on real PostgreSQL and MariaDB servers.
 
+mod check;
 mod speed;
 mod store;
 mod support;
