@@ -28,6 +28,8 @@ struct Model {
     /// Position of the next block; never used twice.
     next_position: u64,
     synced: usize,
+    /// The furthest that consumers have ever passed.
+    passed: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +117,8 @@ fn run(dir: &Path, steps: &[Step]) -> Model {
             Step::Trim { passed } => {
                 now.trim(*passed).unwrap();
                 let visible = model.visible(model.synced) as u64;
-                assert!(now.oldest_seq() <= passed + 1);
+                model.passed = model.passed.max(*passed);
+                assert!(now.oldest_seq() <= model.passed + 1);
                 assert!(now.oldest_seq() <= visible.max(1), "the last visible block stays");
                 now
             }
