@@ -1,5 +1,6 @@
 //! The journal and the checkpoints on a real disk: what is acknowledged is there afterwards,
 //! whatever happened in between.
+#![allow(clippy::unwrap_used)] // Also in the functions that tests share.
 
 mod checkpoints;
 mod crash;
