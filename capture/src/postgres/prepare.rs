@@ -398,9 +398,11 @@ mod tests {
     #[test]
     fn only_the_difference_is_altered() {
         let tables = [found("a", false), found("b", true)];
-        let statements = |publication| publication_statements(&options(), publication, &tables);
+        fn statements(publication: Option<&Publication>, tables: &[Found]) -> Vec<String> {
+            publication_statements(&options(), publication, tables)
+        }
         assert_eq!(
-            statements(None),
+            statements(None, &tables),
             [r#"CREATE PUBLICATION "crossdock" FOR TABLE ONLY "s"."a", "s"."b" WITH (publish_via_partition_root = true)"#]
         );
         let mut publication = Publication {
@@ -410,11 +412,11 @@ mod tests {
             named: vec![TableName::new("s", "a"), TableName::new("s", "b")],
             published: vec![],
         };
-        assert!(statements(Some(&publication)).is_empty());
+        assert!(statements(Some(&publication), &tables).is_empty());
         publication.named = vec![TableName::new("s", "a"), TableName::new("s", "z")];
         publication.via_root = false;
         assert_eq!(
-            statements(Some(&publication)),
+            statements(Some(&publication), &tables),
             [
                 r#"ALTER PUBLICATION "crossdock" SET (publish_via_partition_root = true)"#,
                 r#"ALTER PUBLICATION "crossdock" ADD TABLE "s"."b""#,

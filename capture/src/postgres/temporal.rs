@@ -203,7 +203,7 @@ mod tests {
             let (year, month, day_of_month) = civil(i64::from(day));
             let text = match year {
                 ..=0 => format!("{:04}-{month:02}-{day_of_month:02} BC", 1 - year),
-                0..=9999 => date_text(day),
+                1..=9999 => date_text(day),
                 _ => format!("{year}-{month:02}-{day_of_month:02}"),
             };
             prop_assert_eq!(date(&text), Some(day));

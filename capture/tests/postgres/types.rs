@@ -49,7 +49,7 @@ fn scalars() -> Vec<(&'static str, &'static str, Value<'static>)> {
         ("numeric(18,4)", "-1.5", decimal("-1.5000")),
         ("money", "12.5", text("$12.50")),
         ("character(5)", "'ab'", text("ab   ")),
-        ("character varying(20)", "E'tab\\tnewline\\nback\\\\slash'", text("tab\tnewline\nback\\slash")),
+        ("character varying(40)", "E'tab\\tnewline\\nback\\\\slash'", text("tab\tnewline\nback\\slash")),
         ("text", "'\\N'", text("\\N")),
         ("text", "'ü日本🚚'", text("ü日本🚚")),
         ("text", "''", text("")),
