@@ -33,11 +33,7 @@ impl Findings {
     }
 }
 
-async fn number(
-    client: &Client,
-    options: &SourceOptions,
-    name: &str,
-) -> Result<i64, CaptureError> {
+async fn number(client: &Client, options: &SourceOptions, name: &str) -> Result<i64, CaptureError> {
     let text = prepare::setting(client, options, name).await?;
     Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
@@ -168,10 +164,7 @@ async fn role(
         findings.add(
             Severity::Error,
             format!("user {} may not connect to {}", options.user, options.database),
-            format!(
-                "GRANT CONNECT ON DATABASE {} TO {user};",
-                sql::identifier(&options.database)
-            ),
+            format!("GRANT CONNECT ON DATABASE {} TO {user};", sql::identifier(&options.database)),
         );
     }
     Ok(())

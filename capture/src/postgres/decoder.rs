@@ -121,15 +121,11 @@ impl Decoder {
                 Ok(())
             }
             Message::Type => Ok(()),
-            Message::Insert { relation, new } => {
-                self.change(relation, Op::Create, None, Some(new))
-            }
+            Message::Insert { relation, new } => self.change(relation, Op::Create, None, Some(new)),
             Message::Update { relation, old, new } => {
                 self.change(relation, Op::Update, old, Some(new))
             }
-            Message::Delete { relation, old } => {
-                self.change(relation, Op::Delete, Some(old), None)
-            }
+            Message::Delete { relation, old } => self.change(relation, Op::Delete, Some(old), None),
             Message::Truncate { relations } => relations
                 .into_iter()
                 .try_for_each(|relation| self.change(relation, Op::Truncate, None, None)),

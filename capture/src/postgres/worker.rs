@@ -184,8 +184,7 @@ impl Stream {
         loop {
             self.report(Instant::now())?;
             let behind = self.pace.is_behind();
-            let filled =
-                if behind { self.connection.fill_now() } else { self.connection.fill() }?;
+            let filled = if behind { self.connection.fill_now() } else { self.connection.fill() }?;
             let now = Instant::now();
             let reader = match filled {
                 Filled::Bytes(count) => {
@@ -266,10 +265,7 @@ impl Stream {
                 })
             }
             (b'c' | b'C' | b'Z', _) => Err(CaptureError::Transient {
-                what: format!(
-                    "source {}: the server ended the stream",
-                    self.resolver.options.name
-                ),
+                what: format!("source {}: the server ended the stream", self.resolver.options.name),
                 source: None,
             }),
             (b'N' | b'S' | b'A', _) => Ok(()),
