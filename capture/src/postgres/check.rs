@@ -88,11 +88,6 @@ async fn settings(
         ),
         _ => findings.ok(format!("encoding {encoding}")),
     }
-    let zone = client
-        .query_one("SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'", &[])
-        .await
-        .map_err(|e| errors::sql(options, "reading setting TimeZone", e))?;
-    let _: Option<String> = zone.get(0);
     findings.ok(
         "time zone: instants (timestamptz) are read in UTC whatever the server's zone; times \
          without zone need the source's zone in the rules"

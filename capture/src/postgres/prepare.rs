@@ -6,7 +6,7 @@ use crossdock_model::{Position, TableName};
 use tokio_postgres::Client;
 
 use super::catalog::{self, Found};
-use super::decoder::Table;
+use super::image::Table;
 use super::{errors, sql};
 use crate::{CaptureError, SourceOptions};
 

@@ -7,7 +7,7 @@ use crossdock_model::{
 
 use super::catalog::Found;
 use super::connection::{Connection, server_error};
-use super::decoder::Table;
+use super::image::Table;
 use super::worker::Worker;
 use super::{errors, sql};
 use crate::CaptureError;

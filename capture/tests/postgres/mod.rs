@@ -4,6 +4,7 @@ mod access;
 mod resume;
 mod snapshot;
 mod stream;
+mod tls;
 mod types;
 
 use std::collections::BTreeMap;
