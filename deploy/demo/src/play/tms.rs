@@ -205,12 +205,7 @@ fn milestone(plan: &Plan, part: &PartPlan, report: &Report<'_>) -> Result<Transa
             text(&id),
             text(&payload.to_string())
         ))
-        .fact(Fact::Milestone {
-            id,
-            shipment: part.shipment.clone(),
-            meaning: report.meaning,
-            at,
-        });
+        .fact(Fact::Milestone { id, shipment: part.shipment.clone(), meaning: report.meaning, at });
     Ok(if report.meaning == Meaning::Unknown {
         let partner = part.carrier.scac.to_owned();
         milestone.fact(Fact::UnknownCode { partner, code: report.code.to_owned() })
