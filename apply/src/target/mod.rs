@@ -1,11 +1,22 @@
 //! Targets: databases of other systems that Crossdock writes into.
 
+mod any;
+mod group;
+mod mysql;
+mod mysql_values;
+mod postgres;
+mod postgres_text;
+
 use std::future::Future;
 
 use crossdock_model::canonical::RowWrite;
 use uuid::Uuid;
 
 use crate::ApplyError;
+
+pub use any::AnyTarget;
+pub use mysql::MysqlTarget;
+pub use postgres::PostgresTarget;
 
 /// How far a stream into a target has come, as the target itself says.
 #[derive(Clone, Debug, PartialEq, Eq)]
