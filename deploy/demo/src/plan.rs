@@ -135,7 +135,7 @@ impl Plan {
                 6 => CostTime::AmountLater,
                 _ => CostTime::AfterDeparture,
             },
-            second_cost: index % 5 == 0,
+            second_cost: index.is_multiple_of(5),
             overwrite_terms: (index % 20 == 13)
                 .then(|| crate::seed::delivered(index / 20))
                 .flatten(),

@@ -164,7 +164,7 @@ pub(super) fn journey(plan: &Plan, part: &PartPlan) -> Result<Vec<Transaction>> 
         report(carrier.arrived_destination, "delivery", Meaning::ArrivedDestination, 1800, "ARD"),
         report(carrier.delivered, "delivery", Meaning::Delivered, 1830, "DLV"),
     ];
-    if plan.index % 3 != 0 {
+    if !plan.index.is_multiple_of(3) {
         reports.retain(|report| report.meaning != Meaning::Delayed);
     }
     if plan.out_of_order {
