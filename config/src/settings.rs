@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::rules::Rules;
 use crossdock_model::{Problem, TableName};
 use secrecy::SecretString;
+
+use crate::database::is_local;
+use crate::rules::Rules;
 
 /// File as the user named it, and line from 1: where a section begins. For messages.
 pub type At = (String, u32);
@@ -172,10 +174,19 @@ impl Connection {
         self.host.starts_with('/')
     }
 
+    /// True when both reach the same server, as far as their texts tell: a name for another name's
+    /// address is not resolved, but all ways to say "this machine" are one.
+    pub fn same_server(&self, other: &Connection) -> bool {
+        let host = |c: &Connection| match is_local(&c.host) && !c.is_socket() {
+            true => "localhost".to_string(),
+            false => c.host.to_ascii_lowercase(),
+        };
+        host(self) == host(other) && self.port == other.port
+    }
+
     /// True when both reach the same database of the same server, as far as their texts tell.
     pub fn same_database(&self, other: &Connection) -> bool {
-        let place = |c: &Connection| (c.host.to_ascii_lowercase(), c.port, c.database.clone());
-        place(self) == place(other)
+        self.same_server(other) && self.database == other.database
     }
 }
 

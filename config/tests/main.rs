@@ -4,7 +4,9 @@
 
 mod accepted;
 mod agreement;
+mod anything;
 mod files;
 mod problems;
+mod rules;
 mod secrets;
 mod world;
