@@ -164,7 +164,7 @@ pub(super) fn journey(plan: &Plan, part: &PartPlan) -> Result<Vec<Transaction>> 
         report(carrier.arrived_destination, "delivery", Meaning::ArrivedDestination, 1800, "ARD"),
         report(carrier.delivered, "delivery", Meaning::Delivered, 1830, "DLV"),
     ];
-    if plan.index % 3 != 0 {
+    if !plan.index.is_multiple_of(3) {
         reports.retain(|report| report.meaning != Meaning::Delayed);
     }
     if plan.out_of_order {
@@ -205,12 +205,7 @@ fn milestone(plan: &Plan, part: &PartPlan, report: &Report<'_>) -> Result<Transa
             text(&id),
             text(&payload.to_string())
         ))
-        .fact(Fact::Milestone {
-            id,
-            shipment: part.shipment.clone(),
-            meaning: report.meaning,
-            at,
-        });
+        .fact(Fact::Milestone { id, shipment: part.shipment.clone(), meaning: report.meaning, at });
     Ok(if report.meaning == Meaning::Unknown {
         let partner = part.carrier.scac.to_owned();
         milestone.fact(Fact::UnknownCode { partner, code: report.code.to_owned() })
