@@ -16,4 +16,5 @@ mod rules;
 mod scope;
 mod verify;
 
+pub use deliver::TargetWrite;
 pub use rules::{Known, Rules};
