@@ -94,7 +94,8 @@ fn check_reverts(rules: &Rules, report: &Report) {
             let Some(choice) = reverts else { continue };
             let (source, name) = (&mapping.source, &field.name);
             if !revertible(field) {
-                let what = format!("{name} cannot be written back to {source} (rule {})", choice.rule);
+                let what =
+                    format!("{name} cannot be written back to {source} (rule {})", choice.rule);
                 let remedy = "map it from a plain column, or write on_violation = \"quarantine\"";
                 report.at(&field.spot, what, remedy);
             }

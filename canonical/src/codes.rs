@@ -62,7 +62,8 @@ pub(crate) fn read(root: &Section<'_>, codes: &mut Codes) {
         let Some(entries) = item.table() else { continue };
         let table = read_table(name, &entries);
         if let Some(earlier) = codes.get(name) {
-            let what = format!("the code table `{name}` is also defined at {}", earlier.spot.name());
+            let what =
+                format!("the code table `{name}` is also defined at {}", earlier.spot.name());
             root.report().at(&table.spot, what, "give one of the two another name");
         }
         codes.insert(table.name.clone(), Arc::new(table));
@@ -90,8 +91,7 @@ fn read_table(name: &str, entries: &Section<'_>) -> CodeTable {
             }
             continue;
         }
-        let parts: Vec<_> =
-            code.split(':').map(|p| (p != "*").then(|| p.to_string())).collect();
+        let parts: Vec<_> = code.split(':').map(|p| (p != "*").then(|| p.to_string())).collect();
         let stars = parts.iter().filter(|p| p.is_none()).count();
         match stars {
             0 => _ = table.exact.insert(code.to_string(), value.into()),

@@ -307,12 +307,7 @@ impl TellingReader<'_> {
         Some(expr)
     }
 
-    fn writing(
-        &self,
-        block: &Section<'_>,
-        entity: &EntityDef,
-        kinds: &[&str],
-    ) -> Option<Writing> {
+    fn writing(&self, block: &Section<'_>, entity: &EntityDef, kinds: &[&str]) -> Option<Writing> {
         let target = block.required("target")?;
         if !self.targets.iter().any(|t| &**t == target) {
             let remedy = did_you_mean(target, self.targets.iter().map(|t| &**t));

@@ -162,12 +162,7 @@ pub(crate) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn new(
-        file: &'a File<'a>,
-        table: &'a DeTable<'a>,
-        span: Range<usize>,
-        name: &'a str,
-    ) -> Self {
+    fn new(file: &'a File<'a>, table: &'a DeTable<'a>, span: Range<usize>, name: &'a str) -> Self {
         Self { file, table, span, name, known: RefCell::default() }
     }
 

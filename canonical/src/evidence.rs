@@ -110,7 +110,7 @@ impl Normalise {
         Ok(Some(Fact { record, kind, event_micros, data, trouble }))
     }
 
-    fn record(
+    pub fn record(
         &self,
         mapping: &Mapping,
         entities: &Entities,
@@ -236,9 +236,9 @@ fn choose_mapping(block: &Section<'_>, about: Option<&str>, blocks: &[Mapping]) 
     let found = by_link.or_else(|| blocks.iter().position(|m| &*m.entity == about));
     if found.is_none() {
         let item = block.get("about")?;
-        let names = blocks.iter().flat_map(|m| {
-            m.links.iter().map(|l| &*l.name).chain(std::iter::once(&*m.entity))
-        });
+        let names = blocks
+            .iter()
+            .flat_map(|m| m.links.iter().map(|l| &*l.name).chain(std::iter::once(&*m.entity)));
         let remedy = did_you_mean(about, names);
         item.problem(format!("the mapping of this table has no link `{about}`"), remedy);
     }

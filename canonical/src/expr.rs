@@ -167,8 +167,7 @@ fn decimal_of<'b, 'v>(
     change: impl Fn(bigdecimal::BigDecimal) -> bigdecimal::BigDecimal,
 ) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let given = args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
-    let value =
-        to_decimal(given.as_ref()).map_err(|e| ExecutionError::function_error(name, e))?;
+    let value = to_decimal(given.as_ref()).map_err(|e| ExecutionError::function_error(name, e))?;
     Ok(CowVal::owned(Dec(change(value))))
 }
 
@@ -357,9 +356,28 @@ fn nullable_path(ast: &Ast) -> Option<String> {
 }
 
 const FUNCTIONS: [&str; 22] = [
-    "present", "dec", "abs_dec", "sum_dec", "size", "contains", "startsWith", "endsWith",
-    "matches", "string", "int", "uint", "double", "bool", "has", "all", "exists", "exists_one",
-    "map", "filter", "min", "max",
+    "present",
+    "dec",
+    "abs_dec",
+    "sum_dec",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "has",
+    "all",
+    "exists",
+    "exists_one",
+    "map",
+    "filter",
+    "min",
+    "max",
 ];
 
 fn is_known_function(name: &str) -> bool {

@@ -1,20 +1,41 @@
 //! What a change means and who may write it: fold, mapping, ownership, lifecycle, release.
+//!
+//! [`Rules`] are compiled once from mapping and rule files. A [`Workspace`] judges one batch of
+//! source transactions: it says what it must know ([`Workspace::needs`]), is given it
+//! ([`Workspace::provide`]) and decides ([`Workspace::finish`]). A record is a function of what
+//! source rows say about it, of the evidence about it and of the rules, so that replaying old
+//! changes, in whatever order, ends in the same state.
+//!
+//! Knows nothing of I/O, async or the clock.
+
 mod check;
 mod codes;
+mod compute;
 mod decimal;
 mod deliver;
 mod document;
+mod echo;
 mod evidence;
 mod expr;
+mod fold;
+mod ids;
+mod judge;
 mod lifecycle;
 mod mapping;
 mod names;
 mod ownership;
 mod problems;
 mod rowmap;
+mod rows;
 mod rules;
 mod scope;
+mod step;
+mod tell;
+mod trouble;
 mod verify;
+mod violation;
+mod workspace;
 
 pub use deliver::TargetWrite;
 pub use rules::{Known, Rules};
+pub use workspace::Workspace;

@@ -101,8 +101,12 @@ impl Lifecycle {
         let mut sorted: Vec<&Evidence> = evidence.into_iter().filter(|e| !e.withdrawn).collect();
         sorted.sort_by(|a, b| {
             let rank = |e: &Evidence| self.rank_of_kind(&e.kind).is_none();
-            (a.event_micros, rank(a), -a.authority, a.id)
-                .cmp(&(b.event_micros, rank(b), -b.authority, b.id))
+            (a.event_micros, rank(a), -a.authority, a.id).cmp(&(
+                b.event_micros,
+                rank(b),
+                -b.authority,
+                b.id,
+            ))
         });
         for item in sorted {
             for transition in self.transitions.iter().filter(|t| t.is_for(item)) {

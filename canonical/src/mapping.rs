@@ -193,13 +193,11 @@ impl Reader<'_> {
         let entity = entity?;
         let read = |s: &Section<'_>| self.fields(s, entity, &lookups, zone, &names);
         let fields = fields.map(|s| read(&s)).unwrap_or_default();
-        let links =
-            links.map(|s| self.links(&s, &lookups, zone, &names)).unwrap_or_default();
+        let links = links.map(|s| self.links(&s, &lookups, zone, &names)).unwrap_or_default();
         block.done();
         for key in &entity.key {
             if !fields.iter().any(|f| f.name == *key) {
-                let what =
-                    format!("the key field `{key}` of {} is not mapped", entity.name);
+                let what = format!("the key field `{key}` of {} is not mapped", entity.name);
                 let remedy = format!("add `{key} = \"COLUMN\"` to [table.fields]");
                 block.report().at(&block.spot(), what, remedy);
             }

@@ -29,10 +29,7 @@ pub(crate) fn links_of(mappings: &Mappings, report: &Report) -> BTreeMap<Name, L
 }
 
 /// Lists of children that `rec` has: entities that link to this one, by their name and `s`.
-pub(crate) fn child_lists(
-    entity: &str,
-    links: &BTreeMap<Name, Links>,
-) -> BTreeMap<Name, Name> {
+pub(crate) fn child_lists(entity: &str, links: &BTreeMap<Name, Links>) -> BTreeMap<Name, Name> {
     links
         .iter()
         .filter(|(_, named)| named.values().any(|e| &**e == entity))
@@ -55,9 +52,8 @@ pub(crate) fn check_members(
             (_, Some(linked)) => (linked, &[]),
             _ => continue,
         };
-        let known = target.field(member).is_some()
-            || member == "key"
-            || extra.contains(&member.as_str());
+        let known =
+            target.field(member).is_some() || member == "key" || extra.contains(&member.as_str());
         if !known {
             let names = target.fields.keys().map(|f| &**f).chain(extra.iter().copied());
             let what = format!("{} has no field `{member}`", target.name);

@@ -149,8 +149,7 @@ impl OwnershipReader<'_> {
 
     /// Reads `[defaults]` and `[entity.*]` of a file.
     pub fn file(&self, root: &Section<'_>, into: &mut Ownership) {
-        let mut defaults =
-            Defaults { on_violation: OnViolation::Quarantine, null_is_value: true };
+        let mut defaults = Defaults { on_violation: OnViolation::Quarantine, null_is_value: true };
         if let Some(section) = root.table("defaults") {
             defaults = read_policy(&section, defaults);
             if let Some(item) = section.get("on_error").filter(|i| i.as_text() != Some("hold")) {

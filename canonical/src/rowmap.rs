@@ -274,17 +274,13 @@ pub(crate) fn evaluate(
 }
 
 /// What a code means.
-pub(crate) fn translate(
-    codes: &CodeTable,
-    parts: &[String],
-) -> Result<Value<'static>, RowTrouble> {
+pub(crate) fn translate(codes: &CodeTable, parts: &[String]) -> Result<Value<'static>, RowTrouble> {
     match (codes.look_up(parts), codes.unmapped) {
         (Some(value), _) => Ok(Value::Text(value.to_string().into())),
         (None, Unmapped::Keep) => Ok(Value::Text(parts.join(":").into())),
-        (None, Unmapped::Exception) => Err(RowTrouble::UnknownCode {
-            table: codes.name.clone(),
-            code: parts.join(":"),
-        }),
+        (None, Unmapped::Exception) => {
+            Err(RowTrouble::UnknownCode { table: codes.name.clone(), code: parts.join(":") })
+        }
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Rules {
     pub(crate) looked_up: BTreeSet<(Name, Name)>,
     /// Entities whose computed fields read lists of an entity: child to parents.
     pub(crate) parents: BTreeMap<Name, BTreeSet<Name>>,
+    /// Fields that are computed, by entity.
+    pub(crate) computed: BTreeMap<Name, BTreeSet<Name>>,
     /// Entities whose records release rules of others depend on.
     pub(crate) released_by_links: BTreeSet<Name>,
 }
@@ -158,6 +160,7 @@ impl Loader {
             targets: known.targets.to_vec(),
             looked_up: BTreeSet::new(),
             parents: BTreeMap::new(),
+            computed: BTreeMap::new(),
             released_by_links: BTreeSet::new(),
         };
         let report = &self.report;
@@ -197,12 +200,8 @@ impl Loader {
             rules.mappings.entry(key).or_default().push(mapping);
         }
         rules.links = links_of(&rules.mappings, report);
-        let mut owners = OwnershipReader {
-            entities,
-            sources: known.sources,
-            groups: BTreeMap::new(),
-            report,
-        };
+        let mut owners =
+            OwnershipReader { entities, sources: known.sources, groups: BTreeMap::new(), report };
         rule_roots.iter().for_each(|root| owners.groups(root));
         let telling =
             TellingReader { entities, links: &rules.links, targets: known.targets, report };
@@ -221,6 +220,9 @@ impl Loader {
             root.done();
         }
         connect(rules);
+        for (entity, field) in check::computed_fields(rules).into_keys() {
+            rules.computed.entry(entity).or_default().insert(field);
+        }
         check::check(rules, report);
     }
 }

@@ -242,7 +242,12 @@ impl Plain for dyn Val + '_ {
         self.downcast_ref::<Dec>().is_some()
             || matches!(
                 self.get_type().kind(),
-                Kind::String | Kind::Int | Kind::UInt | Kind::Boolean | Kind::Double | Kind::NullType
+                Kind::String
+                    | Kind::Int
+                    | Kind::UInt
+                    | Kind::Boolean
+                    | Kind::Double
+                    | Kind::NullType
             )
     }
 }

@@ -1,0 +1,375 @@
+//! A record as a function of its contributions, its evidence and the rules.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crossdock_model::canonical::{
+    Contribution, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
+};
+use crossdock_model::{LogOrder, Value};
+use crossdock_schema_registry::EntityDef;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use crate::lifecycle::Verdict;
+use crate::ownership::{COMPUTED, Choice, FieldRule, Merge, OnViolation};
+use crate::rowmap::convert;
+use crate::rules::Rules;
+use crate::scope::{Children, Scope, Var};
+
+/// A record with everything that it is made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rec {
+    /// The record, once somebody contributes to it.
+    pub record: Option<Record>,
+    /// What rows say about it.
+    pub contributions: BTreeMap<RowKey, Contribution>,
+    /// Evidence about it.
+    pub evidence: BTreeMap<Uuid, Evidence>,
+    /// Its releases by rule and business key.
+    pub releases: BTreeMap<(Name, Name), Release>,
+}
+
+/// Values that rules with `accept` have just taken from others than the owner, and fields that
+/// their owners have just written.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    /// Taken from a non-owner.
+    pub accepted: BTreeMap<(RecordKey, Name), (Value<'static>, Name, LogOrder)>,
+    /// Written by the owner.
+    pub owned: BTreeSet<(RecordKey, Name)>,
+}
+
+/// A computed record and what went wrong on the way.
+#[derive(Debug)]
+pub(crate) struct Computed {
+    /// The record; its version is that of the previous one.
+    pub record: Record,
+    /// Rules that failed, and how.
+    pub errors: Vec<(Name, String)>,
+}
+
+/// The owner of a field, given the other fields of the record.
+///
+/// # Errors
+/// The rule whose condition failed, and how.
+pub(crate) fn choose<'c>(
+    rule: &'c FieldRule,
+    key: &str,
+    fields: &Fields,
+) -> Result<Option<&'c Choice>, (Name, String)> {
+    for choice in rule {
+        let Some(when) = &choice.when else { return Ok(Some(choice)) };
+        let rec = Var::Record { key, fields, children: None };
+        let scope = Scope::default().with("rec", rec);
+        if when.holds(&scope).map_err(|what| (choice.rule.clone(), what))? {
+            return Ok(Some(choice));
+        }
+    }
+    Ok(None)
+}
+
+/// Computes a record; `None` while nobody has contributed to it.
+pub(crate) fn compute(
+    rules: &Rules,
+    key: &RecordKey,
+    rec: &Rec,
+    children: &Children<'_>,
+    fresh: &Fresh,
+) -> Option<Computed> {
+    let entity = rules.entities.entity(&key.entity)?;
+    let live: Vec<&Contribution> = rec.contributions.values().filter(|c| !c.gone).collect();
+    if live.is_empty() {
+        // What was there last is kept, so that one can see what has been deleted.
+        let record = Record { deleted: true, ..rec.record.clone()? };
+        return Some(Computed { record, errors: Vec::new() });
+    }
+    let mut maker = Maker {
+        rules,
+        key,
+        entity,
+        live,
+        previous: rec.record.as_ref(),
+        fresh,
+        fields: Fields::new(),
+        origins: BTreeMap::new(),
+        errors: Vec::new(),
+    };
+    maker.key_fields();
+    maker.owned_fields();
+    maker.lifecycle(rec);
+    maker.projections(children);
+    let links = maker.links();
+    Some(maker.finish(links))
+}
+
+struct Maker<'m> {
+    rules: &'m Rules,
+    key: &'m RecordKey,
+    entity: &'m EntityDef,
+    live: Vec<&'m Contribution>,
+    previous: Option<&'m Record>,
+    fresh: &'m Fresh,
+    fields: Fields,
+    origins: BTreeMap<Name, Origin>,
+    errors: Vec<(Name, String)>,
+}
+
+impl<'m> Maker<'m> {
+    fn set(&mut self, field: &Name, value: Value<'static>, origin: Origin) {
+        self.fields.insert(field.clone(), value);
+        self.origins.insert(field.clone(), origin);
+    }
+
+    fn key_fields(&mut self) {
+        let Some(first) = self.live.first().copied() else { return };
+        for field in &self.entity.key {
+            let Some(value) = first.fields.get(field) else { continue };
+            let rule = "key".into();
+            let origin = Origin { source: first.row.source.clone(), at: String::new(), rule };
+            self.set(field, value.clone(), origin);
+        }
+    }
+
+    fn owned_fields(&mut self) {
+        let Some(ownership) = self.rules.ownership.get(&self.key.entity) else { return };
+        let computed = self.rules.computed.get(&self.key.entity);
+        let names: BTreeSet<&'m Name> = self.live.iter().flat_map(|c| c.fields.keys()).collect();
+        let mut rules: Vec<(&'m Name, &'m FieldRule)> = names
+            .into_iter()
+            .filter(|f| !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(*f)))
+            .filter_map(|f| Some((f, ownership.of(f)?)))
+            .collect();
+        // Fields whose owner depends on the record come after those on which it may depend.
+        rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.when.is_some()));
+        for (field, rule) in rules {
+            match choose(rule, &self.key.key, &self.fields) {
+                Ok(Some(choice)) => self.owned_field(field, choice),
+                Ok(None) => {}
+                Err(error) => {
+                    self.errors.push(error);
+                    self.keep(field);
+                }
+            }
+        }
+    }
+
+    /// Keeps the value that a field has.
+    fn keep(&mut self, field: &Name) {
+        let Some(previous) = self.previous else { return };
+        if let (Some(value), Some(origin)) =
+            (previous.fields.get(field), previous.origins.get(field))
+        {
+            self.set(field, value.clone(), origin.clone());
+        }
+    }
+
+    fn owned_field(&mut self, field: &Name, choice: &Choice) {
+        if choice.computed() {
+            return;
+        }
+        if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
+            return;
+        }
+        let origin = |c: &Contribution| Origin {
+            source: c.row.source.clone(),
+            at: c.at.to_sortable(),
+            rule: choice.rule.clone(),
+        };
+        let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
+        if let Some(c) = own.filter(|c| has_value(c, field)) {
+            self.set(field, value(c, field), origin(c));
+            return;
+        }
+        let others = choice.fallback.iter();
+        let other = others.filter_map(|s| pick(&self.live, field, s, Merge::Latest, true)).next();
+        if let Some(c) = other {
+            self.set(field, value(c, field), origin(c));
+            return;
+        }
+        match own {
+            Some(c) => self.set(field, Value::Null, origin(c)),
+            None if !choice.null_is_value => {
+                let by_owner = self
+                    .previous
+                    .and_then(|p| p.origins.get(field))
+                    .is_some_and(|o| choice.owned_by(&o.source));
+                if by_owner {
+                    self.keep(field);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A value of somebody else that the rule accepts, until the owner writes again.
+    fn accepted(&mut self, field: &Name, choice: &Choice) -> bool {
+        let place = (self.key.clone(), field.clone());
+        if let Some((value, source, at)) = self.fresh.accepted.get(&place) {
+            let (source, at) = (source.clone(), at.to_sortable());
+            let origin = Origin { source, at, rule: choice.rule.clone() };
+            self.set(field, value.clone(), origin);
+            return true;
+        }
+        let origin = self.previous.and_then(|p| p.origins.get(field));
+        let foreign = origin.is_some_and(|o| !choice.owned_by(&o.source));
+        let kept = foreign && !self.fresh.owned.contains(&place);
+        if kept {
+            self.keep(field);
+        }
+        kept
+    }
+
+    fn lifecycle(&mut self, rec: &Rec) {
+        let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
+        let verdict = lifecycle.judge(rec.evidence.values(), &self.key.key, &self.fields);
+        let Verdict { state, sets, errors, .. } = verdict;
+        self.errors.extend(errors);
+        if let Some((state, rule)) = state {
+            let value = Value::Text(state.to_string().into());
+            self.set(&lifecycle.field, value, computed_by(rule));
+        }
+        for (field, (value, _, rule)) in sets {
+            self.set(&field, value, computed_by(rule));
+        }
+    }
+
+    fn projections(&mut self, children: &Children<'_>) {
+        for projection in self.rules.telling.projections.get(&self.key.entity).into_iter().flatten()
+        {
+            let result = {
+                let key = &*self.key.key;
+                let rec = Var::Record { key, fields: &self.fields, children: Some(children) };
+                projection.value.value(&Scope::default().with("rec", rec)).and_then(|value| {
+                    convert(value, projection.kind, 0, &TimeZone::UTC)
+                        .map_err(|()| format!("the result is not {}", projection.kind))
+                })
+            };
+            match result {
+                Ok(value) => {
+                    self.set(&projection.field, value, computed_by(projection.spot.name()));
+                }
+                Err(what) => {
+                    self.errors.push((projection.spot.name(), what));
+                    self.keep(&projection.field);
+                }
+            }
+        }
+    }
+
+    /// Links: what the entity's owner says, otherwise what anybody says.
+    fn links(&self) -> BTreeMap<Name, RecordKey> {
+        let owners = self.rules.ownership.get(&self.key.entity);
+        let owner = owners.and_then(|o| o.default.as_ref()).and_then(|r| r.first());
+        let mut sorted = self.live.clone();
+        sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
+        let mut links = BTreeMap::new();
+        for (name, to) in sorted.iter().flat_map(|c| &c.links) {
+            links.entry(name.clone()).or_insert_with(|| to.clone());
+        }
+        links
+    }
+
+    fn finish(mut self, links: BTreeMap<Name, RecordKey>) -> Computed {
+        if let Some(previous) = self.previous {
+            // A value that means the same is the same: its origin stays, too.
+            for (field, value) in &mut self.fields {
+                let Some(old) = previous.fields.get(field).filter(|old| old.same_as(value)) else {
+                    continue;
+                };
+                *value = old.clone();
+                if let Some(origin) = previous.origins.get(field) {
+                    let same_source = self.origins.get(field).map(|o| &o.source);
+                    if same_source == Some(&origin.source) {
+                        self.origins.insert(field.clone(), origin.clone());
+                    }
+                }
+            }
+        }
+        let record = Record {
+            key: self.key.clone(),
+            version: self.previous.map_or(0, |p| p.version),
+            deleted: false,
+            fields: self.fields,
+            origins: self.origins,
+            links,
+        };
+        Computed { record, errors: self.errors }
+    }
+}
+
+fn computed_by(rule: Name) -> Origin {
+    Origin { source: COMPUTED.into(), at: String::new(), rule }
+}
+
+fn value(contribution: &Contribution, field: &Name) -> Value<'static> {
+    contribution.fields.get(field).cloned().unwrap_or(Value::Null)
+}
+
+fn has_value(contribution: &Contribution, field: &Name) -> bool {
+    contribution.fields.get(field).is_some_and(|v| !v.is_null())
+}
+
+/// The contribution of these sources that counts for a field.
+fn pick<'c>(
+    live: &[&'c Contribution],
+    field: &Name,
+    sources: &[Name],
+    merge: Merge,
+    skip_null: bool,
+) -> Option<&'c Contribution> {
+    let rank = |c: &Contribution| sources.iter().position(|s| *s == c.row.source);
+    let mut from: Vec<&Contribution> = live
+        .iter()
+        .copied()
+        .filter(|c| rank(c).is_some() && c.fields.contains_key(field))
+        .filter(|c| !skip_null || has_value(c, field))
+        .collect();
+    match merge {
+        Merge::Max => from.into_iter().filter(|c| has_value(c, field)).max_by(|a, b| {
+            compare(&value(a, field), &value(b, field)).then_with(|| b.row.cmp(&a.row))
+        }),
+        Merge::Min => from.into_iter().filter(|c| has_value(c, field)).min_by(|a, b| {
+            compare(&value(a, field), &value(b, field)).then_with(|| a.row.cmp(&b.row))
+        }),
+        Merge::Latest => {
+            // Of several rows of one table that speak of the same fact, the first one counts.
+            from.sort_by(|a, b| {
+                let table = |c: &Contribution| (rank(c), c.row.table.clone());
+                table(a).cmp(&table(b)).then_with(|| by_pk(&a.row.pk, &b.row.pk))
+            });
+            from.dedup_by(|b, a| a.row.source == b.row.source && a.row.table == b.row.table);
+            from.into_iter().min_by_key(|c| (rank(c), std::cmp::Reverse(c.at)))
+        }
+    }
+}
+
+/// Order of primary keys: numbers by value.
+pub(crate) fn by_pk(a: &str, b: &str) -> Ordering {
+    match (a.parse::<i128>(), b.parse::<i128>()) {
+        (Ok(x), Ok(y)) => x.cmp(&y),
+        _ => a.cmp(b),
+    }
+}
+
+fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
+    let (a, b) = (a.to_text().unwrap_or_default(), b.to_text().unwrap_or_default());
+    let number = crossdock_model::value::decimal;
+    match (number(&a), number(&b)) {
+        (Some(x), Some(y)) => x.cmp(&y),
+        _ => a.cmp(&b),
+    }
+}
+
+/// Fields that differ between two states of a record; a NULL is as good as nothing.
+pub(crate) fn changed_fields(old: Option<&Record>, new: &Record) -> BTreeSet<Name> {
+    static EMPTY: Fields = Fields::new();
+    let before = old.map_or(&EMPTY, |r| &r.fields);
+    let get = |fields: &Fields, name: &Name| fields.get(name).cloned().unwrap_or(Value::Null);
+    before
+        .keys()
+        .chain(new.fields.keys())
+        .filter(|name| !get(before, name).same_as(&get(&new.fields, name)))
+        .cloned()
+        .collect()
+}

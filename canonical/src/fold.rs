@@ -1,0 +1,283 @@
+//! Folding a transaction: one net change for each row, however often it was updated.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crossdock_model::canonical::{Fields, Name, RowKey};
+use crossdock_model::mark::{self, Mark, RowDigest};
+use crossdock_model::{ChangeEvent, LogOrder, Op, RowImage, TableSchema, TxHeader, Value};
+
+/// A table as far as folding needs it.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Its schema.
+    pub schema: Arc<TableSchema>,
+    /// `schema.table`.
+    pub name: Name,
+    keys: Vec<usize>,
+}
+
+impl Table {
+    fn new(schema: &Arc<TableSchema>) -> Self {
+        let mut keys = schema.key_columns();
+        if keys.is_empty() {
+            // Without a key the whole row identifies it.
+            keys = (0..schema.columns.len()).collect();
+        }
+        Self { schema: schema.clone(), name: schema.name.to_string().into(), keys }
+    }
+
+    /// Columns that identify a row.
+    pub fn key_names(&self) -> impl Iterator<Item = &Name> {
+        self.keys.iter().filter_map(|i| self.schema.columns.get(*i)).map(|c| &c.name)
+    }
+
+    fn key_of(&self, image: &RowImage<'_>) -> Option<Name> {
+        let values: Option<Vec<&Value<'_>>> = self.keys.iter().map(|i| image.get(*i)).collect();
+        Some(RowKey::join(values?))
+    }
+
+    fn fields(&self, image: &RowImage<'static>) -> Fields {
+        let columns = self.schema.columns.iter().enumerate();
+        columns.filter_map(|(i, c)| Some((c.name.clone(), image.get(i)?.clone()))).collect()
+    }
+}
+
+/// The net change of one row in one transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Net {
+    /// Its table.
+    pub table: Arc<Table>,
+    /// The row.
+    pub row: RowKey,
+    /// Create, update, delete or read.
+    pub op: Op,
+    /// Columns that the log carried, the last value of each.
+    pub image: Fields,
+    /// Whether that is every column.
+    pub full: bool,
+    /// The row before the transaction, where the log carried it.
+    pub before: Option<Fields>,
+    /// Row whose columns it takes over: its key was changed.
+    pub inherits: Option<RowKey>,
+    /// Place of its last change.
+    pub at: LogOrder,
+}
+
+/// A folded transaction.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    /// Source.
+    pub source: Name,
+    /// What is known of the transaction.
+    pub header: TxHeader,
+    /// Net changes in the order of first appearance.
+    pub nets: Vec<Net>,
+    /// Present when Crossdock wrote the transaction: a digest for each row it wrote.
+    pub mark: Option<Vec<RowDigest>>,
+    /// Tables that were truncated.
+    pub truncated: Vec<(Name, LogOrder)>,
+    /// Rows of tables that nothing maps.
+    pub unmapped: BTreeMap<Name, u64>,
+}
+
+/// Tables by the address of their shared schema; the schema is kept, so that addresses stay valid.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    by_schema: HashMap<usize, Arc<Table>>,
+}
+
+impl Tables {
+    fn get(&mut self, schema: &Arc<TableSchema>) -> Arc<Table> {
+        let address = Arc::as_ptr(schema) as usize;
+        self.by_schema.entry(address).or_insert_with(|| Arc::new(Table::new(schema))).clone()
+    }
+}
+
+/// Folds a transaction. `wanted` says which tables matter.
+pub(crate) fn fold(
+    tables: &mut Tables,
+    source: &Name,
+    header: TxHeader,
+    events: Vec<ChangeEvent>,
+    wanted: &dyn Fn(&Name) -> bool,
+) -> Folded {
+    let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::new() };
+    let mut out = Folded {
+        source: source.clone(),
+        nets: Vec::new(),
+        mark: None,
+        truncated: Vec::new(),
+        unmapped: BTreeMap::new(),
+        header,
+    };
+    for event in events {
+        if let Some((prefix, content)) = &event.message {
+            if prefix == mark::PREFIX {
+                add_mark(&mut out.mark, std::str::from_utf8(content).ok());
+            }
+            continue;
+        }
+        let Some(schema) = &event.table else { continue };
+        let table = tables.get(schema);
+        if &*schema.name.table == mark::PROGRESS_TABLE {
+            add_mark(&mut out.mark, progress_mark(&table, &event).as_deref());
+            continue;
+        }
+        if !wanted(&table.name) {
+            *out.unmapped.entry(table.name.clone()).or_default() += 1;
+            continue;
+        }
+        let place = if out.header.snapshot { 0 } else { event.ordinal.saturating_add(1) };
+        let at = out.header.commit.order(place);
+        match event.op {
+            Op::Truncate => out.truncated.push((table.name.clone(), at)),
+            Op::Message => {}
+            _ => fold.event(&table, event, at),
+        }
+    }
+    out.nets = fold.slots.into_iter().flatten().collect();
+    out
+}
+
+fn progress_mark(table: &Table, event: &ChangeEvent) -> Option<String> {
+    let column = table.schema.column("mark")?;
+    event.after.as_ref()?.get(column)?.to_text()
+}
+
+fn add_mark(into: &mut Option<Vec<RowDigest>>, text: Option<&str>) {
+    if let Some(mark) = text.and_then(Mark::from_json) {
+        into.get_or_insert_default().extend(mark.rows);
+    }
+}
+
+struct Fold<'f> {
+    source: &'f Name,
+    slots: Vec<Option<Net>>,
+    by_row: HashMap<(Name, Name), usize>,
+}
+
+impl Fold<'_> {
+    fn event(&mut self, table: &Arc<Table>, event: ChangeEvent, at: LogOrder) {
+        let old_key = event.before.as_ref().and_then(|b| table.key_of(b));
+        let new_key = event.after.as_ref().and_then(|a| table.key_of(a));
+        let before = event.before.as_ref().map(|b| (b, table.fields(b)));
+        let full_before = |b: Option<(&RowImage<'static>, Fields)>| {
+            b.filter(|(image, _)| !matches!(image, RowImage::Key(_))).map(|(_, fields)| fields)
+        };
+        if event.op == Op::Delete {
+            let image = before.as_ref().map(|(_, f)| f.clone()).unwrap_or_default();
+            let before = full_before(before);
+            if let Some(pk) = old_key {
+                self.put(table, pk, Op::Delete, image, false, before, at);
+            }
+            return;
+        }
+        let Some(after) = &event.after else { return };
+        let Some(pk) = new_key.clone().or_else(|| old_key.clone()) else { return };
+        let image = table.fields(after);
+        let full = matches!(after, RowImage::Full(_));
+        match old_key {
+            Some(old) if event.op == Op::Update && old != pk => {
+                let gone = before.map(|(_, f)| f).unwrap_or_default();
+                self.moved(table, old, pk, gone, (image, full), at);
+            }
+            _ => {
+                let before = full_before(before);
+                self.put(table, pk, event.op, image, full, before, at);
+            }
+        }
+    }
+
+    /// A row whose key changed: the old one is gone, and the new one takes over its columns.
+    fn moved(
+        &mut self,
+        table: &Arc<Table>,
+        old: Name,
+        pk: Name,
+        gone: Fields,
+        (image, full): (Fields, bool),
+        at: LogOrder,
+    ) {
+        let slot = self.by_row.get(&(table.name.clone(), old.clone())).copied();
+        let earlier = slot.and_then(|i| self.slots.get(i)?.clone());
+        let mut merged = earlier.as_ref().map(|n| n.image.clone()).unwrap_or_default();
+        merged.extend(image);
+        let inherits = earlier.as_ref().map_or_else(
+            || Some(self.row(table, old.clone())),
+            |n| n.inherits.clone().or_else(|| (n.op == Op::Update).then(|| n.row.clone())),
+        );
+        self.put(table, old, Op::Delete, gone, false, None, at);
+        self.put(table, pk.clone(), Op::Create, merged, full, None, at);
+        if let Some(Some(net)) =
+            self.by_row.get(&(table.name.clone(), pk)).and_then(|i| self.slots.get_mut(*i))
+        {
+            net.inherits = inherits.filter(|_| !full);
+        }
+    }
+
+    fn row(&self, table: &Table, pk: Name) -> RowKey {
+        RowKey { source: self.source.clone(), table: table.name.clone(), pk }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn put(
+        &mut self,
+        table: &Arc<Table>,
+        pk: Name,
+        op: Op,
+        image: Fields,
+        full: bool,
+        before: Option<Fields>,
+        at: LogOrder,
+    ) {
+        let key = (table.name.clone(), pk.clone());
+        let net = Net {
+            table: table.clone(),
+            row: self.row(table, pk),
+            op,
+            image,
+            full,
+            before,
+            inherits: None,
+            at,
+        };
+        let Some(slot) = self.by_row.get(&key).copied() else {
+            self.by_row.insert(key, self.slots.len());
+            self.slots.push(Some(net));
+            return;
+        };
+        let Some(place) = self.slots.get_mut(slot) else { return };
+        *place = match place.take() {
+            None => Some(net),
+            Some(earlier) => combine(earlier, net),
+        };
+    }
+}
+
+/// The net effect of two changes of one row; `None` when nothing remains.
+fn combine(earlier: Net, later: Net) -> Option<Net> {
+    let op = match (earlier.op, later.op) {
+        // Born and gone within the transaction.
+        (Op::Create, Op::Delete) => return None,
+        (Op::Delete, Op::Delete) => Op::Delete,
+        (_, Op::Delete) => Op::Delete,
+        // Gone and back: the row has changed, all of it.
+        (Op::Delete, _) => Op::Update,
+        (Op::Create, _) => Op::Create,
+        (Op::Read, _) => Op::Read,
+        (_, later) => later,
+    };
+    let restart = later.full || earlier.op == Op::Delete;
+    let mut image = if restart { Fields::new() } else { earlier.image };
+    let full = later.full || (!restart && earlier.full);
+    image.extend(later.image);
+    Some(Net {
+        op,
+        image,
+        full,
+        before: earlier.before.or(later.before),
+        inherits: if restart { later.inherits } else { earlier.inherits },
+        ..later
+    })
+}

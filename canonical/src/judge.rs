@@ -1,0 +1,566 @@
+//! The second half of judging: what the steps of each transaction do to records.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crossdock_model::canonical::{
+    Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, RecordState,
+    Release, RowKey, Tally,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::compute::{Fresh, Rec, changed_fields, compute};
+use crate::fold::Folded;
+use crate::ownership::Merge;
+use crate::rules::Rules;
+use crate::scope::Children;
+use crate::step::{Stated, Step, Tallies};
+use crate::trouble::Troubles;
+
+/// Changes of children are followed upwards this far.
+const DEPTH_MAX: usize = 8;
+
+/// What has been loaded about records; an entry that is present has been asked for.
+#[derive(Debug, Default)]
+pub(crate) struct RecordStore {
+    /// Records.
+    pub records: HashMap<RecordKey, RecordState>,
+    /// Records that link to a record.
+    pub linking: HashMap<RecordKey, BTreeSet<RecordKey>>,
+    /// Releases that depend on a record.
+    pub releases_on: HashMap<RecordKey, Vec<Release>>,
+}
+
+/// The records of a batch.
+pub(crate) struct Judge<'j> {
+    pub(crate) rules: &'j Rules,
+    pub(crate) installation: &'j str,
+    store: &'j RecordStore,
+    pub(crate) recs: BTreeMap<RecordKey, Rec>,
+    /// Links made in this batch, by the record that is linked to.
+    linked_from: BTreeMap<RecordKey, BTreeSet<RecordKey>>,
+    pub(crate) needs: NeedSets,
+    pub(crate) troubles: Troubles,
+    pub(crate) out: Outcome,
+}
+
+/// What is missing, each once.
+#[derive(Debug, Default)]
+pub(crate) struct NeedSets {
+    pub(crate) records: BTreeSet<RecordKey>,
+    pub(crate) linking: BTreeSet<RecordKey>,
+    pub(crate) releases: BTreeSet<RecordKey>,
+}
+
+/// One source transaction while it is judged.
+pub(crate) struct Tx<'t> {
+    pub(crate) folded: &'t Folded,
+    pub(crate) place: Name,
+    /// Records as they were before it.
+    pub(crate) base: BTreeMap<RecordKey, Option<Record>>,
+    /// Evidence as it was before it.
+    pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Evidence>>,
+    pub(crate) fresh: Fresh,
+    /// Rules that failed in the last computation of a record.
+    errors: BTreeMap<RecordKey, Vec<(Name, String)>>,
+    /// Records and the fields of them that this transaction has changed.
+    pub(crate) changed: BTreeMap<RecordKey, BTreeSet<Name>>,
+}
+
+/// Judges all transactions.
+///
+/// # Errors
+/// What must be loaded first.
+pub(crate) fn judge_all(
+    rules: &Rules,
+    installation: &str,
+    store: &RecordStore,
+    transactions: &[Folded],
+    steps: &[Vec<Step>],
+) -> Result<Outcome, Needs> {
+    let mut judge = Judge {
+        rules,
+        installation,
+        store,
+        recs: BTreeMap::new(),
+        linked_from: BTreeMap::new(),
+        needs: NeedSets::default(),
+        troubles: Troubles::new(installation),
+        out: Outcome::default(),
+    };
+    for key in steps.iter().flatten().flat_map(Step::records) {
+        judge.load(key);
+    }
+    if judge.needs.records.is_empty() {
+        for (folded, steps) in transactions.iter().zip(steps) {
+            judge.transaction(folded, steps);
+        }
+    }
+    judge.finish()
+}
+
+impl<'j> Judge<'j> {
+    /// Makes a record available; one that has not been loaded is needed, and empty until then.
+    pub(crate) fn load(&mut self, key: &RecordKey) -> &mut Rec {
+        if !self.recs.contains_key(key) {
+            let rec = match self.store.records.get(key) {
+                Some(state) => unpack(state),
+                None => {
+                    self.needs.records.insert(key.clone());
+                    Rec::default()
+                }
+            };
+            self.recs.insert(key.clone(), rec);
+        }
+        self.recs.entry(key.clone()).or_default()
+    }
+
+    pub(crate) fn count(&mut self, tally: Tally) {
+        *self.out.tallies.entry(tally).or_default() += 1;
+    }
+
+    fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
+        let mut tx = Tx {
+            folded,
+            place: folded.header.commit.to_string().into(),
+            base: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            fresh: Fresh::default(),
+            errors: BTreeMap::new(),
+            changed: BTreeMap::new(),
+        };
+        self.truncated(&tx);
+        let mut touched = BTreeSet::new();
+        for step in steps {
+            touched.extend(step.records().cloned());
+            self.apply(&mut tx, step);
+        }
+        self.settle(&mut tx, touched.clone());
+        self.close_versions(&mut tx);
+        for step in steps {
+            self.violations(&tx, step);
+        }
+        self.evidence_troubles(&mut tx);
+        self.rule_troubles(&mut tx);
+        self.tell(&tx);
+        self.release(&tx, &touched);
+        self.unchanged(&tx, steps);
+    }
+
+    fn truncated(&mut self, tx: &Tx<'_>) {
+        for (table, at) in &tx.folded.truncated {
+            let source = &tx.folded.source;
+            let row = RowKey { source: source.clone(), table: table.clone(), pk: "".into() };
+            let trouble = crate::rowmap::RowTrouble::Mapping {
+                field: format!("truncate@{}", at.to_sortable()).into(),
+                rule: "truncate".into(),
+                what: "the table was truncated, and its rows are kept here".into(),
+            };
+            self.troubles.of_row(&row, &trouble, &tx.place, true);
+        }
+    }
+
+    fn apply(&mut self, tx: &mut Tx<'_>, step: &Step) {
+        for trouble in &step.troubles {
+            self.troubles.of_row(&step.row, trouble, &tx.place, true);
+            if let crate::rowmap::RowTrouble::UnknownCode { table, .. } = trouble {
+                let source = step.row.source.clone();
+                self.count(Tally::UnknownCode { table: table.clone(), source });
+            }
+        }
+        for trouble in &step.mended {
+            self.troubles.of_row(&step.row, trouble, &tx.place, false);
+        }
+        for key in &step.left {
+            self.load(key).contributions.remove(&step.row);
+        }
+        for said in &step.said {
+            self.note_fresh(tx, step, said);
+            self.note_duplicate(step, &said.record);
+            let contribution = Contribution {
+                record: said.record.clone(),
+                row: step.row.clone(),
+                fields: said.fields.clone(),
+                links: said.links.clone(),
+                at: step.at,
+                gone: false,
+            };
+            self.load(&said.record).contributions.insert(step.row.clone(), contribution);
+        }
+        for (id, record) in &step.withdrawn {
+            let moved = step.stated.iter().any(|s| s.id == *id);
+            let evidence = self.evidence_mut(tx, record);
+            if moved {
+                evidence.remove(id);
+            } else if let Some(item) = evidence.get_mut(id) {
+                item.withdrawn = true;
+                item.at = item.at.max(step.at);
+            }
+        }
+        for stated in &step.stated {
+            let new = evidence(stated, step, tx.folded.header.commit_micros);
+            let known = self.evidence_mut(tx, &stated.fact.record);
+            let timed = stated.fact.event_micros.is_some();
+            let old = known.remove(&stated.id);
+            known.insert(stated.id, merge_evidence(old, new, timed));
+        }
+    }
+
+    fn evidence_mut(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> &mut BTreeMap<Uuid, Evidence> {
+        let rec = self.load(key);
+        if !tx.evidence.contains_key(key) {
+            tx.evidence.insert(key.clone(), rec.evidence.clone());
+        }
+        &mut rec.evidence
+    }
+
+    /// A second row of the same table for a record that a row speaks of already.
+    fn note_duplicate(&mut self, step: &Step, key: &RecordKey) {
+        let rules = self.rules;
+        let known = &self.load(key).contributions;
+        let same = |row: &&RowKey| row.source == step.row.source && row.table == step.row.table;
+        let second =
+            !known.contains_key(&step.row) && known.keys().filter(same).any(|r| *r != step.row);
+        let merged = |field: &Name| {
+            let rule = rules.ownership.get(&key.entity).and_then(|o| o.of(field));
+            rule.is_some_and(|r| r.iter().all(|c| c.merge != Merge::Latest))
+        };
+        let of_key = rules.entities.entity(&key.entity);
+        let summed = step.said.iter().filter(|s| s.record == *key).all(|said| {
+            let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
+            let mut own = own.peekable();
+            own.peek().is_some() && own.all(merged)
+        });
+        if second && !summed {
+            let (entity, source) = (key.entity.clone(), step.row.source.clone());
+            self.count(Tally::Duplicate { entity, source });
+        }
+    }
+
+    /// Computes records and, as long as something changes, the records above them.
+    fn settle(&mut self, tx: &mut Tx<'_>, touched: BTreeSet<RecordKey>) {
+        let mut level = touched;
+        for _ in 0..DEPTH_MAX {
+            let mut above = BTreeSet::new();
+            for key in &level {
+                above.extend(self.compute(tx, key));
+            }
+            if above.is_empty() {
+                return;
+            }
+            level = above;
+        }
+        tracing::warn!(records = level.len(), "computed fields are nested too deeply");
+    }
+
+    /// Computes a record; gives the records above it if it has changed.
+    fn compute(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> BTreeSet<RecordKey> {
+        self.load(key);
+        let lists = self.child_keys(key);
+        let empty = Rec::default();
+        let (computed, old) = {
+            let rec = self.recs.get(key).unwrap_or(&empty);
+            let children = self.children(&lists);
+            (compute(self.rules, key, rec, &children, &tx.fresh), rec.record.clone())
+        };
+        let Some(computed) = computed else { return BTreeSet::new() };
+        tx.errors.insert(key.clone(), computed.errors);
+        let new = computed.record;
+        let same = old.as_ref().is_some_and(|o| !differs(o, &new));
+        if same {
+            return BTreeSet::new();
+        }
+        for to in new.links.values() {
+            self.linked_from.entry(to.clone()).or_default().insert(key.clone());
+        }
+        let mut above = BTreeSet::new();
+        if let Some(parents) = self.rules.parents.get(&key.entity) {
+            let before = old.iter().flat_map(|o| o.links.values());
+            above.extend(
+                before.chain(new.links.values()).filter(|to| parents.contains(&to.entity)).cloned(),
+            );
+        }
+        tx.base.entry(key.clone()).or_insert(old);
+        self.load(key).record = Some(new);
+        above
+    }
+
+    /// Records that link to this one, for each list that its computed fields read.
+    fn child_keys(&mut self, key: &RecordKey) -> BTreeMap<Name, Vec<RecordKey>> {
+        let mut lists: BTreeMap<Name, Vec<RecordKey>> = BTreeMap::new();
+        let Some(projections) = self.rules.telling.projections.get(&key.entity) else {
+            return lists;
+        };
+        for (list, child) in projections.iter().flat_map(|p| &p.children) {
+            let mut from: BTreeSet<RecordKey> =
+                self.linked_from.get(key).cloned().unwrap_or_default();
+            match self.store.linking.get(key) {
+                Some(loaded) => from.extend(loaded.iter().cloned()),
+                None => _ = self.needs.linking.insert(key.clone()),
+            }
+            let mut keys: Vec<RecordKey> =
+                from.into_iter().filter(|k| k.entity == *child).collect();
+            keys.retain(|k| {
+                let record = self.load(k).record.as_ref();
+                record.is_some_and(|r| !r.deleted && r.links.values().any(|to| to == key))
+            });
+            lists.insert(list.clone(), keys);
+        }
+        lists
+    }
+
+    fn children(&self, lists: &BTreeMap<Name, Vec<RecordKey>>) -> Children<'_> {
+        let fields = |k: &RecordKey| Some(&self.recs.get(k)?.record.as_ref()?.fields);
+        lists
+            .iter()
+            .map(|(list, keys)| (list.clone(), keys.iter().filter_map(fields).collect()))
+            .collect()
+    }
+
+    /// Gives every record that has really changed its new version and its history.
+    fn close_versions(&mut self, tx: &mut Tx<'_>) {
+        for (key, base) in &tx.base {
+            let Some(record) = self.recs.get_mut(key).and_then(|r| r.record.as_mut()) else {
+                continue;
+            };
+            if base.as_ref().is_some_and(|b| !differs(b, record)) {
+                // Changed and changed back.
+                self.recs.entry(key.clone()).and_modify(|r| r.record.clone_from(base));
+                continue;
+            }
+            record.version = base.as_ref().map_or(0, |b| b.version) + 1;
+            let header = &tx.folded.header;
+            self.out.history.push(HistoryEntry {
+                record: key.clone(),
+                version: record.version,
+                source: tx.folded.source.clone(),
+                transaction: header.id.as_str().into(),
+                position: tx.place.clone(),
+                commit_micros: header.commit_micros,
+                changes: changes(base.as_ref(), record),
+            });
+            tx.changed.insert(key.clone(), changed_fields(base.as_ref(), record));
+        }
+    }
+
+    /// Illegal moves that evidence asked for, and evidence that came late.
+    fn evidence_troubles(&mut self, tx: &mut Tx<'_>) {
+        let keys: BTreeSet<RecordKey> =
+            tx.evidence.keys().chain(tx.changed.keys()).cloned().collect();
+        for key in keys {
+            let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) else { continue };
+            let Some(rec) = self.recs.get(&key) else { continue };
+            let Some(record) = &rec.record else { continue };
+            let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
+            let judge = |evidence: &BTreeMap<Uuid, Evidence>, record: &Record| {
+                lifecycle.judge(evidence.values(), &key.key, &record.fields)
+            };
+            let known = tx.evidence.get(&key).unwrap_or(&rec.evidence);
+            let before = base.map(|b| judge(known, b)).unwrap_or_default();
+            let after = judge(&rec.evidence, record);
+            let at = before.state.as_ref().and_then(|(state, _)| lifecycle.rank(state));
+            let late = rec.evidence.keys().filter(|id| !known.contains_key(id)).filter(|id| {
+                let kind = rec.evidence.get(id).map_or("", |e| &e.kind);
+                lifecycle.rank_of_kind(kind).is_some_and(|r| at.is_some_and(|at| r < at))
+            });
+            let late = late.count();
+            let mut raised = Vec::new();
+            for (open, these, those) in
+                [(true, &after.illegal, &before.illegal), (false, &before.illegal, &after.illegal)]
+            {
+                for illegal in these.iter().filter(|i| !those.contains(i)) {
+                    raised.push((open, illegal.clone(), rec.evidence.get(&illegal.0).cloned()));
+                }
+            }
+            let state = after.state.map(|(state, _)| state).unwrap_or_default();
+            for _ in 0..late {
+                self.count(Tally::LateEvidence { entity: key.entity.clone() });
+            }
+            for (open, (id, kind, rule), evidence) in raised {
+                self.illegal(&key, (id, &kind, &rule), evidence.as_ref(), &state, open);
+            }
+        }
+    }
+
+    fn illegal(
+        &mut self,
+        key: &RecordKey,
+        (id, kind, rule): (Uuid, &Name, &Name),
+        evidence: Option<&Evidence>,
+        state: &str,
+        open: bool,
+    ) {
+        let what = evidence.map_or("", |e| &e.kind);
+        self.troubles.raise(crossdock_model::canonical::ExceptionItem {
+            id: self.troubles.id(&["illegal", kind, &key.key, &id.to_string()]),
+            kind: kind.clone(),
+            record: Some(key.clone()),
+            source: evidence.map_or("".into(), |e| e.row.source.clone()),
+            rule: rule.clone(),
+            team: "".into(),
+            text: format!("{} is {state}: {what} comes too late and is not followed.", key.key),
+            context: json!({ "evidence": id.to_string(), "kind": what, "state": state }),
+            open,
+        });
+    }
+
+    fn rule_troubles(&mut self, tx: &mut Tx<'_>) {
+        for (key, errors) in std::mem::take(&mut tx.errors) {
+            for (rule, what) in errors {
+                self.troubles.of_rule(&key, &rule, &what, &"".into());
+            }
+        }
+    }
+
+    fn unchanged(&mut self, tx: &Tx<'_>, steps: &[Step]) {
+        for step in steps {
+            if !step.records().any(|key| tx.changed.contains_key(key)) {
+                self.count(Tally::Unchanged { source: step.row.source.clone() });
+            }
+        }
+    }
+
+    /// Records that link to a record and releases that depend on it.
+    pub(crate) fn releases_on(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
+        let mut found: BTreeSet<RecordKey> = BTreeSet::new();
+        match self.store.releases_on.get(key) {
+            Some(releases) => found.extend(releases.iter().map(|r| r.record.clone())),
+            None => _ = self.needs.releases.insert(key.clone()),
+        }
+        for (other, rec) in &self.recs {
+            if rec.releases.values().any(|r| !r.released && r.depends.contains(key)) {
+                found.insert(other.clone());
+            }
+        }
+        found
+    }
+
+    fn finish(mut self) -> Result<Outcome, Needs> {
+        let needs = Needs {
+            records: self.needs.records.into_iter().collect(),
+            linking_to: self.needs.linking.into_iter().collect(),
+            releases_on: self.needs.releases.into_iter().collect(),
+            ..Needs::default()
+        };
+        if !needs.is_empty() {
+            return Err(needs);
+        }
+        let nothing = RecordState {
+            record: None,
+            contributions: Vec::new(),
+            evidence: Vec::new(),
+            releases: Vec::new(),
+        };
+        let kept: BTreeSet<Uuid> =
+            self.recs.values().flat_map(|r| r.evidence.keys().copied()).collect();
+        for (key, rec) in self.recs {
+            let old = unpack(self.store.records.get(&key).unwrap_or(&nothing));
+            differences(old, rec, &kept, &mut self.out);
+        }
+        self.out.exceptions = self.troubles.into_items();
+        Ok(self.out)
+    }
+}
+
+/// Adds to an outcome what is different about a record.
+fn differences(old: Rec, new: Rec, kept: &BTreeSet<Uuid>, out: &mut Outcome) {
+    for (row, contribution) in &old.contributions {
+        if !new.contributions.contains_key(row) {
+            out.contributions.push(Contribution { gone: true, ..contribution.clone() });
+        }
+    }
+    let changed =
+        new.contributions.into_iter().filter(|(r, c)| old.contributions.get(r) != Some(c));
+    out.contributions.extend(changed.map(|(_, c)| c));
+    for (id, evidence) in &old.evidence {
+        if !new.evidence.contains_key(id) && !kept.contains(id) {
+            out.evidence.push(Evidence { withdrawn: true, ..evidence.clone() });
+        }
+    }
+    let changed = new.evidence.into_iter().filter(|(id, e)| old.evidence.get(id) != Some(e));
+    out.evidence.extend(changed.map(|(_, e)| e));
+    let changed = new.releases.into_iter().filter(|(k, r)| old.releases.get(k) != Some(r));
+    out.releases.extend(changed.map(|(_, r)| r));
+    let version = |r: &Option<Record>| r.as_ref().map(|r| r.version);
+    if version(&new.record) != version(&old.record) {
+        out.records.extend(new.record);
+    }
+}
+
+fn unpack(state: &RecordState) -> Rec {
+    Rec {
+        record: state.record.clone(),
+        contributions: state
+            .contributions
+            .iter()
+            .filter(|c| !c.gone)
+            .map(|c| (c.row.clone(), c.clone()))
+            .collect(),
+        evidence: state.evidence.iter().map(|e| (e.id, e.clone())).collect(),
+        releases: state
+            .releases
+            .iter()
+            .map(|r| ((r.rule.clone(), r.business_key.clone()), r.clone()))
+            .collect(),
+    }
+}
+
+/// Whether two states of a record mean something different.
+fn differs(old: &Record, new: &Record) -> bool {
+    old.deleted != new.deleted
+        || old.links != new.links
+        || !changed_fields(Some(old), new).is_empty()
+}
+
+/// `{field: [old, new]}`; links and deletion are told like fields.
+fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
+    let mut all = serde_json::Map::new();
+    for field in changed_fields(old, new) {
+        let get = |r: Option<&Record>| {
+            r.and_then(|r| r.fields.get(&field)).map(crossdock_model::Value::to_json)
+        };
+        all.insert(field.to_string(), json!([get(old), get(Some(new))]));
+    }
+    let links: BTreeSet<&Name> =
+        old.iter().flat_map(|o| o.links.keys()).chain(new.links.keys()).collect();
+    for name in links {
+        let get = |r: Option<&Record>| r.and_then(|r| r.links.get(name)).map(|k| k.key.to_string());
+        let (before, after) = (get(old), get(Some(new)));
+        if before != after {
+            all.insert(name.to_string(), json!([before, after]));
+        }
+    }
+    if old.is_some_and(|o| o.deleted) != new.deleted {
+        all.insert("deleted".to_string(), json!([!new.deleted, new.deleted]));
+    }
+    all.into()
+}
+
+fn evidence(stated: &Stated, step: &Step, commit_micros: i64) -> Evidence {
+    let fact = &stated.fact;
+    Evidence {
+        id: stated.id,
+        record: fact.record.clone(),
+        kind: fact.kind.clone(),
+        event_micros: fact.event_micros.unwrap_or(commit_micros),
+        recorded_micros: commit_micros,
+        row: step.row.clone(),
+        authority: stated.authority,
+        at: step.at,
+        withdrawn: false,
+        data: fact.data.clone(),
+    }
+}
+
+/// The same fact said again keeps its first place; a correction by a later image replaces it.
+/// `timed` says that the event time comes from the row and not from the commit.
+fn merge_evidence(old: Option<Evidence>, new: Evidence, timed: bool) -> Evidence {
+    let Some(old) = old else { return new };
+    let same = !old.withdrawn
+        && old.kind == new.kind
+        && old.data == new.data
+        && old.authority == new.authority
+        && (!timed || old.event_micros == new.event_micros);
+    let replaces = if same { new.at < old.at } else { new.at >= old.at };
+    if replaces { new } else { old }
+}

@@ -1,0 +1,195 @@
+//! Subscriptions and releases: what becomes owed to targets.
+
+use std::collections::BTreeSet;
+
+use crossdock_model::canonical::{Delivery, Name, Record, RecordKey, Release};
+
+use crate::deliver::{ReleaseRule, Subscription};
+use crate::expr::Expr;
+use crate::judge::{Judge, Tx};
+use crate::scope::{Scope, Var};
+
+/// Name of the unmet condition of a record that was deleted before its release.
+const DELETED: &str = "record_deleted";
+/// Name of the unmet condition of a release whose row cannot be built.
+const WRITE: &str = "write";
+
+impl<'j> Judge<'j> {
+    /// Owes a delivery for each subscription to a field that has changed.
+    pub(crate) fn tell(&mut self, tx: &Tx<'_>) {
+        let rules = self.rules;
+        for (key, fields) in &tx.changed {
+            for subscription in rules.telling.subscriptions.get(&key.entity).into_iter().flatten() {
+                let created = tx.base.get(key).is_none_or(Option::is_none);
+                let silent = created && tx.folded.header.snapshot && !subscription.snapshot;
+                if !silent && subscription.fields.iter().any(|f| fields.contains(f)) {
+                    self.subscription(key, subscription);
+                }
+            }
+        }
+    }
+
+    fn subscription(&mut self, key: &RecordKey, subscription: &Subscription) {
+        let Some(record) = self.record(key) else { return };
+        if record.deleted {
+            return;
+        }
+        let version = record.version.to_string();
+        let event_id = crate::ids::derive(&[
+            self.installation,
+            "subscription",
+            &subscription.name,
+            &key.key,
+            &version,
+        ]);
+        let linked = self.linked(&record, subscription.exprs());
+        let id_text = event_id.to_string();
+        let scope = scope(&record, &linked, &id_text);
+        let wanted = subscription.when.as_ref().map_or(Ok(true), |w| w.holds(&scope));
+        let result = match wanted {
+            Ok(false) => return,
+            Ok(true) => subscription.write.row(&scope),
+            Err(what) => Err(what),
+        };
+        match result {
+            Ok(write) => self.out.deliveries.push(Delivery {
+                event_id,
+                target: subscription.write.target.clone(),
+                rule: subscription.name.clone(),
+                record: key.clone(),
+                writes: vec![write],
+            }),
+            Err(what) => self.troubles.of_rule(key, &subscription.name, &what, &"".into()),
+        }
+    }
+
+    /// Evaluates the releases of every record that has changed or that depends on one that has.
+    pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &BTreeSet<RecordKey>) {
+        let rules = self.rules;
+        let mut keys: BTreeSet<RecordKey> = touched.clone();
+        keys.extend(tx.changed.keys().cloned());
+        for key in tx.changed.keys() {
+            if rules.released_by_links.contains(&key.entity) {
+                keys.extend(self.releases_on(key));
+            }
+        }
+        for key in keys {
+            for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
+                self.evaluate(&key, rule);
+            }
+        }
+    }
+
+    fn evaluate(&mut self, key: &RecordKey, rule: &ReleaseRule) {
+        self.load(key);
+        let Some(record) = self.record(key) else { return };
+        let Some(business_key) = business_key(&record, rule) else { return };
+        let place = (rule.name.clone(), business_key.clone());
+        let known = self.recs.get(key).and_then(|r| r.releases.get(&place)).cloned();
+        if known.as_ref().is_some_and(|r| r.released) {
+            return;
+        }
+        let event_id =
+            crate::ids::derive(&[self.installation, "release", &rule.name, &business_key]);
+        let linked = self.linked(&record, rule.exprs());
+        let id_text = event_id.to_string();
+        let mut errors = Vec::new();
+        let mut unmet: Vec<Name> = Vec::new();
+        let mut write = None;
+        {
+            let scope = scope(&record, &linked, &id_text);
+            if record.deleted {
+                unmet.push(DELETED.into());
+            }
+            for (name, condition) in &rule.when {
+                match condition.holds(&scope) {
+                    Ok(true) => {}
+                    Ok(false) => unmet.push(name.clone()),
+                    Err(what) => {
+                        unmet.push(name.clone());
+                        errors.push(format!("{name}: {what}"));
+                    }
+                }
+            }
+            if unmet.is_empty() {
+                match rule.write.row(&scope) {
+                    Ok(row) => write = Some(row),
+                    Err(what) => {
+                        unmet.push(WRITE.into());
+                        errors.push(what);
+                    }
+                }
+            }
+        }
+        let uses = |link: &Name| rule.exprs().any(|e| e.uses(link));
+        let mut depends: Vec<RecordKey> =
+            record.links.iter().filter(|(l, _)| uses(l)).map(|(_, k)| k.clone()).collect();
+        depends.sort();
+        depends.dedup();
+        let release = Release {
+            rule: rule.name.clone(),
+            business_key,
+            record: key.clone(),
+            released: write.is_some(),
+            unmet,
+            depends,
+        };
+        if let Some(row) = write {
+            self.out.deliveries.push(Delivery {
+                event_id,
+                target: rule.write.target.clone(),
+                rule: rule.name.clone(),
+                record: key.clone(),
+                writes: vec![row],
+            });
+        }
+        if let Some(what) = errors.first().filter(|_| known.as_ref() != Some(&release)) {
+            self.troubles.of_rule(key, &rule.name, what, &rule.team);
+        }
+        self.load(key).releases.insert(place, release);
+    }
+
+    fn record(&self, key: &RecordKey) -> Option<Record> {
+        self.recs.get(key)?.record.clone()
+    }
+
+    /// The linked records that expressions use, by link name.
+    fn linked<'e>(
+        &mut self,
+        record: &Record,
+        exprs: impl Iterator<Item = &'e Expr>,
+    ) -> Vec<(Name, Option<Record>)> {
+        let rules = self.rules;
+        let used: BTreeSet<&str> = exprs.flat_map(Expr::variables).collect();
+        let mut found = Vec::new();
+        for link in rules.links.get(&record.key.entity).into_iter().flat_map(|l| l.keys()) {
+            if used.contains(&**link) {
+                let to = record.links.get(link);
+                let linked = to.and_then(|to| self.load(to).record.clone());
+                found.push((link.clone(), linked));
+            }
+        }
+        found
+    }
+}
+
+fn scope<'s>(
+    record: &'s Record,
+    linked: &'s [(Name, Option<Record>)],
+    event_id: &'s str,
+) -> Scope<'s> {
+    let view = |r: &'s Record| Var::Record { key: &r.key.key, fields: &r.fields, children: None };
+    let mut scope =
+        Scope::default().with("rec", view(record)).with("event_id", Var::Text(event_id));
+    for (name, linked) in linked {
+        scope = scope.with(name, linked.as_ref().map_or(Var::Missing, view));
+    }
+    scope
+}
+
+/// The business key of a release; `None` while a part of it is missing.
+fn business_key(record: &Record, rule: &ReleaseRule) -> Option<Name> {
+    let parts: Option<Vec<String>> =
+        rule.dedupe.iter().map(|f| record.fields.get(f)?.to_text()).collect();
+    Some(parts?.join("\u{1f}").into())
+}

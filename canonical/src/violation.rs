@@ -1,0 +1,261 @@
+//! Values that were written by somebody who does not own the field.
+
+use crossdock_model::canonical::{
+    Delivery, ExceptionItem, Name, RecordKey, RowWrite, Tally, WriteKind,
+};
+use crossdock_model::{TableName, Value};
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use crate::check::revertible;
+use crate::compute::choose;
+use crate::judge::{Judge, Tx};
+use crate::mapping::{FieldMap, Term};
+use crate::ownership::{Choice, OnViolation};
+use crate::rowmap::{Said, shifted};
+use crate::step::{Doing, Step};
+
+/// A value that was not taken.
+struct Withheld<'v> {
+    record: &'v RecordKey,
+    field: &'v Name,
+    old: Option<&'v Value<'static>>,
+    new: &'v Value<'static>,
+    owners: &'v Value<'static>,
+    owner: &'v Name,
+    rule: &'v Name,
+}
+
+impl Judge<'_> {
+    /// Notes values that rules accept from others, and fields that their owners have written.
+    pub(crate) fn note_fresh(&mut self, tx: &mut Tx<'_>, step: &Step, said: &Said) {
+        let Some(ownership) = self.rules.ownership.get(&said.record.entity) else { return };
+        if step.doing == Doing::Found {
+            return;
+        }
+        let before = earlier(step, &said.record);
+        for (field, new) in &said.fields {
+            let old = before.and_then(|b| b.fields.get(field));
+            if old.is_some_and(|old| old.same_as(new)) {
+                continue;
+            }
+            let rule = ownership.of(field).into_iter().flatten();
+            for choice in rule.filter(|c| c.on_violation == OnViolation::Accept) {
+                let place = (said.record.clone(), field.clone());
+                if choice.owned_by(&step.row.source) {
+                    tx.fresh.accepted.remove(&place);
+                    tx.fresh.owned.insert(place);
+                } else {
+                    let value = (new.clone(), step.row.source.clone(), step.at);
+                    tx.fresh.accepted.insert(place, value);
+                }
+            }
+        }
+    }
+
+    /// Judges what a row has changed without owning it.
+    pub(crate) fn violations(&mut self, tx: &Tx<'_>, step: &Step) {
+        for said in &step.said {
+            let Some(entity) = self.rules.entities.entity(&said.record.entity) else { continue };
+            let before = earlier(step, &said.record);
+            for (field, new) in said.fields.iter().filter(|(f, _)| !entity.is_key(f)) {
+                let old = before.and_then(|b| b.fields.get(field));
+                if !old.is_some_and(|old| old.same_as(new)) {
+                    self.changed_field(tx, step, &said.record, field, old, new);
+                }
+            }
+        }
+    }
+
+    fn changed_field(
+        &mut self,
+        tx: &Tx<'_>,
+        step: &Step,
+        key: &RecordKey,
+        field: &Name,
+        old: Option<&Value<'static>>,
+        new: &Value<'static>,
+    ) {
+        let rules = self.rules;
+        let source = &step.row.source;
+        let Some(record) = self.recs.get(key).and_then(|r| r.record.clone()) else { return };
+        let computed = rules.computed.get(&key.entity).is_some_and(|c| c.contains(field));
+        let rule = rules.ownership.get(&key.entity).and_then(|o| o.of(field));
+        let choice = rule.and_then(|r| choose(r, &key.key, &record.fields).ok().flatten());
+        let Some(choice) = choice else { return };
+        if choice.owned_by(source) && !computed {
+            return;
+        }
+        // Without a value of the owner's there is nothing to violate.
+        let Some(owners) = record.fields.get(field).filter(|v| !v.is_null()) else { return };
+        let owner: Name = if computed { "crossdock".into() } else { choice.owner.clone() };
+        let item =
+            Withheld { record: key, field, old, new, owners, owner: &owner, rule: &choice.rule };
+        if owners.same_as(new) {
+            if choice.on_violation == OnViolation::Quarantine && step.doing == Doing::Changed {
+                self.quarantine(tx, step, &item, false);
+            }
+            return;
+        }
+        let written = match step.doing {
+            Doing::Found => false,
+            Doing::Created => !new.is_null(),
+            Doing::Changed => true,
+        };
+        if !written {
+            self.withheld(step, &item, "snapshot");
+            return;
+        }
+        if choice.falls_back_to(source) {
+            self.withheld(step, &item, OnViolation::Ignore.word());
+            return;
+        }
+        self.punish(tx, step, &item, choice, computed);
+    }
+
+    fn punish(
+        &mut self,
+        tx: &Tx<'_>,
+        step: &Step,
+        item: &Withheld<'_>,
+        choice: &Choice,
+        computed: bool,
+    ) {
+        let policy = match choice.on_violation {
+            // A computed value is nobody's to accept.
+            OnViolation::Accept if !computed => return,
+            OnViolation::Accept => OnViolation::Ignore,
+            other => other,
+        };
+        if policy == OnViolation::Revert && self.revert(step, item) {
+            self.withheld(step, item, policy.word());
+            return;
+        }
+        match policy {
+            OnViolation::Ignore => self.withheld(step, item, policy.word()),
+            _ => {
+                self.withheld(step, item, OnViolation::Quarantine.word());
+                self.quarantine(tx, step, item, true);
+            }
+        }
+    }
+
+    fn withheld(&mut self, step: &Step, item: &Withheld<'_>, action: &str) {
+        self.count(Tally::Withheld {
+            entity: item.record.entity.clone(),
+            field: item.field.clone(),
+            source: step.row.source.clone(),
+            action: action.into(),
+        });
+    }
+
+    fn quarantine(&mut self, tx: &Tx<'_>, step: &Step, item: &Withheld<'_>, open: bool) {
+        let row = &step.row;
+        let key = &item.record.key;
+        let id = self.troubles.id(&[
+            "ownership_violation",
+            key,
+            item.field,
+            &row.source,
+            &row.table,
+            &row.pk,
+        ]);
+        self.troubles.raise(ExceptionItem {
+            id,
+            kind: "ownership_violation".into(),
+            record: Some(item.record.clone()),
+            source: row.source.clone(),
+            rule: item.rule.clone(),
+            team: "".into(),
+            text: format!(
+                "{} changed {} of {key}, which {} owns; the change was not taken.",
+                row.source, item.field, item.owner
+            ),
+            context: json!({
+                "field": &**item.field,
+                "old": item.old.map(Value::to_json),
+                "new": item.new.to_json(),
+                "owners": item.owners.to_json(),
+                "owner": &**item.owner,
+                "table": &*row.table,
+                "row": row.pk.replace('\u{1f}', ","),
+                "transaction": tx.folded.header.id,
+                "position": &*tx.place,
+            }),
+            open,
+        });
+    }
+
+    /// Owes the offender a write of the owner's value; false when that is not possible.
+    fn revert(&mut self, step: &Step, item: &Withheld<'_>) -> bool {
+        let row = &step.row;
+        let rules = self.rules;
+        if !rules.targets.contains(&row.source) || step.key.is_empty() {
+            return false;
+        }
+        let blocks = rules.mappings.get(&(row.source.clone(), row.table.clone()));
+        let fields = blocks
+            .into_iter()
+            .flatten()
+            .filter(|m| m.entity == item.record.entity)
+            .flat_map(|m| &m.fields);
+        let Some(map) = fields.into_iter().find(|f| f.name == *item.field && revertible(f)) else {
+            return false;
+        };
+        let (Term::Path(path), Some(table)) = (&map.term, TableName::parse(&row.table)) else {
+            return false;
+        };
+        let Some(value) = written_back(map, item.owners, step.image.get(&path.column)) else {
+            return false;
+        };
+        let event_id = self.troubles.id(&[
+            "revert",
+            &row.source,
+            &row.table,
+            &row.pk,
+            item.field,
+            &step.at.to_sortable(),
+        ]);
+        self.out.deliveries.push(Delivery {
+            event_id,
+            target: row.source.clone(),
+            rule: item.rule.clone(),
+            record: item.record.clone(),
+            writes: vec![RowWrite {
+                table,
+                kind: WriteKind::Update,
+                key: step.key.clone(),
+                columns: vec![(path.column.clone(), value)],
+            }],
+        });
+        true
+    }
+}
+
+/// What a row said of a record before.
+fn earlier<'s>(step: &'s Step, key: &RecordKey) -> Option<&'s Said> {
+    step.before.iter().find(|s| s.record == *key)
+}
+
+/// The owner's value as the offender's column holds it: the mapping backwards.
+fn written_back(
+    map: &FieldMap,
+    owners: &Value<'static>,
+    column: Option<&Value<'static>>,
+) -> Option<Value<'static>> {
+    if map.shift != 0 {
+        return shifted(owners, -map.shift);
+    }
+    match (owners, column) {
+        (Value::TimestampTz(micros), Some(Value::Timestamp(_))) => {
+            if map.zone == TimeZone::UTC {
+                return Some(Value::Timestamp(*micros));
+            }
+            let at = jiff::Timestamp::from_microsecond(*micros).ok()?;
+            let wall = map.zone.to_datetime(at);
+            let wall = TimeZone::UTC.to_timestamp(wall).ok()?;
+            Some(Value::Timestamp(wall.as_microsecond()))
+        }
+        (value, _) => Some(value.clone()),
+    }
+}

@@ -1,0 +1,170 @@
+//! Judging one batch of source transactions: ask, be given, decide.
+
+use crossdock_model::canonical::{
+    Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release,
+};
+use crossdock_model::{ChangeEvent, TxHeader};
+use crossdock_schema_registry::Entities;
+
+use crate::fold::{Folded, Tables, fold};
+use crate::judge::{RecordStore, judge_all};
+use crate::rows::{RowStore, map_all};
+use crate::rules::Rules;
+use crate::step::Mapped;
+
+/// Judges one batch. Take in whole transactions in the order of their source's log, then answer
+/// [`Workspace::needs`] until it is empty, then [`Workspace::finish`].
+#[derive(Debug)]
+pub struct Workspace<'r> {
+    rules: &'r Rules,
+    installation: String,
+    now_micros: i64,
+    tables: Tables,
+    transactions: Vec<Folded>,
+    rows: RowStore,
+    records: RecordStore,
+    /// What was asked for last.
+    asked: Needs,
+    mapped: Option<Mapped>,
+    outcome: Option<Outcome>,
+}
+
+impl<'r> Workspace<'r> {
+    /// An empty batch. `installation` is the configured name, which identities carry;
+    /// `now_micros` is the present, microseconds since the Unix epoch.
+    pub fn new(rules: &'r Rules, installation: &str, now_micros: i64) -> Self {
+        Self {
+            rules,
+            installation: installation.to_string(),
+            now_micros,
+            tables: Tables::default(),
+            transactions: Vec::new(),
+            rows: RowStore::default(),
+            records: RecordStore::default(),
+            asked: Needs::default(),
+            mapped: None,
+            outcome: None,
+        }
+    }
+
+    /// Adds a whole transaction of a source.
+    pub fn take_in(&mut self, source: &Name, header: &TxHeader, events: Vec<ChangeEvent>) {
+        let rules = self.rules;
+        let wanted = |table: &Name| {
+            let key = (source.clone(), table.clone());
+            rules.mappings.contains_key(&key) || rules.looked_up.contains(&key)
+        };
+        let mut header = header.clone();
+        if header.commit_micros == 0 {
+            // A snapshot has no commit time: what it reads is so now.
+            header.commit_micros = self.now_micros;
+        }
+        let folded = fold(&mut self.tables, source, header, events, &wanted);
+        self.transactions.push(folded);
+        (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
+    pub fn needs(&mut self) -> Needs {
+        if self.mapped.is_none() {
+            match map_all(self.rules, &self.rows, &self.transactions) {
+                Ok(mapped) => self.mapped = Some(mapped),
+                Err(needs) => {
+                    self.asked = needs.clone();
+                    return needs;
+                }
+            }
+        }
+        let Some(mapped) = &self.mapped else { return Needs::default() };
+        if self.outcome.is_none() {
+            let (name, records) = (&self.installation, &self.records);
+            match judge_all(self.rules, name, records, &self.transactions, &mapped.steps) {
+                Ok(outcome) => self.outcome = Some(outcome),
+                Err(needs) => {
+                    self.asked = needs.clone();
+                    return needs;
+                }
+            }
+        }
+        Needs::default()
+    }
+
+    /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
+    pub fn provide(&mut self, loaded: Loaded) {
+        let entities = &self.rules.entities;
+        for row in loaded.rows.into_iter().chain(loaded.parked.iter().cloned()) {
+            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+        }
+        for row in loaded.parked {
+            for other in &row.waiting_for {
+                self.rows.parked.entry(other.clone()).or_default().insert(row.key.clone());
+            }
+        }
+        for (key, state) in loaded.records {
+            self.records.records.entry(key).or_insert_with(|| typed(state, entities));
+        }
+        for (to, from) in loaded.linking {
+            self.records.linking.entry(to).or_default().insert(from);
+        }
+        let asked = std::mem::take(&mut self.asked);
+        for key in &asked.releases_on {
+            let depends = |r: &&Release| r.depends.contains(key);
+            let found = loaded.releases.iter().filter(depends).cloned().collect();
+            self.records.releases_on.insert(key.clone(), found);
+        }
+        for key in asked.rows {
+            self.rows.rows.entry(key).or_insert(None);
+        }
+        for key in asked.parked_on {
+            self.rows.parked.entry(key).or_default();
+        }
+        for key in asked.records {
+            self.records.records.entry(key).or_insert_with(nothing);
+        }
+        for key in asked.linking_to {
+            self.records.linking.entry(key).or_default();
+        }
+    }
+
+    /// What the batch comes to. Without an empty [`Workspace::needs`] before it, nothing.
+    pub fn finish(self) -> Outcome {
+        let (Some(mapped), Some(mut outcome)) = (self.mapped, self.outcome) else {
+            return Outcome::default();
+        };
+        outcome.rows = mapped.rows;
+        for (tally, n) in mapped.tallies {
+            *outcome.tallies.entry(tally).or_default() += n;
+        }
+        outcome
+    }
+}
+
+fn nothing() -> RecordState {
+    RecordState {
+        record: None,
+        contributions: Vec::new(),
+        evidence: Vec::new(),
+        releases: Vec::new(),
+    }
+}
+
+/// Gives values that come from the store as plain JSON the types of their fields.
+fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
+    if let Some(record) = &mut state.record {
+        let key = record.key.clone();
+        type_fields(&mut record.fields, &key, entities);
+    }
+    for contribution in &mut state.contributions {
+        type_fields(&mut contribution.fields, &contribution.record, entities);
+    }
+    state
+}
+
+fn type_fields(fields: &mut Fields, key: &RecordKey, entities: &Entities) {
+    let Some(entity) = entities.entity(&key.entity) else { return };
+    for (name, value) in fields {
+        if let Some(Ok(typed)) = entity.field(name).map(|kind| kind.coerce(value)) {
+            *value = typed;
+        }
+    }
+}
