@@ -54,8 +54,9 @@ pub struct Measure {
 
 /// Drains, and prints a [`Measure`] as JSON.
 pub fn run(task: &Task) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-    let measure = { runtime }.build()?.block_on(drain(task))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let measure = runtime.block_on(drain(task))?;
     println!("{}", serde_json::to_string(&measure)?);
     Ok(())
 }

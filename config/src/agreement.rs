@@ -24,8 +24,7 @@ pub(crate) fn folders(section: &Section<'_>, folders: &[(&str, Option<Found<Path
 pub(crate) fn sources(source: Source<'_>, sources: &[SourceConfig]) {
     for (i, one) in sources.iter().enumerate() {
         for other in sources.iter().take(i) {
-            let server = |s: &SourceConfig| (s.connection.host.clone(), s.connection.port);
-            if server(one) != server(other) {
+            if !one.connection.same_server(&other.connection) {
                 continue;
             }
             let shared = if !one.slot.is_empty() && one.slot == other.slot {

@@ -10,7 +10,8 @@
 //! of the wrong type or in conflict with another one is a [`Problem`](crossdock_model::Problem)
 //! with file, line and remedy; none of them hides another. What is odd but can work is a warning.
 //! Passwords are taken from the environment or from files, held in [`secrecy::SecretString`] and
-//! never printed: messages quote settings as the file has them, before variables are replaced.
+//! never printed: messages quote settings as the file has them, before variables are replaced
+//! (only paths are shown as they came out).
 //!
 //! Knows nothing of databases, journal or pipeline.
 

@@ -1,7 +1,7 @@
 //! `[mirror.NAME]`: plain replication of tables.
 
 use crate::section::{Section, quoted};
-use crate::settings::{MirrorConfig, TargetConfig};
+use crate::settings::{Kind, MirrorConfig, TargetConfig};
 use crate::source::{checked_name, tables};
 use crate::target::{Sources, did_you_mean};
 
@@ -41,14 +41,17 @@ pub(crate) fn mirror(
     }
     section.finish();
     let (from, to) = (from?, to?);
-    if from.connection.same_database(&to.connection) {
+    // A table of MySQL and MariaDB is named with its database: there, one server is enough.
+    let (one, other) = (&from.connection, &to.connection);
+    let itself = match one.kind {
+        Kind::Postgres => one.same_database(other),
+        Kind::Mysql | Kind::Mariadb => one.same_server(other),
+    };
+    if itself {
         section.problem(
             section.line,
-            format!(
-                "[{}] copies tables onto themselves: source and target are one database",
-                section.title
-            ),
-            "choose a target on another server or database",
+            format!("[{}] copies tables onto themselves: source and target are one", section.title),
+            "choose a target on another server (or, on PostgreSQL, in another database)",
         );
         return None;
     }

@@ -1,8 +1,11 @@
-//! Entity, mapping and rule files become rules: the one place that compiles them.
+//! Entity, mapping and rule files become rules: the one call into `canonical`.
 
 use std::sync::Arc;
 
-use crossdock_model::{SourceText, TableName};
+use crossdock_canonical::Known;
+pub use crossdock_canonical::Rules;
+use crossdock_model::SourceText;
+use crossdock_model::canonical::Name;
 use crossdock_schema_registry::Entities;
 
 use crate::findings::Findings;
@@ -14,34 +17,24 @@ pub(crate) struct RuleFiles {
     pub rules: Vec<SourceText>,
 }
 
-/// What the files say: the entities checked, mappings and rules as texts.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Entities, shipped and extended.
-    pub entities: Entities,
-    /// Mapping files.
-    pub mappings: Vec<SourceText>,
-    /// Rule files.
-    pub rules: Vec<SourceText>,
-}
-
-impl Rules {
-    /// Tables of a source that mapping and rule files need.
-    pub fn tables(&self, _source: &str) -> Vec<TableName> {
-        Vec::new()
-    }
-}
-
 /// Compiles the files. Names of sources and targets include those with problems of their own, so
 /// that one mistake is reported once.
 pub(crate) fn compile(
     files: RuleFiles,
-    _sources: &[String],
-    _targets: &[String],
+    sources: &[String],
+    targets: &[String],
     findings: &Findings,
 ) -> Option<Arc<Rules>> {
     let mut entities = Entities::shipped();
     findings.problems(entities.extend(&files.entities));
-    let RuleFiles { mappings, rules, .. } = files;
-    Some(Arc::new(Rules { entities, mappings, rules }))
+    let names = |names: &[String]| names.iter().map(|n| Name::from(n.as_str())).collect();
+    let (sources, targets): (Vec<Name>, Vec<Name>) = (names(sources), names(targets));
+    let known = Known { sources: &sources, targets: &targets };
+    match Rules::load(entities, &files.mappings, &files.rules, &known) {
+        Ok(rules) => Some(Arc::new(rules)),
+        Err(problems) => {
+            findings.problems(problems);
+            None
+        }
+    }
 }

@@ -1,20 +1,23 @@
 //! The checked config: what the rest of Crossdock is built from.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::rules::Rules;
 use crossdock_model::{Problem, TableName};
 use secrecy::SecretString;
+
+use crate::database::is_local;
+use crate::rules::Rules;
 
 /// File as the user named it, and line from 1: where a section begins. For messages.
 pub type At = (String, u32);
 
-/// Everything that the files say, checked.
-#[derive(Clone, Debug)]
+/// Everything that the files say, checked. `Debug` leaves out the rules: they fill pages.
+#[derive(Clone)]
 pub struct Config {
     /// Name of this installation; loop marks and metrics carry it.
     pub name: String,
@@ -40,6 +43,23 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What is odd but can work.
     pub warnings: Vec<Problem>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("name", &self.name)
+            .field("state_dir", &self.state_dir)
+            .field("listen", &self.listen)
+            .field("journal", &self.journal)
+            .field("store", &self.store)
+            .field("sources", &self.sources)
+            .field("targets", &self.targets)
+            .field("mirrors", &self.mirrors)
+            .field("files", &self.files)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -154,10 +174,19 @@ impl Connection {
         self.host.starts_with('/')
     }
 
+    /// True when both reach the same server, as far as their texts tell: a name for another name's
+    /// address is not resolved, but all ways to say "this machine" are one.
+    pub fn same_server(&self, other: &Connection) -> bool {
+        let host = |c: &Connection| match is_local(&c.host) && !c.is_socket() {
+            true => "localhost".to_string(),
+            false => c.host.to_ascii_lowercase(),
+        };
+        host(self) == host(other) && self.port == other.port
+    }
+
     /// True when both reach the same database of the same server, as far as their texts tell.
     pub fn same_database(&self, other: &Connection) -> bool {
-        let place = |c: &Connection| (c.host.to_ascii_lowercase(), c.port, c.database.clone());
-        place(self) == place(other)
+        self.same_server(other) && self.database == other.database
     }
 }
 

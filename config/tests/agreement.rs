@@ -95,8 +95,15 @@ crossdock.toml:23: mirror `copy` has the name of a target
     refused(
         &with(&format!("[target.copy]\nsource = \"erp\"\n{}", mirror("one"))),
         "
-crossdock.toml:20: [mirror.one] copies tables onto themselves: source and target are one database
-    choose a target on another server or database",
+crossdock.toml:20: [mirror.one] copies tables onto themselves: source and target are one
+    choose a target on another server (or, on PostgreSQL, in another database)",
+    );
+    let mysql = COPY.replace("postgres", "mysql").replace("localhost", "127.0.0.1");
+    refused(
+        &with(&format!("{mysql}{}", mirror("one"))).replace("postgres", "mysql"),
+        "
+crossdock.toml:23: [mirror.one] copies tables onto themselves: source and target are one
+    choose a target on another server (or, on PostgreSQL, in another database)",
     );
     refused(
         &with(&format!("{COPY}[mirror.one]\nsource = \"erp\"\ntarget = \"copy\"")),

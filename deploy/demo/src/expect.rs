@@ -27,7 +27,8 @@ pub enum Meaning {
     Unknown,
 }
 
-/// Something that became true in a source system.
+/// Something that became true in a source system. Quantities are thousandths, amounts minor units.
+#[expect(missing_docs, reason = "the fields' names are the business's own words")]
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// The ERP gave an order a state.
@@ -36,6 +37,8 @@ pub enum Fact {
     Line { order: String, line_no: u32, qty: i64 },
     /// The ERP asked a site for a shipment.
     Delivery { order: String, site: Site, shipment: String, incoterm: &'static str },
+    /// The warehouse took a shipment in.
+    InWarehouse { shipment: String },
     /// A pick task was done (a second confirmation of a task is no second pick).
     Picked { site: Site, task: String, order: String, line_no: u32, shipment: String, qty: i64 },
     /// A shipment was packed.
@@ -200,6 +203,8 @@ pub struct Model {
     pub credit_overwritten: BTreeSet<String>,
     /// Shipments whose terms a warehouse overwrote.
     pub terms_overwritten: BTreeSet<String>,
+    /// Shipments that their warehouse knows.
+    pub in_warehouse: BTreeSet<String>,
     /// Partner and code that nobody knows.
     pub unknown_codes: BTreeSet<(String, String)>,
 }
@@ -226,6 +231,7 @@ impl Default for Model {
             stock,
             credit_overwritten: BTreeSet::new(),
             terms_overwritten: BTreeSet::new(),
+            in_warehouse: BTreeSet::new(),
             unknown_codes: BTreeSet::new(),
         }
     }
@@ -243,6 +249,9 @@ impl Model {
             }
             Fact::Delivery { order, site, shipment, incoterm } => {
                 self.note_delivery(order, *site, shipment, incoterm);
+            }
+            Fact::InWarehouse { shipment } => {
+                self.in_warehouse.insert(shipment.clone());
             }
             Fact::Picked { site, task, order, line_no, shipment, qty } => {
                 let line = (order.clone(), *line_no);

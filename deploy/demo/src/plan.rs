@@ -135,8 +135,10 @@ impl Plan {
                 6 => CostTime::AmountLater,
                 _ => CostTime::AfterDeparture,
             },
-            second_cost: index % 5 == 0,
-            overwrite_terms: (index % 20 == 13).then(|| crate::seed::delivered(index / 20)).flatten(),
+            second_cost: index.is_multiple_of(5),
+            overwrite_terms: (index % 20 == 13)
+                .then(|| crate::seed::delivered(index / 20))
+                .flatten(),
             overwrite_credit: (index % 20 == 17)
                 .then_some(index / 20 + 1)
                 .filter(|customer| *customer <= master::CUSTOMERS),
@@ -217,9 +219,8 @@ mod tests {
             let first = format!("{:?}", Plan::new(7, index));
             assert_eq!(first, format!("{:?}", Plan::new(7, index)));
         }
-        let differ = (0..20).any(|i| {
-            format!("{:?}", Plan::new(7, i)) != format!("{:?}", Plan::new(8, i))
-        });
+        let differ =
+            (0..20).any(|i| format!("{:?}", Plan::new(7, i)) != format!("{:?}", Plan::new(8, i)));
         assert!(differ);
     }
 

@@ -245,14 +245,12 @@ async fn mariadb(
 ) -> Result<(), Failure> {
     let classify = |error: mysql_async::Error| match &error {
         mysql_async::Error::Server(server) if server.code == 1062 => Failure::Exists(error.into()),
-        mysql_async::Error::Server(server) => {
-            match server.code {
-                1020 | 1040 | 1053 | 1205 | 1213 | 1927 | 2006 | 2013 => {
-                    Failure::Transient(error.into())
-                }
-                _ => Failure::Definite(error.into()),
+        mysql_async::Error::Server(server) => match server.code {
+            1020 | 1040 | 1053 | 1205 | 1213 | 1927 | 2006 | 2013 => {
+                Failure::Transient(error.into())
             }
-        }
+            _ => Failure::Definite(error.into()),
+        },
         _ => Failure::Transient(error.into()),
     };
     if client.is_none() {

@@ -123,10 +123,9 @@ fn compare_stock(systems: &Systems, model: &Model) {
         "SELECT 'US/' || item_nbr, qty_on_hand || '/' || qty_allocated \
          FROM wms.facility_inventory JOIN wms.item_master USING (item_id)",
     );
-    let eu = systems.wms_eu.sql(
-        "wms",
-        "SELECT CONCAT('EU/', sku), CONCAT(on_hand, '/', allocated) FROM stock",
-    );
+    let eu = systems
+        .wms_eu
+        .sql("wms", "SELECT CONCAT('EU/', sku), CONCAT(on_hand, '/', allocated) FROM stock");
     let mut found = rows(&us.unwrap());
     found.extend(rows(&eu.unwrap()));
     let expected: BTreeMap<String, String> = model
@@ -194,7 +193,8 @@ fn digests(systems: &Systems) -> BTreeMap<String, String> {
             all.insert(format!("{name}.{table}"), server.sql(database, &sql).unwrap());
         }
     }
-    for (name, server, database) in [("wms_eu", &systems.wms_eu, "wms"), ("tms", &systems.tms, "tms")]
+    for (name, server, database) in
+        [("wms_eu", &systems.wms_eu, "wms"), ("tms", &systems.tms, "tms")]
     {
         let tables = server.sql(database, "SHOW TABLES").unwrap();
         for table in tables.lines() {

@@ -20,10 +20,13 @@ SELECT l.id, s.seq, IF(s.seq = 1, 'pickup', 'delivery'),
 FROM history h JOIN loads l USING (load_no) CROSS JOIN seq_1_to_2 s
 ORDER BY h.n, s.seq;
 
+-- The trigger on tenders changes loads, so the statement may not read them itself.
+CREATE TEMPORARY TABLE offers AS
+SELECT l.id AS load_id, c.id AS carrier_id, h.day + INTERVAL 600 MINUTE AS sent_at
+FROM history h JOIN loads l USING (load_no) JOIN carriers c USING (scac);
 INSERT INTO tenders (load_id, carrier_id, attempt, state, sent_at)
-SELECT l.id, c.id, 1, 'accepted', h.day + INTERVAL 600 MINUTE
-FROM history h JOIN loads l USING (load_no) JOIN carriers c USING (scac)
-ORDER BY h.n;
+SELECT load_id, carrier_id, 1, 'accepted', sent_at FROM offers ORDER BY load_id;
+DROP TEMPORARY TABLE offers;
 
 INSERT INTO shipments (site, shipment_no, load_id, planned_ship)
 SELECT h.site, h.shipment_no, l.id, h.day + INTERVAL 2400 MINUTE

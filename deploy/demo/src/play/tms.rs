@@ -13,6 +13,11 @@ fn load_id(part: &PartPlan) -> String {
     format!("(SELECT id FROM loads WHERE load_no = {})", text(&part.load))
 }
 
+/// For statements on tenders: their trigger changes the load, so they may not read it themselves.
+fn remember_load(part: &PartPlan) -> String {
+    format!("SET @load_id = {}", load_id(part))
+}
+
 fn shipment_id(part: &PartPlan) -> String {
     format!("(SELECT id FROM shipments WHERE shipment_no = {})", text(&part.shipment))
 }
@@ -54,22 +59,21 @@ pub(super) fn tenders(plan: &Plan, part: &PartPlan) -> Result<Vec<Transaction>> 
         let at = plan.start().plus_minutes(part.offset + 20 + 10 * attempt).utc()?;
         all.push(
             Transaction::new(System::Tms)
+                .run(remember_load(part))
                 .run(format!(
                     "INSERT INTO tenders (load_id, carrier_id, attempt, sent_at) \
-                     SELECT l.id, c.id, {attempt}, {} FROM loads l JOIN carriers c \
-                     WHERE l.load_no = {} AND c.scac = {}",
+                     SELECT @load_id, id, {attempt}, {} FROM carriers WHERE scac = {}",
                     text(&at),
-                    text(&part.load),
                     text(scac)
                 ))
                 .fact(Fact::Tender { load: part.load.clone(), state: "sent" }),
         );
         all.push(
             Transaction::new(System::Tms)
+                .run(remember_load(part))
                 .run(format!(
-                    "UPDATE tenders SET state = {} WHERE load_id = {} AND attempt = {attempt}",
-                    text(answer),
-                    load_id(part)
+                    "UPDATE tenders SET state = {} WHERE load_id = @load_id AND attempt = {attempt}",
+                    text(answer)
                 ))
                 .fact(Fact::Tender { load: part.load.clone(), state: answer }),
         );
@@ -80,10 +84,11 @@ pub(super) fn tenders(plan: &Plan, part: &PartPlan) -> Result<Vec<Transaction>> 
 /// The order was cancelled: the carrier is told not to come.
 pub(super) fn withdraw(part: &PartPlan) -> Transaction {
     Transaction::new(System::Tms)
-        .run(format!(
-            "UPDATE tenders SET state = 'withdrawn' WHERE load_id = {} AND state = 'accepted'",
-            load_id(part)
-        ))
+        .run(remember_load(part))
+        .run(
+            "UPDATE tenders SET state = 'withdrawn' \
+             WHERE load_id = @load_id AND state = 'accepted'",
+        )
         .fact(Fact::Tender { load: part.load.clone(), state: "withdrawn" })
 }
 
@@ -159,7 +164,7 @@ pub(super) fn journey(plan: &Plan, part: &PartPlan) -> Result<Vec<Transaction>> 
         report(carrier.arrived_destination, "delivery", Meaning::ArrivedDestination, 1800, "ARD"),
         report(carrier.delivered, "delivery", Meaning::Delivered, 1830, "DLV"),
     ];
-    if plan.index % 3 != 0 {
+    if !plan.index.is_multiple_of(3) {
         reports.retain(|report| report.meaning != Meaning::Delayed);
     }
     if plan.out_of_order {
@@ -200,12 +205,7 @@ fn milestone(plan: &Plan, part: &PartPlan, report: &Report<'_>) -> Result<Transa
             text(&id),
             text(&payload.to_string())
         ))
-        .fact(Fact::Milestone {
-            id,
-            shipment: part.shipment.clone(),
-            meaning: report.meaning,
-            at,
-        });
+        .fact(Fact::Milestone { id, shipment: part.shipment.clone(), meaning: report.meaning, at });
     Ok(if report.meaning == Meaning::Unknown {
         let partner = part.carrier.scac.to_owned();
         milestone.fact(Fact::UnknownCode { partner, code: report.code.to_owned() })

@@ -48,6 +48,7 @@ pub(super) fn release(plan: &Plan, part: &PartPlan) -> Transaction {
             text(plan.incoterm)
         ))
         .run(format!("UPDATE orders SET status = 'WAVED' WHERE order_ref = {order}"))
+        .fact(Fact::InWarehouse { shipment: part.shipment.clone() })
 }
 
 /// One pick task is confirmed; `copy` 2 is the same task, sent again by the scanner.

@@ -68,6 +68,7 @@ pub(super) fn release(plan: &Plan, part: &PartPlan) -> Transaction {
             text(plan.incoterm)
         ))
         .run(order_status(plan, 20))
+        .fact(Fact::InWarehouse { shipment: part.shipment.clone() })
 }
 
 /// One pick task is confirmed; `copy` 2 is the same task, sent again by the scanner.

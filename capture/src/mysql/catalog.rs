@@ -1,0 +1,220 @@
+//! What information_schema says of the captured tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crossdock_model::{Column, TableName, TableSchema};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::charset::Charset;
+use super::connect::{Server, server_error};
+use super::kind::{Codec, Declared, Kind};
+use super::table_map::{Collations, TableMap, WireColumn};
+use crate::{CaptureError, SourceOptions};
+
+/// A table with everything that is needed to decode its rows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Table {
+    /// As it is written into blocks.
+    pub(super) schema: Arc<TableSchema>,
+    /// One for each column.
+    pub(super) codecs: Vec<Codec>,
+    /// Whether the column belongs to the key, by column.
+    pub(super) in_key: Vec<bool>,
+}
+
+/// Data type, column type, nullable, charset, octets, precision, scale, digits follow the name.
+type ColumnRow = (
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<u64>,
+    Option<u64>,
+    Option<u64>,
+    Option<u64>,
+);
+
+const COLUMNS: &str = "SELECT column_name, data_type, column_type, is_nullable, \
+    character_set_name, character_octet_length, numeric_precision, numeric_scale, \
+    datetime_precision FROM information_schema.columns \
+    WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position";
+const KEY: &str = "SELECT column_name, seq_in_index FROM information_schema.statistics \
+    WHERE table_schema = ? AND table_name = ? AND index_name = 'PRIMARY'";
+const CHECKS: &str = "SELECT check_clause FROM information_schema.check_constraints \
+    WHERE constraint_schema = ? AND table_name = ?";
+
+/// Reads one table; `None` when it does not exist or may not be seen.
+pub(super) async fn table(
+    options: &SourceOptions,
+    server: &Server,
+    conn: &mut Conn,
+    name: &TableName,
+) -> Result<Option<Arc<Table>>, CaptureError> {
+    let fail = |error| server_error(options, &format!("reading the columns of {name}"), error);
+    let of = || (name.schema.to_string(), name.table.to_string());
+    let columns: Vec<ColumnRow> = conn.exec(COLUMNS, of()).await.map_err(fail)?;
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let key: Vec<(String, u16)> = conn.exec(KEY, of()).await.map_err(fail)?;
+    let checks: Vec<String> = match server.mariadb {
+        true => conn.exec(CHECKS, of()).await.map_err(fail)?,
+        false => Vec::new(),
+    };
+    Ok(Some(Arc::new(build(name, columns, &key, &checks))))
+}
+
+fn build(
+    name: &TableName,
+    rows: Vec<ColumnRow>,
+    key: &[(String, u16)],
+    checks: &[String],
+) -> Table {
+    let mut columns = Vec::with_capacity(rows.len());
+    let mut codecs = Vec::with_capacity(rows.len());
+    for (column, data_type, column_type, nullable, charset, octets, precision, scale, digits) in
+        rows
+    {
+        let declared = Declared {
+            data_type: &data_type.to_ascii_lowercase(),
+            column_type: &column_type,
+            charset: charset.as_deref(),
+            octets,
+            precision,
+            scale,
+            digits,
+        };
+        let valid = format!("json_valid(`{}`)", column.replace('`', "``"));
+        codecs.push(Codec { kind: declared.kind(), json: checks.contains(&valid) });
+        columns.push(Column {
+            key: key.iter().find(|(name, _)| *name == column).map(|(_, seq)| seq - 1),
+            name: column.into(),
+            type_name: column_type.into(),
+            nullable: nullable == "YES",
+        });
+    }
+    Table::new(TableSchema { name: name.clone(), columns }, codecs)
+}
+
+/// Reads all collations of the server.
+pub(super) async fn collations(
+    options: &SourceOptions,
+    server: &Server,
+    conn: &mut Conn,
+) -> Result<Collations, CaptureError> {
+    // Only here has MariaDB the ids of collations that fit several character sets.
+    let sql = match server.mariadb {
+        true => {
+            "SELECT id, character_set_name \
+             FROM information_schema.collation_character_set_applicability WHERE id IS NOT NULL"
+        }
+        false => "SELECT id, character_set_name FROM information_schema.collations",
+    };
+    let mut rows: Result<Vec<(u64, String)>, _> = conn.query(sql).await;
+    if rows.is_err() {
+        rows = conn
+            .query(
+                "SELECT id, character_set_name FROM information_schema.collations \
+                    WHERE id IS NOT NULL AND character_set_name IS NOT NULL",
+            )
+            .await;
+    }
+    let rows = rows.map_err(|error| server_error(options, "reading the collations", error))?;
+    let charsets = rows.into_iter().map(|(id, name)| (id, Charset::by_name(&name))).collect();
+    Ok(Collations { charsets, geometries_counted: server.mariadb })
+}
+
+impl Table {
+    fn new(schema: TableSchema, codecs: Vec<Codec>) -> Self {
+        let in_key = schema.columns.iter().map(|column| column.key.is_some()).collect();
+        Self { schema: Arc::new(schema), codecs, in_key }
+    }
+
+    /// The table as the log describes it, completed from the catalog. `None` when the log alone
+    /// does not say enough and the catalog describes another version of the table.
+    pub(super) fn from_log(map: TableMap, known: Option<&Table>) -> Option<Self> {
+        let name = TableName::new(&map.database, &map.table);
+        let by_name: HashMap<&str, usize> = known
+            .map(|t| t.schema.columns.iter().enumerate().map(|(i, c)| (&*c.name, i)).collect())
+            .unwrap_or_default();
+        let named = map.columns.iter().all(|column| column.name.is_some());
+        if !named && known.is_none_or(|t| t.codecs.len() != map.columns.len()) {
+            return None;
+        }
+        let mut columns = Vec::with_capacity(map.columns.len());
+        let mut codecs = Vec::with_capacity(map.columns.len());
+        for (i, wire) in map.columns.into_iter().enumerate() {
+            let at = match &wire.name {
+                Some(name) => by_name.get(name.as_str()).copied(),
+                None => Some(i),
+            };
+            let cataloged = known.zip(at).and_then(|(table, at)| {
+                Some((table.schema.columns.get(at)?, table.codecs.get(at)?))
+            });
+            let agreeing = cataloged.filter(|(_, codec)| wire.kind.agrees(&codec.kind));
+            if !named && agreeing.is_none() {
+                return None;
+            }
+            let codec = complete(&wire, agreeing.map(|(_, codec)| codec))?;
+            let name = match (wire.name, agreeing) {
+                (Some(name), _) => name.into(),
+                (None, Some((column, _))) => column.name.clone(),
+                (None, None) => return None,
+            };
+            columns.push(Column {
+                name,
+                type_name: agreeing
+                    .map_or_else(|| codec.kind.name().into(), |(column, _)| column.type_name.clone()),
+                nullable: wire.nullable,
+                key: match &map.key {
+                    Some(key) => key.get(i).copied().flatten(),
+                    None => cataloged.and_then(|(column, _)| column.key),
+                },
+            });
+            codecs.push(codec);
+        }
+        Some(Self::new(TableSchema { name, columns }, codecs))
+    }
+}
+
+/// Adds what the log left out: sign, character set, members, and types that the log writes as
+/// plain strings. `None` when nobody knows.
+fn complete(wire: &WireColumn, known: Option<&Codec>) -> Option<Codec> {
+    let json = known.is_some_and(|codec| codec.json);
+    let declared = known.map(|codec| &codec.kind);
+    let kind = match (wire.kind.clone(), declared) {
+        (Kind::Int { width, .. }, Some(Kind::Int { unsigned, .. })) if !wire.signed_known => {
+            Kind::Int { width, unsigned: *unsigned }
+        }
+        (Kind::Int { .. }, _) if !wire.signed_known => return None,
+        (Kind::Char { .. }, Some(special @ (Kind::Uuid | Kind::Inet { .. }))) => special.clone(),
+        (Kind::Char { bytes, .. }, Some(Kind::Char { charset, .. })) if !wire.charset_known => {
+            Kind::Char { bytes, charset: charset.clone() }
+        }
+        (Kind::Varchar { bytes, .. }, Some(Kind::Varchar { charset, .. }))
+            if !wire.charset_known =>
+        {
+            Kind::Varchar { bytes, charset: charset.clone() }
+        }
+        (Kind::Blob { prefix, .. }, Some(Kind::Blob { charset, .. })) if !wire.charset_known => {
+            Kind::Blob { prefix, charset: charset.clone() }
+        }
+        (Kind::Char { .. } | Kind::Varchar { .. } | Kind::Blob { .. }, _)
+            if !wire.charset_known =>
+        {
+            return None;
+        }
+        (Kind::Enum { width, .. }, Some(Kind::Enum { members, .. })) if !wire.members_known => {
+            Kind::Enum { width, members: members.clone() }
+        }
+        (Kind::Set { width, .. }, Some(Kind::Set { members, .. })) if !wire.members_known => {
+            Kind::Set { width, members: members.clone() }
+        }
+        (Kind::Enum { .. } | Kind::Set { .. }, _) if !wire.members_known => return None,
+        (kind, _) => kind,
+    };
+    Some(Codec { kind, json })
+}

@@ -1,0 +1,165 @@
+//! Connections, and errors of the server sorted by what to do next.
+
+use crossdock_model::TableName;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error, IoError, OptsBuilder, SslOpts};
+use secrecy::ExposeSecret;
+
+use crate::{CaptureError, SourceKind, SourceOptions, Tls};
+
+/// The largest packet that a server may be set to send.
+const PACKET_MAX: usize = 1 << 30;
+
+/// What is asked of a server once.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    /// MariaDB rather than MySQL.
+    pub(super) mariadb: bool,
+    /// `@@version`.
+    pub(super) version: String,
+    /// `@@server_id`.
+    pub(super) server_id: u32,
+    /// Whether the log can be read from a GTID (always, on MariaDB).
+    pub(super) gtids: bool,
+}
+
+/// Connects; the session runs in UTC.
+pub(super) async fn connect(options: &SourceOptions) -> Result<Conn, CaptureError> {
+    let ssl = match &options.tls {
+        Tls::Disable => None,
+        Tls::VerifyFull { ca_file: None } => Some(SslOpts::default()),
+        Tls::VerifyFull { ca_file: Some(file) } => Some(
+            SslOpts::default()
+                .with_root_certs(vec![file.clone().into()])
+                .with_disable_built_in_roots(true),
+        ),
+    };
+    let database = Some(options.database.clone()).filter(|name| !name.is_empty());
+    let opts = OptsBuilder::default()
+        .ip_or_hostname(options.host.clone())
+        .tcp_port(options.port)
+        .user(Some(options.user.clone()))
+        .pass(Some(options.password.expose_secret().to_string()))
+        .db_name(database)
+        .ssl_opts(ssl)
+        .prefer_socket(false)
+        .max_allowed_packet(Some(PACKET_MAX))
+        .init(vec!["SET time_zone = '+00:00', sql_mode = ''".to_string()]);
+    let place = format!("connecting to {}:{}", options.host, options.port);
+    Conn::new(opts).await.map_err(|error| server_error(options, &place, error))
+}
+
+/// Asks who the server is.
+pub(super) async fn server(
+    options: &SourceOptions,
+    conn: &mut Conn,
+) -> Result<Server, CaptureError> {
+    let fail = |error| server_error(options, "asking for the server's identity", error);
+    let row: Option<(String, u32)> =
+        conn.query_first("SELECT @@version, @@server_id").await.map_err(fail)?;
+    let (version, server_id) = row.unwrap_or_default();
+    let mariadb = version.to_ascii_lowercase().contains("mariadb");
+    let gtids = match mariadb {
+        true => true,
+        false => {
+            let mode: Option<String> =
+                conn.query_first("SELECT @@gtid_mode").await.unwrap_or_default();
+            mode.is_some_and(|mode| mode.eq_ignore_ascii_case("ON"))
+        }
+    };
+    if mariadb != (options.kind == SourceKind::Mariadb) {
+        tracing::warn!(source = %options.name, %version, "the server is of the other kind");
+    }
+    Ok(Server { mariadb, version, server_id, gtids })
+}
+
+/// Quotes a name.
+pub(super) fn ident(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Quotes both parts of a table's name.
+pub(super) fn table_ident(name: &TableName) -> String {
+    format!("{}.{}", ident(&name.schema), ident(&name.table))
+}
+
+/// Quotes a text, for statements that take no parameters.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// The statements that grant what capture needs.
+pub(super) fn grants(options: &SourceOptions) -> String {
+    let user = format!("{}@'%'", literal(&options.user));
+    let status = match options.kind {
+        SourceKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
+        _ => "REPLICATION SLAVE, REPLICATION CLIENT",
+    };
+    let mut sql = format!("GRANT {status} ON *.* TO {user};");
+    for name in databases(options) {
+        sql.push_str(&format!(" GRANT SELECT ON {}.* TO {user};", ident(&name)));
+    }
+    sql
+}
+
+/// The databases of the captured tables.
+pub(super) fn databases(options: &SourceOptions) -> Vec<String> {
+    let mut names: Vec<_> = options.tables.iter().map(|t| t.schema.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Sorts an error by what to do next.
+pub(super) fn server_error(options: &SourceOptions, what: &str, error: Error) -> CaptureError {
+    let source = &options.name;
+    match error {
+        Error::Server(e) => match e.code {
+            1236 => dump_error(options, &e.message),
+            1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 => CaptureError::definite(
+                format!("{source}: {what}: {} (error {})", e.message, e.code),
+                format!("check user and password, then run: {}", grants(options)),
+            ),
+            // Shutting down, too many connections, killed, deadlock, table changed meanwhile.
+            1040 | 1053 | 1077 | 1079 | 1105 | 1129 | 1152..=1161 | 1203 | 1205 | 1213 | 1226
+            | 1317 | 1412 | 1927 | 3169 | 4031 => CaptureError::transient(
+                format!("{source}: {what}: {} (error {})", e.message, e.code),
+                Error::Server(e),
+            ),
+            code => CaptureError::definite(
+                format!("{source}: {what}: {} (error {code})", e.message),
+                "mend what the server complains of, then run `crossdock check`",
+            ),
+        },
+        Error::Io(IoError::Tls(e)) => CaptureError::definite(
+            format!("{source}: {what}: TLS: {e}"),
+            "check the certificate's host name and issuer, and `ca_file` of this source",
+        ),
+        error => CaptureError::transient(format!("{source}: {what}: {error}"), error),
+    }
+}
+
+/// Error 1236: the dump can't go on, for reasons that only its text tells apart.
+fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
+    let source = &options.name;
+    if message.contains("same server_uuid") || message.contains("same server_id") {
+        return CaptureError::definite(
+            format!("{source}: another replica uses server id {}: {message}", options.server_id),
+            format!("give source {source} a `server_id` that no server or replica uses"),
+        );
+    }
+    let memory = ["max_allowed_packet", "memory", "checksum", "bogus data", "corrupt"];
+    if memory.iter().any(|word| message.contains(word)) {
+        return CaptureError::definite(
+            format!("{source}: the server can't read its own binlog: {message}"),
+            "check the server's error log and its max_allowed_packet",
+        );
+    }
+    CaptureError::Gap {
+        source_name: source.clone(),
+        what: format!("the server no longer has what comes next: {message}"),
+        remedy: "take the snapshot anew (`crossdock resync`), and raise binlog_expire_logs_seconds \
+                 (expire_logs_days) above the longest outage expected"
+            .into(),
+    }
+}

@@ -1,0 +1,529 @@
+//! Events of the log become transactions in blocks. No input or output: the stream feeds it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crossdock_model::mark::PROGRESS_TABLE;
+use crossdock_model::{Block, BlockBuilder, Position, SnapshotPart, TableName, TxHeader};
+
+use super::catalog::Table;
+use super::connect::Server;
+use super::event::{self, FLAG_SKIP_REPLICATION, Gtid, GtidEvent, Header, kind};
+use super::gtid::Executed;
+use super::rows::{self, RowError, RowsKind};
+use super::statement::{self, Statement};
+use super::table_map::{self, Collations, TableMap};
+use super::wire::{Input, Malformed};
+use crate::{CaptureError, SourceOptions};
+
+/// Table maps kept before the oldest are forgotten (each open table has one).
+const TABLES_MAX: usize = 10_000;
+
+/// What the stream must do before the next event.
+pub(super) enum Next {
+    /// Nothing.
+    Go,
+    /// Find the table of this map (and ask the catalog), then call [`Decoder::mapped`].
+    Resolve {
+        /// Its number in the log.
+        id: u64,
+        /// The parsed map.
+        map: Box<TableMap>,
+        /// Its bytes, to tell later whether it is still the same.
+        raw: Vec<u8>,
+    },
+    /// A table was truncated: find it in the catalog, then call [`Decoder::truncated`].
+    Truncate(TableName),
+}
+
+/// A transaction being read.
+struct Tx {
+    header: TxHeader,
+    gtid: Gtid,
+    /// Changes so far.
+    ordinal: u32,
+    /// True once something of it is in a block.
+    started: bool,
+    /// True once the statements between its begin and its commit are reached.
+    begun: bool,
+    /// True when it was read before.
+    known: bool,
+}
+
+/// A table map seen in the log.
+struct Mapped {
+    raw: Vec<u8>,
+    /// `None` when the table is not captured.
+    table: Option<Arc<Table>>,
+}
+
+/// State of decoding.
+pub(super) struct Decoder {
+    options: SourceOptions,
+    server_id: u32,
+    file: String,
+    offset: u64,
+    /// Where the last whole transaction ended.
+    boundary: (String, u64),
+    executed: Executed,
+    tx: Option<Tx>,
+    mapped: HashMap<u64, Mapped>,
+    captured: HashMap<String, HashSet<String>>,
+    collations: Collations,
+    /// Tables whose definition may have changed since the catalog was asked.
+    pub(super) stale: HashSet<TableName>,
+    /// Bytes of a decompressed transaction still to come.
+    payload: u64,
+    builder: BlockBuilder,
+}
+
+impl Decoder {
+    /// Goes on after `from`.
+    pub(super) fn new(
+        options: &SourceOptions,
+        server: &Server,
+        collations: Collations,
+        (file, offset): (String, u64),
+        executed: Executed,
+    ) -> Self {
+        let mut captured: HashMap<String, HashSet<String>> = HashMap::new();
+        for name in &options.tables {
+            let tables = captured.entry(name.schema.to_string()).or_default();
+            tables.insert(name.table.to_string());
+            tables.insert(PROGRESS_TABLE.to_string());
+        }
+        Self {
+            options: options.clone(),
+            server_id: server.server_id,
+            boundary: (file.clone(), offset),
+            file,
+            offset,
+            executed,
+            tx: None,
+            mapped: HashMap::new(),
+            captured,
+            collations,
+            stale: HashSet::new(),
+            payload: 0,
+            builder: BlockBuilder::new(),
+        }
+    }
+
+    /// Where reading would go on.
+    pub(super) fn position(&self) -> Position {
+        Position::Binlog {
+            file: self.boundary.0.clone(),
+            offset: self.boundary.1,
+            gtid: self.executed.to_string(),
+        }
+    }
+
+    /// True between transactions.
+    pub(super) fn at_boundary(&self) -> bool {
+        self.tx.is_none()
+    }
+
+    /// Bytes that wait for the block to be closed.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.builder.len()
+    }
+
+    /// Closes the block.
+    pub(super) fn take_block(&mut self) -> Block {
+        let end = self.position();
+        let mut block = self.builder.finish(end, SnapshotPart::Stream);
+        // Between the fragments of a transaction nothing is open, yet it is no boundary.
+        block.boundary &= self.tx.as_ref().is_none_or(|tx| !tx.started);
+        block
+    }
+
+    /// Takes the next event in; `checksum` was right.
+    pub(super) fn event(&mut self, header: &Header, data: &[u8]) -> Result<Next, CaptureError> {
+        let inner = self.payload > 0;
+        if inner {
+            self.payload = self.payload.saturating_sub(u64::from(header.size));
+        }
+        let artificial = header.flags & event::FLAG_ARTIFICIAL != 0 || header.end == 0;
+        if !inner && !artificial && header.kind != kind::FORMAT_DESCRIPTION {
+            self.advance(header.end);
+        }
+        self.dispatch(header, data, artificial)
+    }
+
+    /// Offsets in headers have 32 bits, files may be larger.
+    fn advance(&mut self, end: u32) {
+        let mut offset = self.offset & !0xffff_ffff | u64::from(end);
+        if offset < self.offset {
+            offset += 1 << 32;
+        }
+        self.offset = offset;
+    }
+
+    fn dispatch(
+        &mut self,
+        header: &Header,
+        data: &[u8],
+        artificial: bool,
+    ) -> Result<Next, CaptureError> {
+        if let Some(rows) = RowsKind::of(header.kind) {
+            self.rows(header, rows, data)?;
+            return Ok(Next::Go);
+        }
+        let bad = |this: &Self, what| this.malformed(header, what);
+        match header.kind {
+            kind::TABLE_MAP => return self.table_map(data).map_err(|e| bad(self, e)),
+            kind::QUERY | kind::MARIADB_QUERY_COMPRESSED => {
+                let packed = header.kind == kind::MARIADB_QUERY_COMPRESSED;
+                let (database, text) = event::query(data, packed).map_err(|e| bad(self, e))?;
+                return self.query(header, &database, &text);
+            }
+            kind::XID => self.commit(),
+            kind::MARIADB_GTID => {
+                let gtid = event::mariadb_gtid(header, data).map_err(|e| bad(self, e))?;
+                let begun = !gtid.standalone;
+                self.begin(header, gtid, begun)?;
+            }
+            kind::GTID | kind::ANONYMOUS_GTID => {
+                let anonymous = header.kind == kind::ANONYMOUS_GTID;
+                let gtid = event::mysql_gtid(data, anonymous).map_err(|e| bad(self, e))?;
+                self.begin(header, gtid, false)?;
+            }
+            kind::GTID_TAGGED => {
+                let gtid = event::mysql_tagged_gtid(data).map_err(|e| bad(self, e))?;
+                self.begin(header, gtid, false)?;
+            }
+            kind::ROTATE => {
+                let (file, offset) = event::rotate(data).map_err(|e| bad(self, e))?;
+                self.rotate(file, offset, artificial);
+            }
+            kind::TRANSACTION_PAYLOAD => {
+                self.payload = event::payload_size(data).map_err(|e| bad(self, e))?;
+            }
+            _ => self.rare(header)?,
+        }
+        Ok(Next::Go)
+    }
+
+    /// Events without influence, and those that can't be captured.
+    fn rare(&self, header: &Header) -> Result<(), CaptureError> {
+        let at = format!("{} at {}:{}", self.options.name, self.file, self.offset);
+        match header.kind {
+            kind::FORMAT_DESCRIPTION
+            | kind::STOP
+            | kind::HEARTBEAT
+            | kind::HEARTBEAT_V2
+            | kind::PREVIOUS_GTIDS
+            | kind::MARIADB_GTID_LIST
+            | kind::MARIADB_BINLOG_CHECKPOINT
+            | kind::MARIADB_ANNOTATE_ROWS
+            | kind::MARIADB_START_ENCRYPTION
+            | kind::ROWS_QUERY
+            | kind::IGNORABLE
+            | kind::TRANSACTION_CONTEXT
+            | kind::VIEW_CHANGE
+            | kind::INTVAR
+            | kind::RAND
+            | kind::USER_VAR
+            | kind::BEGIN_LOAD_QUERY => Ok(()),
+            kind::EXECUTE_LOAD_QUERY => Err(self.statement_logged("LOAD DATA")),
+            kind::XA_PREPARE if self.tx.as_ref().is_none_or(|tx| !tx.started) => Ok(()),
+            kind::XA_PREPARE => Err(CaptureError::definite(
+                format!("{at}: an XA transaction was prepared on a captured table"),
+                "commit without XA on this server, or leave the table out; XA is not captured yet",
+            )),
+            kind::PARTIAL_UPDATE_ROWS => Err(CaptureError::definite(
+                format!("{at}: an update was logged as a JSON difference"),
+                "run `SET GLOBAL binlog_row_value_options = ''`, reconnect the writers, and take \
+                 the snapshot anew",
+            )),
+            kind::INCIDENT => Err(CaptureError::Gap {
+                source_name: self.options.name.clone(),
+                what: format!("the server lost changes before {}:{}", self.file, self.offset),
+                remedy: "take the snapshot anew".into(),
+            }),
+            _ if header.flags & event::FLAG_IGNORABLE != 0 => Ok(()),
+            unknown => Err(CaptureError::definite(
+                format!("{at}: event of type {unknown}, which this version does not know"),
+                "upgrade Crossdock, or turn off the server's feature that writes such events",
+            )),
+        }
+    }
+
+    fn malformed(&self, header: &Header, what: Malformed) -> CaptureError {
+        CaptureError::definite(
+            format!(
+                "{}: event of type {} before {}:{}: {what}",
+                self.options.name, header.kind, self.file, self.offset
+            ),
+            "look at the event with mysqlbinlog (mariadb-binlog) --stop-position, and report it",
+        )
+    }
+
+    fn begin(
+        &mut self,
+        header: &Header,
+        event: GtidEvent,
+        begun: bool,
+    ) -> Result<(), CaptureError> {
+        if self.tx.as_ref().is_some_and(|tx| tx.started) {
+            return Err(CaptureError::definite(
+                format!(
+                    "{}: transaction without end before {}:{}",
+                    self.options.name, self.file, self.offset
+                ),
+                "check the server's binlog with mysqlbinlog (mariadb-binlog)",
+            ));
+        }
+        let start = self.offset.saturating_sub(u64::from(header.size));
+        let origin = match header.flags & FLAG_SKIP_REPLICATION != 0 {
+            true => Some("skip_replication".to_string()),
+            false => {
+                (header.server_id != self.server_id).then(|| header.server_id.to_string())
+            }
+        };
+        let id = match event.gtid {
+            Gtid::Anonymous => format!("{}:{start}", self.file),
+            ref gtid => gtid.to_string(),
+        };
+        self.tx = Some(Tx {
+            header: TxHeader {
+                id,
+                commit: Position::Binlog {
+                    file: self.file.clone(),
+                    offset: start,
+                    gtid: String::new(),
+                },
+                commit_micros: event
+                    .commit_micros
+                    .unwrap_or_else(|| i64::from(header.seconds) * 1_000_000),
+                origin,
+                snapshot: false,
+            },
+            known: self.executed.contains(&event.gtid),
+            gtid: event.gtid,
+            ordinal: 0,
+            started: false,
+            begun,
+        });
+        Ok(())
+    }
+
+    /// Ends the transaction; also the place to go on from when nothing of it was captured.
+    fn commit(&mut self) {
+        if let Some(tx) = self.tx.take() {
+            if tx.started {
+                if !self.builder.in_transaction() {
+                    self.builder.begin(&tx.header, false);
+                }
+                self.builder.end();
+            }
+            self.executed.add(&tx.gtid);
+        }
+        self.boundary = (self.file.clone(), self.offset);
+    }
+
+    fn rotate(&mut self, file: String, offset: u64, artificial: bool) {
+        self.file = file;
+        self.offset = offset;
+        if !artificial {
+            self.mapped.clear();
+            if self.tx.is_none() {
+                self.boundary = (self.file.clone(), self.offset);
+            }
+        }
+    }
+
+    fn is_captured(&self, database: &str, table: &str) -> bool {
+        self.captured.get(database).is_some_and(|tables| tables.contains(table))
+    }
+
+    fn table_map(&mut self, data: &[u8]) -> Result<Next, Malformed> {
+        let mut input = Input::new(data);
+        let id = table_map::table_id(&mut input)?;
+        if self.mapped.get(&id).is_some_and(|known| known.raw == data) {
+            return Ok(Next::Go);
+        }
+        input.u16()?;
+        let (database, table) = table_map::names(&mut input)?;
+        let raw = data.to_vec();
+        if !self.is_captured(&database, &table) {
+            self.remember(id, Mapped { raw, table: None });
+            return Ok(Next::Go);
+        }
+        let map = Box::new(table_map::parse(data, &self.collations)?);
+        Ok(Next::Resolve { id, map, raw })
+    }
+
+    fn remember(&mut self, id: u64, mapped: Mapped) {
+        if self.mapped.len() >= TABLES_MAX {
+            self.mapped.clear();
+        }
+        self.mapped.insert(id, mapped);
+    }
+
+    /// Says which table a map stands for.
+    pub(super) fn mapped(&mut self, id: u64, raw: Vec<u8>, table: Arc<Table>) {
+        self.remember(id, Mapped { raw, table: Some(table) });
+    }
+
+    /// Opens the transaction in the block, unless it is open. False when it was read before.
+    fn open(&mut self, header: &Header) -> Result<bool, CaptureError> {
+        if self.tx.is_none() {
+            let gtid =
+                GtidEvent { gtid: Gtid::Anonymous, standalone: false, commit_micros: None };
+            self.begin(header, gtid, true)?;
+        }
+        let Some(tx) = &mut self.tx else { return Ok(false) };
+        if tx.known {
+            return Ok(false);
+        }
+        if !self.builder.in_transaction() {
+            self.builder.begin(&tx.header, !tx.started);
+            tx.started = true;
+        }
+        Ok(true)
+    }
+
+    fn rows(
+        &mut self,
+        header: &Header,
+        rows: RowsKind,
+        data: &[u8],
+    ) -> Result<(), CaptureError> {
+        let id = table_map::table_id(&mut Input::new(data))
+            .map_err(|what| self.malformed(header, what))?;
+        // The server ends a statement with a dummy table number.
+        if id == 0xff_ffff {
+            return Ok(());
+        }
+        let table = match self.mapped.get(&id) {
+            Some(Mapped { table: None, .. }) => return Ok(()),
+            Some(Mapped { table: Some(table), .. }) => table.clone(),
+            None => return Err(self.malformed(header, Malformed("rows without a table map"))),
+        };
+        if !self.open(header)? {
+            return Ok(());
+        }
+        let Some(tx) = &mut self.tx else { return Ok(()) };
+        rows::decode(&mut self.builder, &table, rows, data, &mut tx.ordinal)
+            .map_err(|RowError { column, what }| self.bad_row(header, &table, column, what))
+    }
+
+    fn bad_row(
+        &self,
+        header: &Header,
+        table: &Table,
+        column: Option<usize>,
+        what: Malformed,
+    ) -> CaptureError {
+        let Some(column) = column.and_then(|at| table.schema.columns.get(at)) else {
+            return self.malformed(header, what);
+        };
+        CaptureError::definite(
+            format!(
+                "{}: {}.{} ({}) at {}:{}: {what}",
+                self.options.name,
+                table.schema.name,
+                column.name,
+                column.type_name,
+                self.file,
+                self.offset
+            ),
+            "give the column a type and character set that Crossdock reads (docs/capture-mysql.md)",
+        )
+    }
+
+    fn query(
+        &mut self,
+        header: &Header,
+        database: &str,
+        text: &str,
+    ) -> Result<Next, CaptureError> {
+        let begun = self.tx.as_ref().is_some_and(|tx| tx.begun);
+        match statement::sort(text) {
+            Statement::Begin => match &mut self.tx {
+                Some(tx) => tx.begun = true,
+                None => {
+                    let gtid = GtidEvent {
+                        gtid: Gtid::Anonymous,
+                        standalone: false,
+                        commit_micros: None,
+                    };
+                    self.begin(header, gtid, true)?;
+                }
+            },
+            Statement::Commit => self.commit(),
+            Statement::Rollback if self.tx.as_ref().is_some_and(|tx| tx.started) => {
+                return Err(self.rolled_back());
+            }
+            Statement::Rollback => self.commit(),
+            Statement::RollbackTo if self.tx.as_ref().is_some_and(|tx| tx.started) => {
+                return Err(self.rolled_back());
+            }
+            Statement::RollbackTo | Statement::Bracket => {}
+            Statement::Truncate(named, table) => {
+                let database = named.unwrap_or_else(|| database.to_string());
+                if self.is_captured(&database, &table) && self.open(header)? {
+                    return Ok(Next::Truncate(TableName::new(&database, &table)));
+                }
+                self.end_unless(begun);
+            }
+            Statement::Rows => {
+                if self.touches_captured(text) {
+                    return Err(self.statement_logged("a statement that changes rows"));
+                }
+                self.end_unless(begun);
+            }
+            Statement::Other => {
+                let tables = self.options.tables.iter();
+                let named = tables.filter(|name| statement::names(text, &name.table)).cloned();
+                self.stale.extend(named);
+                self.end_unless(begun);
+            }
+        }
+        Ok(Next::Go)
+    }
+
+    /// A statement outside BEGIN and COMMIT is a transaction of its own.
+    fn end_unless(&mut self, begun: bool) {
+        if !begun {
+            self.commit();
+        }
+    }
+
+    fn touches_captured(&self, text: &str) -> bool {
+        self.options.tables.iter().any(|name| statement::names(text, &name.table))
+    }
+
+    fn rolled_back(&self) -> CaptureError {
+        CaptureError::definite(
+            format!(
+                "{}: a rollback at {}:{} takes back rows that were logged already",
+                self.options.name, self.file, self.offset
+            ),
+            "do not mix transactional and other engines in one transaction; keep captured tables \
+             in InnoDB",
+        )
+    }
+
+    fn statement_logged(&self, what: &str) -> CaptureError {
+        CaptureError::definite(
+            format!(
+                "{}: {what} was logged as a statement at {}:{}",
+                self.options.name, self.file, self.offset
+            ),
+            "run `SET GLOBAL binlog_format = 'ROW'`, reconnect the writers, and take the snapshot \
+             anew",
+        )
+    }
+
+    /// Adds the truncation that [`Next::Truncate`] asked about.
+    pub(super) fn truncated(&mut self, table: Option<Arc<Table>>) {
+        if let (Some(tx), Some(table)) = (&mut self.tx, table) {
+            rows::truncate(&mut self.builder, &table, tx.ordinal);
+            tx.ordinal += 1;
+        }
+        let begun = self.tx.as_ref().is_some_and(|tx| tx.begun);
+        self.end_unless(begun);
+    }
+}

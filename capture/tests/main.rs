@@ -1,0 +1,4 @@
+//! Capture against real databases.
+
+mod mysql;
+mod postgres;
