@@ -3,13 +3,18 @@
 //!
 //! Knows nothing of sources or of the journal.
 
+mod classify;
+mod connect;
 mod error;
 mod options;
+mod pipeline;
 
 pub mod store;
 pub mod target;
 
 pub use error::ApplyError;
 pub use options::{ConnectOptions, DatabaseKind, Finding, Severity, Tls};
-pub use store::{CanonicalStore, PostgresStore, Progress};
-pub use target::{Target, TargetBatch, TargetProgress};
+pub use store::{CanonicalStore, PostgresStore, Progress, StoreSummary};
+pub use target::{
+    AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress,
+};

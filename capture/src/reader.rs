@@ -15,6 +15,9 @@ use crate::{CaptureError, Finding, SourceKind, SourceOptions, mysql, postgres};
 ///   [`SnapshotPart`](crossdock_model::SnapshotPart) other than `Stream`, from `First` to `Last`,
 ///   then the stream that begins exactly where the snapshot was taken. A snapshot that was not
 ///   finished is taken anew.
+/// - An idle source's position moves too: when the log has gone on with nothing that is captured, a
+///   block without transactions comes now and then (not more than about once a second), whose
+///   `end` is how far the log has been seen. So lag is zero when nothing is missing.
 /// - Nothing is durable on return; the server keeps everything after the last acknowledged
 ///   position.
 /// - After an error the reader is spent: open a new one from the last durable position.

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -70,7 +69,7 @@ pub trait Stage: Send {
 pub async fn supervise(
     name: String,
     mut stage: impl Stage,
-    status: Arc<StageStatus>,
+    status: &StageStatus,
     mut jobs: Jobs,
 ) -> StageError {
     let mut backoff = RETRY_MIN;
@@ -125,6 +124,7 @@ fn jitter(base: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -149,8 +149,8 @@ mod tests {
         let runs = Arc::new(AtomicU32::new(0));
         let stage = Flaky { runs: runs.clone(), fail_until: 5 };
         let (_handle, jobs) = handle();
-        let status = Arc::new(StageStatus::default());
-        let end = supervise("test".into(), stage, status.clone(), jobs).await;
+        let status = StageStatus::default();
+        let end = supervise("test".into(), stage, &status, jobs).await;
         assert!(matches!(end, StageError::Fatal(_)));
         assert_eq!(runs.load(Ordering::SeqCst), 6);
         assert_eq!(status.error().as_deref(), Some("done"));
@@ -167,8 +167,10 @@ mod tests {
     #[tokio::test]
     async fn a_running_stage_stands_still_for_an_operator() {
         let (handle, jobs) = handle();
-        let status = Arc::new(StageStatus::default());
-        let running = tokio::spawn(supervise("test".into(), Endless, status, jobs));
+        let status = StageStatus::default();
+        let running = tokio::spawn(async move {
+            supervise("test".into(), Endless, &status, jobs).await
+        });
         assert_eq!(handle.while_stopped(|| async { 7 }).await, Some(7));
         running.abort();
     }

@@ -1,4 +1,22 @@
 //! The journal of one source: a segmented log of blocks, numbered from 1 without gaps.
+//!
+//! ```text
+//! DIR/lock                              held while a process has the journal open
+//! DIR/00000000000000000001.journal      segment: frames, one after the other, then zeros
+//! DIR/00000000000000004711.journal      the name is the number of its first block
+//! ```
+//! Read in this order: [`frame`] (bytes of one block), [`segment`] (one file), [`recovery`] (what
+//! opening believes and cuts), [`local`] (appending and deleting), [`reader`] (reading and finding).
+
+mod frame;
+mod segment;
+
+mod recovery;
+
+mod local;
+mod reader;
+
+pub use local::LocalJournal;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +78,19 @@ pub struct JournalOptions {
     pub first_seq: u64,
 }
 
+impl JournalOptions {
+    /// Defaults: segments of 128 MiB, kept for a day and up to 32 GiB, numbers from 1.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_bytes: 128 << 20,
+            retain: Duration::from_secs(24 * 60 * 60),
+            retain_bytes: 32 << 30,
+            first_seq: 1,
+        }
+    }
+}
+
 /// The durable buffer between capture and the rest.
 ///
 /// Contract:
@@ -101,7 +132,9 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// A block does not have its checksum and is not at the tail.
-    #[error("journal {file} is corrupt at byte {at}: restore the file, or move the journal away and let the source be read anew")]
+    #[error(
+        "journal {file} is corrupt at byte {at}: restore the file, or move the journal away and let the source be read anew"
+    )]
     Corrupt {
         /// File concerned.
         file: PathBuf,
@@ -112,7 +145,9 @@ pub enum JournalError {
     #[error("journal is closed after a failed write: restart the process")]
     Poisoned,
     /// The block asked for is not kept any more.
-    #[error("journal block {asked} is gone, the oldest kept is {oldest}: rewind less far, or take a new snapshot")]
+    #[error(
+        "journal block {asked} is gone, the oldest kept is {oldest}: rewind less far, or take a new snapshot"
+    )]
     Trimmed {
         /// Asked for.
         asked: u64,

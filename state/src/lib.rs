@@ -4,6 +4,11 @@
 //! of them can be rebuilt from the journal, the canonical store or a target.
 //! Knows nothing of what the bytes mean.
 
+pub mod checkpoints;
 pub mod journal;
 
-pub use journal::{BlockMeta, Entry, Journal, JournalError, JournalOptions};
+pub use checkpoints::saved::{Savepoint, SourceCheckpoint, StageCheckpoint};
+pub use checkpoints::{CheckpointError, Checkpoints, Opened, SledCheckpoints};
+pub use journal::{
+    BlockMeta, Entry, Journal, JournalError, JournalOptions, LocalJournal, SnapshotFlag,
+};

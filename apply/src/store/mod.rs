@@ -1,11 +1,22 @@
 //! The canonical store: records, evidence, history, exceptions, holds, deliveries and the
 //! progress of `integrate`, in schema `crossdock` of a PostgreSQL database.
 
+mod check;
+mod encoding;
+mod load;
+mod migrate;
+mod postgres;
+mod sql;
+mod writes;
+
 use std::future::Future;
 
 use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome};
 
 use crate::ApplyError;
+
+pub use check::check;
+pub use postgres::{PostgresStore, StoreSummary};
 
 /// How far `integrate` has come with one source.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,24 @@
 //! Targets: databases of other systems that Crossdock writes into.
 
+mod any;
+mod check;
+mod group;
+mod mysql;
+mod mysql_values;
+mod postgres;
+mod postgres_text;
+
 use std::future::Future;
 
 use crossdock_model::canonical::RowWrite;
 use uuid::Uuid;
 
 use crate::ApplyError;
+
+pub use any::AnyTarget;
+pub use check::{TableUse, check};
+pub use mysql::MysqlTarget;
+pub use postgres::PostgresTarget;
 
 /// How far a stream into a target has come, as the target itself says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,5 +54,8 @@ pub trait Target: Send {
     ) -> impl Future<Output = Result<Option<TargetProgress>, ApplyError>> + Send;
 
     /// Applies a batch. Returns the number of rows written.
-    fn apply(&mut self, batch: &TargetBatch) -> impl Future<Output = Result<u64, ApplyError>> + Send;
+    fn apply(
+        &mut self,
+        batch: &TargetBatch,
+    ) -> impl Future<Output = Result<u64, ApplyError>> + Send;
 }

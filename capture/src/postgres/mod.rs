@@ -1,1 +1,125 @@
 //! PostgreSQL: logical replication with pgoutput over the replication protocol.
+//!
+//! ```text
+//! open ─ prepare (SQL: tables, publication, slot) ─▶ one thread per source
+//!   thread: [snapshot under the slot's own snapshot] ─▶ stream
+//!           socket ─ frames in place ─ pgoutput ─ BlockBuilder ─▶ bounded channel ─▶ next()
+//!           acknowledge() ─ atomic ─▶ standby status updates
+//! ```
+//!
+//! - The server is told a position as flushed only after the caller has acknowledged it. An idle
+//!   source's position is moved by empty blocks, so that what the slot has dropped never is more
+//!   than what the caller has made durable.
+//! - Transactions that commit before the position that reading began from are left out.
+//! - Nothing here retries: every error is sorted into transient, definite or gap and ends the
+//!   reader.
+
+mod catalog;
+mod check;
+mod connection;
+mod control;
+mod decoder;
+mod errors;
+mod image;
+mod pace;
+mod pgoutput;
+mod prepare;
+mod probe;
+mod session;
+mod snapshot;
+mod sql;
+mod status;
+mod tls;
+mod worker;
+
+mod array;
+mod temporal;
+mod value;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossdock_model::{Block, Position, TableSchema};
+use tokio::sync::mpsc;
+
+use crate::{CaptureError, Finding, SourceOptions};
+use control::Control;
+use worker::{BLOCKS_WAITING_MAX, Delivery, Worker};
+
+pub use probe::{PostgresProbe, probe};
+
+/// Reads one PostgreSQL database's log. Dropping it ends its thread and its connection.
+pub struct PostgresReader {
+    name: String,
+    blocks: mpsc::Receiver<Delivery>,
+    control: Arc<Control>,
+}
+
+/// Opens a reader that goes on after `from`, or begins with a snapshot.
+pub async fn open(
+    options: &SourceOptions,
+    from: Option<&Position>,
+) -> Result<PostgresReader, CaptureError> {
+    let from = from.map(|position| lsn_of(options, position)).transpose()?;
+    let prepared = prepare::prepare(options, from).await?;
+    let control = Arc::new(Control::default());
+    let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+    let worker = Worker {
+        options: Arc::new(options.clone()),
+        control: control.clone(),
+        prepared,
+        blocks: sender,
+        runtime: tokio::runtime::Handle::current(),
+    };
+    std::thread::Builder::new()
+        .name(format!("capture {}", options.name))
+        .spawn(move || worker.run(from))
+        .map_err(|e| CaptureError::transient("starting a reading thread", e))?;
+    Ok(PostgresReader { name: options.name.clone(), blocks, control })
+}
+
+fn lsn_of(options: &SourceOptions, position: &Position) -> Result<u64, CaptureError> {
+    match position {
+        Position::Postgres { lsn } => Ok(*lsn),
+        Position::Binlog { .. } => Err(CaptureError::definite(
+            format!("source {}: {position} is no place in a PostgreSQL log", options.name),
+            "rewind the source to an LSN, or forget its position",
+        )),
+    }
+}
+
+impl PostgresReader {
+    /// Waits for the next block; see [`LogReader`](crate::LogReader).
+    pub async fn next(&mut self) -> Result<Block, CaptureError> {
+        match self.blocks.recv().await {
+            Some(delivery) => delivery,
+            None => Err(CaptureError::Transient {
+                what: format!("source {}: the reader has ended", self.name),
+                source: None,
+            }),
+        }
+    }
+
+    /// Says that everything up to `position` is durable; see [`LogReader`](crate::LogReader).
+    pub fn acknowledge(&mut self, position: &Position) {
+        if let Position::Postgres { lsn } = position {
+            self.control.acknowledged.fetch_max(*lsn, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for PostgresReader {
+    fn drop(&mut self) {
+        self.control.stop();
+    }
+}
+
+/// Reads the present schemas of the captured tables. A table that does not exist is left out.
+pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, CaptureError> {
+    catalog::describe(options).await
+}
+
+/// Looks at everything that capture needs on the server. Changes nothing.
+pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError> {
+    check::check(options).await
+}

@@ -54,7 +54,7 @@ pub fn stream_name(installation: &str) -> String {
 impl DeliverStage {
     /// Connects to both ends; the target says how far it has come.
     pub async fn open_target(&mut self) -> Result<(PostgresStore, AnyTarget, u64), StageError> {
-        let owed = PostgresStore::open_reader(&self.store, &self.name).await?;
+        let owed = PostgresStore::open_reader(&self.store).await?;
         let mut target = AnyTarget::connect(&self.target, &self.name).await?;
         let progress = target.progress(&stream_name(&self.name)).await?;
         let done = progress.map_or(0, |p| p.seq);

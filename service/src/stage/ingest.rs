@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crossdock_capture::{LogReader, Reader, SourceOptions};
 use crossdock_model::{Block, Position, SnapshotPart};
@@ -19,8 +18,6 @@ use crate::supervisor::Stage;
 
 /// Blocks that are appended with one sync, at most.
 const BLOCKS_PER_SYNC: usize = 64;
-/// How often an idle reader is asked how far the server's log has been seen.
-const IDLE_LOOK: Duration = Duration::from_millis(250);
 
 /// What `ingest` holds between its steps.
 pub struct IngestStage {
@@ -54,7 +51,7 @@ impl IngestStage {
     /// Opens the log after the last durable block, or with a snapshot.
     pub async fn open_reader(&mut self) -> Result<Reader, StageError> {
         // An earlier run may have ended inside a transaction or a snapshot: it is read again.
-        self.journal.rewind_tail()?;
+        tokio::task::block_in_place(|| self.journal.cut_unfinished())?;
         let last = self.journal.last();
         let from = match &last {
             None => None,
@@ -77,17 +74,7 @@ impl IngestStage {
 
     /// Waits for a block, then takes what else is there already.
     pub async fn next_blocks(&mut self, reader: &mut Reader) -> Result<Vec<Block>, StageError> {
-        let first = loop {
-            match tokio::time::timeout(IDLE_LOOK, reader.next()).await {
-                Ok(block) => break block?,
-                Err(_) => {
-                    if let Some(seen) = reader.seen() {
-                        *lock(&self.board.durable) = Some(seen);
-                    }
-                }
-            }
-        };
-        let mut blocks = vec![first];
+        let mut blocks = vec![reader.next().await?];
         while blocks.len() < BLOCKS_PER_SYNC {
             match reader.next().now_or_never() {
                 Some(block) => blocks.push(block?),

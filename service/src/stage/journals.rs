@@ -108,8 +108,8 @@ fn read_run(
         }
         for entry in entries {
             for fragment in block::decode(&entry.bytes)? {
-                match (fragment.first, transactions.last_mut()) {
-                    (false, Some((_, events))) if open => events.extend(fragment.events),
+                match transactions.last_mut() {
+                    Some((_, events)) if open && !fragment.first => events.extend(fragment.events),
                     _ => transactions.push((fragment.header, fragment.events)),
                 }
                 open = !fragment.last;

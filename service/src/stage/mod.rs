@@ -7,7 +7,7 @@ mod integrate;
 mod journals;
 mod mirror;
 
-pub use deliver::DeliverStage;
+pub use deliver::{DeliverStage, stream_name as deliver_stream};
 pub use error::StageError;
 pub use ingest::IngestStage;
 pub use integrate::IntegrateStage;

@@ -1,0 +1,42 @@
+# The doors into the project. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DEMO_SECONDS ?= 0
+DEMO_RATE ?= 8
+CRASH_KILLS ?= 200
+BENCH_RUNS ?= 5
+
+.PHONY: help setup build test demo lint crash bench-capture-postgres bench-capture-mariadb
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
+
+setup: ## Install missing system packages (PostgreSQL, MariaDB, a C compiler)
+	@deploy/setup/install.sh
+
+build: setup ## Build the programs that tests and demo start
+	cargo build --locked -p crossdock-service -p crossdock-demo
+
+test: build ## All tests, against real private servers
+	cargo test --locked --workspace
+
+demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45 for a short, checked run
+	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE)
+
+lint: ## Format, clippy, dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
+
+crash: build ## Kill -9 at random moments, CRASH_KILLS times, and compare with an undisturbed run
+	CRASH_KILLS=$(CRASH_KILLS) cargo test --locked -p crossdock-tests -- --nocapture crash
+
+bench-capture-postgres: setup ## Drain a PostgreSQL slot into the journal, against pg_recvlogical
+	cargo build --locked --release -p crossdock-bench
+	cargo run --locked --release --quiet -p crossdock-bench -- capture-postgres --runs $(BENCH_RUNS)
+
+bench-capture-mariadb: setup ## Drain a MariaDB binlog into the journal, against mariadb-binlog
+	cargo build --locked --release -p crossdock-bench
+	cargo run --locked --release --quiet -p crossdock-bench -- capture-mariadb --runs $(BENCH_RUNS)

@@ -1,0 +1,145 @@
+//! Connections to the databases that are written to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::{Conn, OptsBuilder, SslOpts};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{ApplyError, ConnectOptions, Tls, classify};
+
+const CONNECT_SECONDS_MAX: u64 = 15;
+/// A peer that vanished without a word is noticed after this long.
+const SILENCE_SECONDS_MAX: u64 = 30;
+
+/// Connects to PostgreSQL; times are UTC in both directions.
+pub(crate) async fn postgres(options: &ConnectOptions) -> Result<Client, ApplyError> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(&options.host)
+        .port(options.port)
+        .user(&options.user)
+        .password(options.password.expose_secret())
+        .dbname(&options.database)
+        .application_name("crossdock")
+        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+        .keepalives_idle(Duration::from_secs(SILENCE_SECONDS_MAX))
+        .tcp_user_timeout(Duration::from_secs(SILENCE_SECONDS_MAX));
+    let failed = |e| classify::postgres(&options.name, "connecting", e);
+    let client = match &options.tls {
+        Tls::Disable => {
+            config.ssl_mode(SslMode::Disable);
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            drive(options.name.clone(), connection);
+            client
+        }
+        Tls::VerifyFull { ca_file } => {
+            config.ssl_mode(SslMode::Require);
+            let roots = roots(&options.name, ca_file.as_deref())?;
+            let tls = MakeRustlsConnect::new(client_config(&options.name, roots)?);
+            let (client, connection) = config.connect(tls).await.map_err(failed)?;
+            drive(options.name.clone(), connection);
+            client
+        }
+    };
+    client
+        .batch_execute("SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'")
+        .await
+        .map_err(|e| classify::postgres(&options.name, "preparing the session", e))?;
+    Ok(client)
+}
+
+/// Runs a connection until its client is dropped or it breaks; the client reports the error.
+fn drive<C>(name: String, connection: C)
+where
+    C: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(server = %name, %error, "connection ended");
+        }
+    });
+}
+
+/// Connects to MySQL or MariaDB; times are UTC in both directions, and a value that does not fit
+/// is an error rather than a warning.
+pub(crate) async fn mysql(options: &ConnectOptions) -> Result<Conn, ApplyError> {
+    let ssl = match &options.tls {
+        Tls::Disable => None,
+        Tls::VerifyFull { ca_file } => {
+            // mysql_async takes the provider of the process; a second installation is refused,
+            // which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let roots = certificates(&options.name, ca_file.as_deref())?;
+            let roots = roots.into_iter().map(|c| c.as_ref().to_vec().into()).collect();
+            Some(SslOpts::default().with_root_certs(roots).with_disable_built_in_roots(true))
+        }
+    };
+    let setup = [
+        "SET NAMES utf8mb4",
+        "SET SESSION time_zone = '+00:00'",
+        // NO_AUTO_VALUE_ON_ZERO: a key of 0 stays 0.
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,\
+         ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO'",
+    ];
+    let opts = OptsBuilder::default()
+        .ip_or_hostname(options.host.clone())
+        .tcp_port(options.port)
+        .user(Some(options.user.clone()))
+        .pass(Some(options.password.expose_secret().to_string()))
+        .db_name(Some(options.database.clone()))
+        .prefer_socket(false)
+        .tcp_keepalive(Some(Duration::from_secs(SILENCE_SECONDS_MAX)))
+        .stmt_cache_size(Some(64))
+        .setup(setup.map(String::from).to_vec())
+        .ssl_opts(ssl);
+    let connecting =
+        tokio::time::timeout(Duration::from_secs(CONNECT_SECONDS_MAX), Conn::new(opts));
+    match connecting.await {
+        Ok(connected) => connected.map_err(|e| classify::mysql(&options.name, "connecting", e)),
+        Err(_) => Err(ApplyError::Transient {
+            what: format!("{}: no answer within {CONNECT_SECONDS_MAX} s", options.name),
+            source: None,
+        }),
+    }
+}
+
+fn certificates(
+    name: &str,
+    ca_file: Option<&std::path::Path>,
+) -> Result<Vec<CertificateDer<'static>>, ApplyError> {
+    let Some(path) = ca_file else {
+        return Ok(rustls_native_certs::load_native_certs().certs);
+    };
+    let bad = |e: rustls::pki_types::pem::Error| ApplyError::Definite {
+        what: format!("{name}: can't read certificates from {}: {e}", path.display()),
+        remedy: "name a readable PEM file in `ca_file`".into(),
+    };
+    CertificateDer::pem_file_iter(path).map_err(bad)?.collect::<Result<_, _>>().map_err(bad)
+}
+
+fn roots(name: &str, ca_file: Option<&std::path::Path>) -> Result<RootCertStore, ApplyError> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(certificates(name, ca_file)?);
+    if store.is_empty() {
+        return Err(ApplyError::Definite {
+            what: format!("{name}: no root certificate to check the server's against"),
+            remedy: "install the system's root certificates or set `ca_file`".into(),
+        });
+    }
+    Ok(store)
+}
+
+fn client_config(name: &str, roots: RootCertStore) -> Result<ClientConfig, ApplyError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| classify::fault(name, "setting up TLS", "report this build of crossdock"))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,201 @@
+//! Every statement of the canonical store. All take arrays and run once for a whole batch.
+
+pub(super) const PUT_ROWS: &str = "
+INSERT INTO crossdock.source_row
+    (source, table_name, pk, image, at_order, deleted, waiting_for)
+SELECT a, b, c, d, e, f, g::jsonb
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bool[], $7::text[])
+    AS n(a, b, c, d, e, f, g)
+ON CONFLICT (source, table_name, pk) DO UPDATE SET
+    image = excluded.image, at_order = excluded.at_order, deleted = excluded.deleted,
+    waiting_for = excluded.waiting_for";
+
+pub(super) const DROP_PARKED: &str = "
+DELETE FROM crossdock.parked p
+USING unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
+WHERE p.source = n.a AND p.table_name = n.b AND p.pk = n.c";
+
+pub(super) const PUT_PARKED: &str = "
+INSERT INTO crossdock.parked (source, table_name, pk, on_source, on_table_name, on_pk)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+ON CONFLICT DO NOTHING";
+
+pub(super) const DROP_CONTRIBUTIONS: &str = "
+DELETE FROM crossdock.contribution c
+USING unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS n(a, b, c, d, e)
+WHERE c.entity = n.a AND c.key = n.b AND c.source = n.c AND c.table_name = n.d AND c.pk = n.e";
+
+pub(super) const PUT_CONTRIBUTIONS: &str = "
+INSERT INTO crossdock.contribution
+    (entity, key, source, table_name, pk, fields, links, at_order)
+SELECT a, b, c, d, e, f, g::jsonb, h
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
+    $8::text[]) AS n(a, b, c, d, e, f, g, h)
+ON CONFLICT (entity, key, source, table_name, pk) DO UPDATE SET
+    fields = excluded.fields, links = excluded.links, at_order = excluded.at_order";
+
+pub(super) const PUT_RECORDS: &str = "
+INSERT INTO crossdock.record (entity, key, version, deleted, fields, origins, links)
+SELECT a, b, c, d, e::jsonb, f::jsonb, g::jsonb
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[], $7::text[])
+    AS n(a, b, c, d, e, f, g)
+ON CONFLICT (entity, key) DO UPDATE SET
+    version = excluded.version, deleted = excluded.deleted, fields = excluded.fields,
+    origins = excluded.origins, links = excluded.links, updated_at = excluded.updated_at";
+
+pub(super) const DROP_LINKS: &str = "
+DELETE FROM crossdock.link l
+USING unnest($1::text[], $2::text[]) AS n(a, b)
+WHERE l.entity = n.a AND l.key = n.b";
+
+pub(super) const PUT_LINKS: &str = "
+INSERT INTO crossdock.link (entity, key, name, to_entity, to_key)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+ON CONFLICT (entity, key, name) DO UPDATE SET
+    to_entity = excluded.to_entity, to_key = excluded.to_key";
+
+pub(super) const PUT_EVIDENCE: &str = "
+INSERT INTO crossdock.evidence
+    (id, entity, key, kind, event_time, recorded_at, source, table_name, pk, authority, at_order,
+     withdrawn, data)
+SELECT a, b, c, d, e, f, g, h, i, j, k, l, m::jsonb
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
+    $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::int[], $11::text[], $12::bool[],
+    $13::text[]) AS n(a, b, c, d, e, f, g, h, i, j, k, l, m)
+ON CONFLICT (id) DO UPDATE SET
+    entity = excluded.entity, key = excluded.key, kind = excluded.kind,
+    event_time = excluded.event_time, recorded_at = excluded.recorded_at,
+    source = excluded.source, table_name = excluded.table_name, pk = excluded.pk,
+    authority = excluded.authority, at_order = excluded.at_order,
+    withdrawn = excluded.withdrawn, data = excluded.data";
+
+pub(super) const ADD_HISTORY: &str = "
+INSERT INTO crossdock.history
+    (entity, key, version, source, transaction, position, committed_at, changes, ruleset)
+SELECT a, b, c, d, e, f, g, h::jsonb, $9::text
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+    $7::timestamptz[], $8::text[]) WITH ORDINALITY AS n(a, b, c, d, e, f, g, h, place)
+ORDER BY place";
+
+pub(super) const CLOSE_EXCEPTIONS: &str = "
+UPDATE crossdock.exception SET open = false
+WHERE id = ANY ($1::uuid[]) AND open";
+
+/// Counts up only where the commit goes beyond what has been integrated before: replaying after a
+/// rewind raises what it raised then, and must not count it twice.
+pub(super) const RAISE_EXCEPTIONS: &str = "
+WITH fresh AS (
+    SELECT cardinality($12::text[]) = 0 OR EXISTS (
+        SELECT FROM unnest($12::text[], $13::bigint[]) AS n(source, seq)
+        LEFT JOIN crossdock.progress p ON p.stage = 'integrate' AND p.source = n.source
+        WHERE p.high_seq IS NULL OR n.seq > p.high_seq
+    ) AS yes
+)
+INSERT INTO crossdock.exception
+    (id, kind, entity, key, source, rule, team, text, context, count, open)
+SELECT a, b, c, d, e, f, g, h, i::jsonb, j, k
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::text[], $10::bigint[], $11::bool[]) AS n(a, b, c, d, e, f, g, h, i, j, k)
+ON CONFLICT (id) DO UPDATE SET
+    kind = excluded.kind, entity = excluded.entity, key = excluded.key,
+    source = excluded.source, rule = excluded.rule, team = excluded.team, text = excluded.text,
+    context = excluded.context, open = excluded.open,
+    count = exception.count + CASE WHEN (SELECT yes FROM fresh) THEN excluded.count ELSE 0 END,
+    last_at = CASE WHEN (SELECT yes FROM fresh) THEN excluded.last_at ELSE exception.last_at END";
+
+pub(super) const PUT_RELEASES: &str = "
+INSERT INTO crossdock.release
+    (rule, business_key, entity, key, unmet, depends, released, released_at)
+SELECT a, b, c, d, ARRAY(SELECT jsonb_array_elements_text(e::jsonb)), f::jsonb, g,
+    CASE WHEN g THEN now() END
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[])
+    AS n(a, b, c, d, e, f, g)
+ON CONFLICT (rule, business_key) DO UPDATE SET
+    entity = excluded.entity, key = excluded.key, depends = excluded.depends,
+    unmet = CASE WHEN release.released THEN '{}' ELSE excluded.unmet END,
+    released = release.released OR excluded.released,
+    released_at = coalesce(release.released_at, excluded.released_at)";
+
+pub(super) const DROP_DEPENDS: &str = "
+DELETE FROM crossdock.release_depends d
+USING unnest($1::text[], $2::text[]) AS n(a, b)
+WHERE d.rule = n.a AND d.business_key = n.b";
+
+pub(super) const PUT_DEPENDS: &str = "
+INSERT INTO crossdock.release_depends (rule, business_key, entity, key)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+ON CONFLICT DO NOTHING";
+
+/// Numbers come from the row that `fence` has locked, so that they are visible in their order.
+/// What is owed already leaves a hole in them.
+pub(super) const OWE_DELIVERIES: &str = "
+WITH given AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+        WITH ORDINALITY AS n(a, b, c, d, e, f, place)
+), counter AS (
+    UPDATE crossdock.meta SET delivery_seq = delivery_seq + (SELECT count(*) FROM given)
+    RETURNING delivery_seq - (SELECT count(*) FROM given) AS base
+)
+INSERT INTO crossdock.delivery (seq, event_id, target, rule, entity, key, writes)
+SELECT base + place, a, b, c, d, e, f::jsonb FROM given, counter ORDER BY place
+ON CONFLICT (event_id) DO NOTHING";
+
+pub(super) const PUT_PROGRESS: &str = "
+INSERT INTO crossdock.progress (stage, source, seq, high_seq, position, committed_at)
+SELECT 'integrate', a, b, b, c, d
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[]) AS n(a, b, c, d)
+ON CONFLICT (stage, source) DO UPDATE SET
+    seq = excluded.seq, high_seq = greatest(progress.high_seq, excluded.seq),
+    position = excluded.position, committed_at = excluded.committed_at, at = excluded.at";
+
+pub(super) const GET_ROWS: &str = "
+SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for
+FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
+JOIN crossdock.source_row r ON r.source = n.a AND r.table_name = n.b AND r.pk = n.c";
+
+pub(super) const GET_PARKED: &str = "
+SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for
+FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
+JOIN crossdock.parked p ON p.on_source = n.a AND p.on_table_name = n.b AND p.on_pk = n.c
+JOIN crossdock.source_row r
+    ON r.source = p.source AND r.table_name = p.table_name AND r.pk = p.pk";
+
+pub(super) const GET_RECORDS: &str = "
+SELECT r.entity, r.key, r.version, r.deleted, r.fields, r.origins, r.links
+FROM unnest($1::text[], $2::text[]) AS n(a, b)
+JOIN crossdock.record r ON r.entity = n.a AND r.key = n.b";
+
+pub(super) const GET_CONTRIBUTIONS: &str = "
+SELECT c.entity, c.key, c.source, c.table_name, c.pk, c.fields, c.links, c.at_order
+FROM unnest($1::text[], $2::text[]) AS n(a, b)
+JOIN crossdock.contribution c ON c.entity = n.a AND c.key = n.b";
+
+pub(super) const GET_EVIDENCE: &str = "
+SELECT e.entity, e.key, e.source, e.table_name, e.pk, e.id, e.kind, e.event_time, e.recorded_at,
+    e.authority, e.at_order, e.withdrawn, e.data
+FROM unnest($1::text[], $2::text[]) AS n(a, b)
+JOIN crossdock.evidence e ON e.entity = n.a AND e.key = n.b";
+
+pub(super) const GET_RELEASES: &str = "
+SELECT r.entity, r.key, r.rule, r.business_key, r.unmet, r.depends, r.released
+FROM unnest($1::text[], $2::text[]) AS n(a, b)
+JOIN crossdock.release r ON r.entity = n.a AND r.key = n.b";
+
+pub(super) const GET_LINKING: &str = "
+SELECT l.to_entity, l.to_key, l.entity, l.key
+FROM unnest($1::text[], $2::text[]) AS n(a, b)
+JOIN crossdock.link l ON l.to_entity = n.a AND l.to_key = n.b";
+
+pub(super) const GET_RELEASES_ON: &str = "
+SELECT r.entity, r.key, r.rule, r.business_key, r.unmet, r.depends, r.released
+FROM unnest($1::text[], $2::text[]) AS n(a, b)
+JOIN crossdock.release_depends d ON d.entity = n.a AND d.key = n.b
+JOIN crossdock.release r ON r.rule = d.rule AND r.business_key = d.business_key";
+
+pub(super) const GET_PROGRESS: &str = "
+SELECT source, seq, position, committed_at
+FROM crossdock.progress WHERE stage = 'integrate' ORDER BY source";
+
+pub(super) const GET_DELIVERIES: &str = "
+SELECT entity, key, seq, event_id, target, rule, writes
+FROM crossdock.delivery WHERE target = $1 AND seq > $2 ORDER BY seq LIMIT $3";

@@ -1,0 +1,268 @@
+//! `[[normalise]]`: which rows are evidence of what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossdock_model::Value;
+use crossdock_model::canonical::{Fields, Name, RecordKey};
+use crossdock_schema_registry::{Entities, FieldType};
+use jiff::tz::TimeZone;
+
+use crate::codes::{CodeTable, Unmapped};
+use crate::document::Section;
+use crate::expr::Expr;
+use crate::mapping::{Mapping, Mappings, Path, Reader, path};
+use crate::problems::{Spot, did_you_mean};
+use crate::rowmap::{RowTrouble, RowView, convert, link_key, record_of};
+use crate::scope::Var;
+
+/// Authority of evidence that says nothing else.
+const AUTHORITY: i64 = 100;
+
+/// One `[[normalise]]` block.
+#[derive(Debug)]
+pub(crate) struct Normalise {
+    /// Where it stands.
+    pub spot: Spot,
+    /// Identity within its table; does not change when lines move.
+    pub name: Name,
+    /// Holds for rows that are evidence.
+    pub when: Option<Expr>,
+    /// Code table and the parts of its key.
+    pub codes: Option<(Arc<CodeTable>, Vec<Path>)>,
+    /// What is said to have happened; `*` is replaced by what the code table says.
+    pub emit: Name,
+    /// Link to the record it is about; `None` for the record that the row maps to.
+    pub about: Option<Name>,
+    /// Index of the mapping block whose lookups and links it uses.
+    pub mapping: usize,
+    /// When it is said to have happened; `None` for the commit time.
+    pub event_time: Option<Path>,
+    /// Zone of a wall-clock event time.
+    pub zone: TimeZone,
+    /// Weight.
+    pub authority: i32,
+}
+
+/// What a row is evidence of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fact {
+    /// The record.
+    pub record: RecordKey,
+    /// What happened.
+    pub kind: Name,
+    /// When; `None` for the commit time.
+    pub event_micros: Option<i64>,
+    /// What else is known.
+    pub data: serde_json::Value,
+    /// A code that nobody knows.
+    pub trouble: Option<RowTrouble>,
+}
+
+/// Evidence rules by source and table.
+pub(crate) type Evidences = BTreeMap<(Name, Name), Vec<Normalise>>;
+
+impl Normalise {
+    /// What a row is evidence of, if anything. `before` is the previous image.
+    ///
+    /// # Errors
+    /// When the condition fails or the time cannot be read: then nothing is known.
+    pub fn fact(
+        &self,
+        mapping: &Mapping,
+        entities: &Entities,
+        view: &RowView<'_>,
+        before: Option<&Fields>,
+        op: &str,
+    ) -> Result<Option<Fact>, RowTrouble> {
+        let bad = |what: String| RowTrouble::Mapping {
+            field: self.name.clone(),
+            rule: self.spot.name(),
+            what,
+        };
+        if let Some(when) = &self.when {
+            let scope = view
+                .scope(mapping)
+                .with("before", before.map_or(Var::Missing, Var::Fields))
+                .with("op", Var::Text(op));
+            if !when.holds(&scope).map_err(bad)? {
+                return Ok(None);
+            }
+        }
+        let Some(record) = self.record(mapping, entities, view)? else {
+            let rule = self.spot.name();
+            return Err(RowTrouble::MissingKey { entity: self.about_entity(mapping), rule });
+        };
+        let (kind, data, trouble) = self.kind(view);
+        let event_micros = match &self.event_time {
+            None => None,
+            Some(path) => match view.value(path).filter(|v| !v.is_null()) {
+                None => None,
+                Some(value) => match convert(value, FieldType::Instant, 0, &self.zone) {
+                    Ok(Value::TimestampTz(micros)) => Some(micros),
+                    _ => {
+                        let from = format!("column {}.{}", mapping.table, path.column);
+                        return Err(bad(format!("{from} cannot be read as a point in time")));
+                    }
+                },
+            },
+        };
+        Ok(Some(Fact { record, kind, event_micros, data, trouble }))
+    }
+
+    fn record(
+        &self,
+        mapping: &Mapping,
+        entities: &Entities,
+        view: &RowView<'_>,
+    ) -> Result<Option<RecordKey>, RowTrouble> {
+        match &self.about {
+            None => record_of(mapping, entities, view),
+            Some(name) => match mapping.links.iter().find(|l| l.name == *name) {
+                Some(link) => link_key(link, mapping, entities, view),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn about_entity(&self, mapping: &Mapping) -> Name {
+        let link = self.about.as_ref();
+        link.and_then(|name| mapping.links.iter().find(|l| l.name == *name))
+            .map_or_else(|| mapping.entity.clone(), |l| l.entity.clone())
+    }
+
+    fn kind(&self, view: &RowView<'_>) -> (Name, serde_json::Value, Option<RowTrouble>) {
+        let Some((table, paths)) = &self.codes else {
+            return (self.emit.clone(), serde_json::json!({}), None);
+        };
+        let part = |p: &Path| view.value(p).and_then(|v| v.to_text()).unwrap_or_default();
+        let parts: Vec<String> = paths.iter().map(part).collect();
+        let code = parts.join(":");
+        let data = serde_json::json!({ "code": code });
+        let kind = |word: &str| Name::from(self.emit.replace('*', word));
+        match (table.look_up(&parts), table.unmapped) {
+            (Some(word), _) => (kind(&word), data, None),
+            (None, Unmapped::Keep) => (kind(&code), data, None),
+            (None, Unmapped::Exception) => {
+                let trouble = RowTrouble::UnknownCode { table: table.name.clone(), code };
+                (kind("unmapped"), data, Some(trouble))
+            }
+        }
+    }
+}
+
+/// Reads the `[[normalise]]` blocks of a rule file.
+pub(crate) fn read(
+    root: &Section<'_>,
+    reader: &Reader<'_>,
+    mappings: &Mappings,
+    into: &mut Evidences,
+) {
+    for block in root.tables("normalise") {
+        let read = read_block(&block, reader, mappings);
+        if let Some((table, mut rule)) = read {
+            let rules = into.entry(table).or_default();
+            let same = rules.iter().filter(|r| r.emit == rule.emit).count();
+            if same > 0 {
+                rule.name = format!("{}#{same}", rule.name).into();
+            }
+            rules.push(rule);
+        }
+    }
+}
+
+fn read_block(
+    block: &Section<'_>,
+    reader: &Reader<'_>,
+    mappings: &Mappings,
+) -> Option<((Name, Name), Normalise)> {
+    let source = block.required("source")?;
+    if !reader.check_source(&block.get("source")?, source) {
+        return None;
+    }
+    block.required("table")?;
+    let table_item = block.get("table")?;
+    let table = reader.table_name(&table_item)?;
+    let about = block.text("about");
+    let key = (Name::from(source), table);
+    let Some(blocks) = mappings.get(&key) else {
+        let what = format!("no mapping of {source} reads {}", key.1);
+        let remedy = "add a [[table]] block to its mapping file: it says what the row is about";
+        table_item.problem(what, remedy);
+        return None;
+    };
+    let index = choose_mapping(block, about, blocks)?;
+    let mapping = blocks.get(index)?;
+    let emit = block.required("emit")?;
+    let names: Vec<&str> = ["row", "before", "op"]
+        .into_iter()
+        .chain(mapping.lookups.iter().map(|l| &*l.name))
+        .collect();
+    let when = match block.get("when") {
+        Some(item) => Some(Expr::compile(item.text()?, item.spot(), &names, reader.report)?),
+        None => None,
+    };
+    let codes = read_codes(block, reader, mapping, emit);
+    let authority = block.get("authority").map_or(AUTHORITY, |item| {
+        item.as_integer().unwrap_or_else(|| {
+            item.wrong("a whole number");
+            AUTHORITY
+        })
+    });
+    let rule = Normalise {
+        spot: block.spot(),
+        name: emit.into(),
+        when,
+        codes,
+        emit: emit.into(),
+        about: about.filter(|a| *a != &*mapping.entity || has_link(mapping, a)).map(Name::from),
+        mapping: index,
+        event_time: block.text("event_time").map(|t| path(t, &mapping.lookups)),
+        zone: block.get("timezone").map_or_else(|| mapping.zone.clone(), |i| reader.zone(&i)),
+        authority: i32::try_from(authority).unwrap_or(i32::MAX),
+    };
+    block.done();
+    Some((key, rule))
+}
+
+fn has_link(mapping: &Mapping, name: &str) -> bool {
+    mapping.links.iter().any(|l| &*l.name == name)
+}
+
+/// The block of the table that has the link; the record itself may be named by its entity.
+fn choose_mapping(block: &Section<'_>, about: Option<&str>, blocks: &[Mapping]) -> Option<usize> {
+    let Some(about) = about else { return Some(0) };
+    let by_link = blocks.iter().position(|m| has_link(m, about));
+    let found = by_link.or_else(|| blocks.iter().position(|m| &*m.entity == about));
+    if found.is_none() {
+        let item = block.get("about")?;
+        let names = blocks.iter().flat_map(|m| {
+            m.links.iter().map(|l| &*l.name).chain(std::iter::once(&*m.entity))
+        });
+        let remedy = did_you_mean(about, names);
+        item.problem(format!("the mapping of this table has no link `{about}`"), remedy);
+    }
+    found
+}
+
+fn read_codes(
+    block: &Section<'_>,
+    reader: &Reader<'_>,
+    mapping: &Mapping,
+    emit: &str,
+) -> Option<(Arc<CodeTable>, Vec<Path>)> {
+    let item = block.get("codes");
+    if item.is_none() && emit.contains('*') {
+        let what = format!("`{emit}` needs a code table for its `*`");
+        block.report().at(&block.spot(), what, "add codes = { table = \"...\", key = [\"...\"] }");
+    }
+    let s = item?.table()?;
+    s.required("table")?;
+    let table = s.get("table").and_then(|i| reader.code_table(&i));
+    let key = s.get("key").map(|i| i.texts()).unwrap_or_default();
+    if key.is_empty() {
+        block.report().at(&s.spot(), "`key` is missing in codes", "add key = [\"COLUMN\"]");
+    }
+    s.done();
+    Some((table?, key.iter().map(|k| path(k, &mapping.lookups)).collect()))
+}

@@ -1,0 +1,391 @@
+//! CEL expressions: compiled once when the files are read, bounded in length and depth, and
+//! evaluated with only the variables that they name.
+//!
+//! An expression that cannot be evaluated gives an error, never a boolean. Error texts name types
+//! and fields and never carry values of rows.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::{CallExpr, EntryExpr, Expr as Ast, IdedExpr, LiteralValue, operators};
+use cel::common::types::DYN_TYPE;
+use cel::common::value::CowVal;
+use cel::parser::{Macro, ParseErrors};
+use cel::{Context, Env, ExecutionError};
+use crossdock_model::Value;
+use crossdock_model::canonical::Name;
+
+use crate::decimal::Dec;
+use crate::problems::{Report, Spot, did_you_mean};
+use crate::scope::{Scope, from_cel, to_decimal};
+
+/// Longest expression, in characters.
+const LENGTH_MAX: usize = 4_096;
+/// Deepest nesting as written; the parser recurses several times for each level.
+const NESTING_MAX: u16 = 48;
+/// Deepest syntax tree once macros are expanded; evaluation recurses once for each level.
+const DEPTH_MAX: usize = 160;
+
+static ENV: LazyLock<Option<Arc<Env>>> = LazyLock::new(|| environment().map(Arc::new));
+
+/// A compiled expression.
+#[derive(Debug)]
+pub(crate) struct Expr {
+    ast: IdedExpr,
+    /// Its source text.
+    pub text: Name,
+    /// Where it stands.
+    pub spot: Spot,
+    roots: BTreeSet<String>,
+    /// `variable.member` pairs that it reads.
+    pub members: BTreeSet<(String, String)>,
+    shortcut: Option<Shortcut>,
+}
+
+/// Expressions so plain that CEL is not needed for them.
+#[derive(Debug)]
+enum Shortcut {
+    Literal(Value<'static>),
+    Member(String, String),
+}
+
+impl Expr {
+    /// Compiles an expression; a problem is reported and gives `None`. `variables` are those that
+    /// it may use.
+    pub fn compile(text: &str, spot: Spot, variables: &[&str], report: &Report) -> Option<Expr> {
+        match parse(text, &spot) {
+            Ok(ast) => {
+                let mut found = Found::default();
+                found.walk(&ast, &mut Vec::new(), 0);
+                found.check(&spot, variables, report).then(|| Expr {
+                    shortcut: shortcut(&ast.expr),
+                    ast,
+                    text: text.into(),
+                    spot,
+                    roots: found.roots,
+                    members: found.members,
+                })
+            }
+            Err(what) => {
+                report.at(&spot, what, "mend the expression; see docs/mapping-and-rules.md");
+                None
+            }
+        }
+    }
+
+    /// Whether it uses a variable.
+    pub fn uses(&self, variable: &str) -> bool {
+        self.roots.contains(variable)
+    }
+
+    /// Variables that it uses.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.roots.iter().map(String::as_str)
+    }
+
+    /// Evaluates to a plain value; a map or list becomes JSON.
+    ///
+    /// # Errors
+    /// One sentence without values of rows.
+    pub fn value(&self, scope: &Scope<'_>) -> Result<Value<'static>, String> {
+        match &self.shortcut {
+            Some(Shortcut::Literal(value)) => return Ok(value.clone()),
+            Some(Shortcut::Member(variable, member)) => {
+                if let Some(value) = scope.get(variable).and_then(|v| v.member(member)) {
+                    return Ok(value);
+                }
+            }
+            None => {}
+        }
+        let env = ENV.as_ref().ok_or("the expression language could not be set up")?;
+        let mut context = Context::with_env(Arc::clone(env));
+        for name in &self.roots {
+            if let Some(var) = scope.get(name) {
+                context.add_variable_as_val(name.as_str(), var.to_val());
+            }
+        }
+        let result = cel::Value::resolve_val(&self.ast, &context).map_err(|e| sentence(&e))?;
+        from_cel(result.as_ref())
+    }
+
+    /// Evaluates to true or false.
+    ///
+    /// # Errors
+    /// Also when the result is not a boolean.
+    pub fn holds(&self, scope: &Scope<'_>) -> Result<bool, String> {
+        match self.value(scope)? {
+            Value::Bool(v) => Ok(v),
+            _ => Err("the condition gives neither true nor false".to_string()),
+        }
+    }
+}
+
+fn environment() -> Option<Env> {
+    let mut env = Env::stdlib();
+    let any = || vec![DYN_TYPE];
+    env.add_macro(Macro::global("present", 1, |helper, _, args| {
+        let Some(arg) = args.pop() else { return Ok(None) };
+        if !is_path(&arg.expr) {
+            return Err(helper.new_error(arg.id, "present() takes a field, not a computation"));
+        }
+        // `!(not-strictly-false(x == null))`: an x that cannot be reached counts as absent.
+        let null = helper.next_expr(Ast::Literal(LiteralValue::Null));
+        let mut node = helper.next_expr(call(operators::EQUALS, vec![arg, null]));
+        for operator in [operators::NOT_STRICTLY_FALSE, operators::LOGICAL_NOT] {
+            node = helper.next_expr(call(operator, vec![node]));
+        }
+        Ok(Some(node))
+    }))
+    .ok()?;
+    env.add_overload("dec", "dec_dyn", any(), |args| decimal_of(&args, "dec", |d| d)).ok()?;
+    env.add_overload("abs_dec", "abs_dec_dyn", any(), |args| {
+        decimal_of(&args, "abs_dec", |d| d.abs())
+    })
+    .ok()?;
+    env.add_overload("sum_dec", "sum_dec_dyn", any(), sum_of).ok()?;
+    Some(env)
+}
+
+fn call(name: &str, args: Vec<IdedExpr>) -> Ast {
+    Ast::Call(CallExpr { func_name: name.to_string(), target: None, args })
+}
+
+fn is_path(ast: &Ast) -> bool {
+    match ast {
+        Ast::Ident(_) => true,
+        Ast::Select(select) => !select.test && is_path(&select.operand.expr),
+        Ast::Call(call) if call.func_name == operators::INDEX => {
+            call.args.first().is_some_and(|a| is_path(&a.expr))
+        }
+        _ => false,
+    }
+}
+
+fn decimal_of<'b, 'v>(
+    args: &[CowVal<'b, 'v>],
+    name: &str,
+    change: impl Fn(bigdecimal::BigDecimal) -> bigdecimal::BigDecimal,
+) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let given = args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
+    let value =
+        to_decimal(given.as_ref()).map_err(|e| ExecutionError::function_error(name, e))?;
+    Ok(CowVal::owned(Dec(change(value))))
+}
+
+fn sum_of<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let fail = |what: String| ExecutionError::function_error("sum_dec", what);
+    let given = args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
+    let list = given
+        .downcast_ref::<cel::common::types::CelList>()
+        .ok_or_else(|| fail("it takes a list".to_string()))?;
+    let mut sum = bigdecimal::BigDecimal::from(0);
+    for item in list.inner() {
+        sum += to_decimal(item.as_ref()).map_err(fail)?;
+    }
+    Ok(CowVal::owned(Dec(sum)))
+}
+
+fn parse(text: &str, spot: &Spot) -> Result<IdedExpr, String> {
+    let _ = spot;
+    if text.chars().count() > LENGTH_MAX {
+        return Err(format!("the expression is longer than {LENGTH_MAX} characters"));
+    }
+    if nesting(text) > usize::from(NESTING_MAX) {
+        return Err(format!("the expression is nested more than {NESTING_MAX} levels deep"));
+    }
+    let env = ENV.as_ref().ok_or("the expression language could not be set up")?;
+    let parser = env.parser().enable_optional_syntax(false).max_recursion_depth(NESTING_MAX * 2);
+    parser.parse(text).map_err(|e| first_error(&e))
+}
+
+/// Deepest bracket nesting, counted before the parser sees the text.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0usize);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn first_error(errors: &ParseErrors) -> String {
+    match errors.errors.first() {
+        Some(e) => format!("the expression cannot be read at column {}: {}", e.pos.1 + 1, e.msg),
+        None => "the expression cannot be read".to_string(),
+    }
+}
+
+fn shortcut(ast: &Ast) -> Option<Shortcut> {
+    match ast {
+        Ast::Literal(LiteralValue::String(s)) => {
+            Some(Shortcut::Literal(Value::Text(s.inner().to_string().into())))
+        }
+        Ast::Literal(LiteralValue::Int(i)) => Some(Shortcut::Literal(Value::Int(*i.inner()))),
+        Ast::Literal(LiteralValue::Boolean(b)) => Some(Shortcut::Literal(Value::Bool(*b.inner()))),
+        Ast::Select(select) if !select.test => match &select.operand.expr {
+            Ast::Ident(name) => Some(Shortcut::Member(name.clone(), select.field.clone())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What a syntax tree refers to.
+#[derive(Default)]
+struct Found {
+    roots: BTreeSet<String>,
+    members: BTreeSet<(String, String)>,
+    functions: BTreeSet<String>,
+    refused: Vec<String>,
+    too_deep: bool,
+}
+
+impl Found {
+    fn walk(&mut self, node: &IdedExpr, local: &mut Vec<String>, depth: usize) {
+        if depth > DEPTH_MAX {
+            self.too_deep = true;
+            return;
+        }
+        let next = depth + 1;
+        match &node.expr {
+            Ast::Unspecified | Ast::Literal(_) => {}
+            Ast::Ident(name) => {
+                if !name.starts_with('@') && !local.contains(name) {
+                    self.roots.insert(name.clone());
+                }
+            }
+            Ast::Select(select) => {
+                if let Ast::Ident(name) = &select.operand.expr {
+                    if !local.contains(name) {
+                        self.members.insert((name.clone(), select.field.clone()));
+                    }
+                }
+                self.walk(&select.operand, local, next);
+            }
+            Ast::Call(call) => {
+                self.functions.insert(call.func_name.clone());
+                self.refuse_null_test(call);
+                call.target.iter().for_each(|t| self.walk(t, local, next));
+                call.args.iter().for_each(|a| self.walk(a, local, next));
+            }
+            Ast::List(list) => list.elements.iter().for_each(|e| self.walk(e, local, next)),
+            Ast::Map(map) => map.entries.iter().for_each(|e| self.entry(&e.expr, local, next)),
+            Ast::Struct(s) => s.entries.iter().for_each(|e| self.entry(&e.expr, local, next)),
+            Ast::Comprehension(c) => {
+                self.walk(&c.iter_range, local, next);
+                self.walk(&c.accu_init, local, next);
+                let before = local.len();
+                local.extend([c.iter_var.clone(), c.accu_var.clone()]);
+                local.extend(c.iter_var2.clone());
+                for part in [&c.loop_cond, &c.loop_step, &c.result] {
+                    self.walk(part, local, next);
+                }
+                local.truncate(before);
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &EntryExpr, local: &mut Vec<String>, depth: usize) {
+        match entry {
+            EntryExpr::StructField(field) => self.walk(&field.value, local, depth),
+            EntryExpr::MapEntry(entry) => {
+                self.walk(&entry.key, local, depth);
+                self.walk(&entry.value, local, depth);
+            }
+        }
+    }
+
+    /// `x.y != ""` is true for NULL, which is hardly ever meant.
+    fn refuse_null_test(&mut self, call: &CallExpr) {
+        let [left, right] = call.args.as_slice() else { return };
+        let empty = |node: &IdedExpr| match &node.expr {
+            Ast::Literal(LiteralValue::Null) => true,
+            Ast::Literal(LiteralValue::String(s)) => s.inner().is_empty(),
+            _ => false,
+        };
+        for (path, literal) in [(left, right), (right, left)] {
+            if call.func_name == operators::NOT_EQUALS && empty(literal) && is_path(&path.expr) {
+                if let Some(text) = nullable_path(&path.expr) {
+                    self.refused.push(text);
+                }
+            }
+        }
+    }
+
+    fn check(&self, spot: &Spot, variables: &[&str], report: &Report) -> bool {
+        let mut good = true;
+        let mut refuse = |what: String, remedy: String| {
+            report.at(spot, what, remedy);
+            good = false;
+        };
+        for name in &self.roots {
+            if !variables.contains(&name.as_str()) {
+                let what = format!("the expression uses `{name}`, which is not known here");
+                refuse(what, did_you_mean(name, variables.iter().copied()));
+            }
+        }
+        for path in &self.refused {
+            let what = format!("`{path}` may be NULL, and NULL differs from everything");
+            refuse(what, format!("write present({path}) instead"));
+        }
+        for name in self.functions.iter().filter(|f| !is_known_function(f)) {
+            let what = format!("the expression calls `{name}`, which does not exist");
+            refuse(what, did_you_mean(name, FUNCTIONS.iter().copied()));
+        }
+        if self.too_deep {
+            refuse("the expression is nested too deeply".into(), "split it into fields".into());
+        }
+        good
+    }
+}
+
+/// The text of a path over something nullable; `ev` has no NULLs.
+fn nullable_path(ast: &Ast) -> Option<String> {
+    match ast {
+        Ast::Ident(name) if name != "ev" && name != "op" => Some(name.clone()),
+        Ast::Select(select) => {
+            Some(format!("{}.{}", nullable_path(&select.operand.expr)?, select.field))
+        }
+        _ => None,
+    }
+}
+
+const FUNCTIONS: [&str; 22] = [
+    "present", "dec", "abs_dec", "sum_dec", "size", "contains", "startsWith", "endsWith",
+    "matches", "string", "int", "uint", "double", "bool", "has", "all", "exists", "exists_one",
+    "map", "filter", "min", "max",
+];
+
+fn is_known_function(name: &str) -> bool {
+    // Operators are called `_+_`, `@in` and so on.
+    !name.starts_with(|c: char| c.is_ascii_alphabetic()) || FUNCTIONS.contains(&name)
+}
+
+/// An evaluation error in one sentence, without the values that took part.
+fn sentence(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::NoSuchKey(name) => format!("there is no member `{name}`"),
+        ExecutionError::NoSuchOverload(e) => e.to_string(),
+        ExecutionError::UndeclaredReference(name) => format!("`{name}` is not known"),
+        ExecutionError::UnexpectedType { got, want } => format!("{want} expected, found {got}"),
+        ExecutionError::ValuesNotComparable(a, b) => {
+            format!("{} and {} cannot be compared", a.type_of(), b.type_of())
+        }
+        ExecutionError::UnsupportedBinaryOperator(op, a, b) => {
+            format!("`{op}` does not take {} and {}", a.type_of(), b.type_of())
+        }
+        ExecutionError::FunctionError { function, message } => format!("{function}(): {message}"),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            "division by zero".to_string()
+        }
+        ExecutionError::Overflow(op, ..) => format!("`{op}` overflows"),
+        ExecutionError::IndexOutOfBounds(_) => "the list is shorter than that".to_string(),
+        _ => "the expression cannot be evaluated with this data".to_string(),
+    }
+}

@@ -1,0 +1,357 @@
+//! Who owns each field, as written in rule files.
+
+use std::collections::BTreeMap;
+
+use crossdock_model::canonical::Name;
+use crossdock_schema_registry::{Entities, EntityDef};
+
+use crate::document::{Item, Section};
+use crate::expr::Expr;
+use crate::problems::{Report, Spot, did_you_mean};
+
+/// Owner of computed fields.
+pub(crate) const COMPUTED: &str = "crossdock";
+
+/// What happens to a value that somebody wrote who does not own the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnViolation {
+    /// Withheld and counted.
+    Ignore,
+    /// Withheld, counted, and an exception.
+    Quarantine,
+    /// Withheld, counted, and the owner's value is written back.
+    Revert,
+    /// Taken.
+    Accept,
+}
+
+impl OnViolation {
+    /// The word in files and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            OnViolation::Ignore => "ignore",
+            OnViolation::Quarantine => "quarantine",
+            OnViolation::Revert => "revert",
+            OnViolation::Accept => "accept",
+        }
+    }
+}
+
+/// Which of several contributions of the owner counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// The latest one.
+    Latest,
+    /// The greatest value.
+    Max,
+    /// The smallest value.
+    Min,
+}
+
+/// One possible owner of a field.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// As written: a source, a group, `crossdock`.
+    pub owner: Name,
+    /// Its sources.
+    pub sources: Vec<Name>,
+    /// Sources to fall back to, in order, when the owner has no value.
+    pub fallback: Vec<Vec<Name>>,
+    /// Holds when this owner is the one.
+    pub when: Option<Expr>,
+    /// Which of the owner's contributions counts.
+    pub merge: Merge,
+    /// What happens to others' values.
+    pub on_violation: OnViolation,
+    /// The owner's NULL erases a value.
+    pub null_is_value: bool,
+    /// `file:line`.
+    pub rule: Name,
+    /// Where it stands.
+    pub spot: Spot,
+}
+
+impl Choice {
+    /// Whether Crossdock computes the field.
+    pub fn computed(&self) -> bool {
+        &*self.owner == COMPUTED
+    }
+
+    /// Whether a source is the owner, or one of them.
+    pub fn owned_by(&self, source: &str) -> bool {
+        self.sources.iter().any(|s| &**s == source)
+    }
+
+    /// Whether the owner's value may come from this source when the owner has none.
+    pub fn falls_back_to(&self, source: &str) -> bool {
+        self.fallback.iter().flatten().any(|s| &**s == source)
+    }
+}
+
+/// The owners of one field, of which the first whose condition holds counts.
+pub(crate) type FieldRule = Vec<Choice>;
+
+/// Ownership in one entity.
+#[derive(Debug, Default)]
+pub(crate) struct EntityRule {
+    /// Owner of every field not named.
+    pub default: Option<FieldRule>,
+    /// Fields with rules of their own.
+    pub fields: BTreeMap<Name, FieldRule>,
+}
+
+impl EntityRule {
+    /// The rule for a field.
+    pub fn of(&self, field: &str) -> Option<&FieldRule> {
+        self.fields.get(field).or(self.default.as_ref())
+    }
+}
+
+/// Ownership by entity.
+pub(crate) type Ownership = BTreeMap<Name, EntityRule>;
+
+#[derive(Clone, Copy)]
+struct Defaults {
+    on_violation: OnViolation,
+    null_is_value: bool,
+}
+
+/// Reads ownership from rule files.
+pub(crate) struct OwnershipReader<'r> {
+    /// Entities.
+    pub entities: &'r Entities,
+    /// Configured sources.
+    pub sources: &'r [Name],
+    /// Groups of sources.
+    pub groups: BTreeMap<Name, Vec<Name>>,
+    /// Where problems go.
+    pub report: &'r Report,
+}
+
+impl OwnershipReader<'_> {
+    /// Reads `[group]` of a file.
+    pub fn groups(&mut self, root: &Section<'_>) {
+        let Some(section) = root.table("group") else { return };
+        for (name, item) in section.entries() {
+            let mut members: Vec<Name> = Vec::new();
+            for source in item.texts() {
+                match self.sources.iter().find(|s| &***s == source) {
+                    Some(known) => members.push(known.clone()),
+                    None => self.unknown_owner(&item, source),
+                }
+            }
+            if self.sources.iter().any(|s| &**s == name) || name == COMPUTED {
+                item.problem(format!("`{name}` is a source already"), "name the group otherwise");
+            }
+            self.groups.insert(name.into(), members);
+        }
+    }
+
+    /// Reads `[defaults]` and `[entity.*]` of a file.
+    pub fn file(&self, root: &Section<'_>, into: &mut Ownership) {
+        let mut defaults =
+            Defaults { on_violation: OnViolation::Quarantine, null_is_value: true };
+        if let Some(section) = root.table("defaults") {
+            defaults = read_policy(&section, defaults);
+            if let Some(item) = section.get("on_error").filter(|i| i.as_text() != Some("hold")) {
+                item.problem("an expression that fails always holds", "write \"hold\"");
+            }
+            section.done();
+        }
+        let Some(section) = root.table("entity") else { return };
+        for (name, item) in section.entries() {
+            let Some(entity) = self.entities.entity(name) else {
+                let remedy = did_you_mean(name, self.entities.iter().map(|e| &*e.name));
+                item.problem(format!("there is no entity `{name}`"), remedy);
+                continue;
+            };
+            let Some(block) = item.table() else { continue };
+            self.entity(&block, entity, defaults, into.entry(entity.name.clone()).or_default());
+        }
+    }
+
+    fn entity(
+        &self,
+        block: &Section<'_>,
+        entity: &EntityDef,
+        defaults: Defaults,
+        into: &mut EntityRule,
+    ) {
+        let policy = read_policy(block, defaults);
+        if let Some(item) = block.get("key") {
+            let wanted: Vec<&str> = entity.key.iter().map(|k| &**k).collect();
+            if item.texts() != wanted {
+                let what = format!("the key of {} is {}", entity.name, wanted.join(", "));
+                item.problem(what, "keys are said in the entity files: remove this line");
+            }
+        }
+        if let Some(item) = block.get("owner") {
+            let rule = self.choice(&item, None, entity, policy).into_iter().collect();
+            if let Some(earlier) = into.default.as_ref().and_then(|r| r.first()) {
+                two_owners(&item, &format!("{}.*", entity.name), earlier);
+            }
+            into.default = Some(rule);
+        }
+        let fields = block.get("fields").and_then(|i| i.table());
+        for (name, item) in fields.iter().flat_map(Section::entries) {
+            if entity.field(name).is_none() {
+                let what = format!("{} has no field `{name}`", entity.name);
+                item.problem(what, did_you_mean(name, entity.fields.keys().map(|f| &**f)));
+                continue;
+            }
+            if entity.is_key(name) {
+                let what = format!("`{name}` is part of the key and has no owner");
+                item.problem(what, "remove this line");
+                continue;
+            }
+            let rule = self.field(&item, entity, policy, name);
+            if let Some(earlier) = into.fields.get(name).and_then(|r| r.first()) {
+                two_owners(&item, &format!("{}.{name}", entity.name), earlier);
+            }
+            into.fields.insert(name.into(), rule);
+        }
+        block.done();
+    }
+
+    fn field(
+        &self,
+        item: &Item<'_>,
+        entity: &EntityDef,
+        policy: Defaults,
+        name: &str,
+    ) -> FieldRule {
+        let items = if item.is_array() { item.array() } else { vec![*item] };
+        let mut rule = FieldRule::new();
+        for item in &items {
+            let Some(choice) = self.choice(item, Some(name), entity, policy) else { continue };
+            let unconditional = rule.iter().find(|c| c.when.is_none());
+            if let Some(earlier) = unconditional {
+                two_owners(item, &format!("{}.{name}", entity.name), earlier);
+            }
+            rule.push(choice);
+        }
+        if !rule.is_empty() && rule.iter().all(|c| c.when.is_some()) {
+            let what = format!("nobody owns {}.{name} when no condition holds", entity.name);
+            item.problem(what, "end the list with an entry without `when`");
+        }
+        rule
+    }
+
+    fn choice(
+        &self,
+        item: &Item<'_>,
+        field: Option<&str>,
+        entity: &EntityDef,
+        policy: Defaults,
+    ) -> Option<Choice> {
+        let spot = item.spot();
+        let mut choice = Choice {
+            owner: "".into(),
+            sources: Vec::new(),
+            fallback: Vec::new(),
+            when: None,
+            merge: Merge::Latest,
+            on_violation: policy.on_violation,
+            null_is_value: policy.null_is_value,
+            rule: spot.name(),
+            spot,
+        };
+        if !item.is_table() {
+            let owner = item.text()?;
+            choice.owner = owner.into();
+            choice.sources = self.sources_of(item, owner)?;
+            return Some(choice);
+        }
+        let s = item.table()?;
+        let owner = s.required("owner")?;
+        choice.owner = owner.into();
+        choice.sources = self.sources_of(&s.get("owner")?, owner)?;
+        let policy = read_policy(&s, policy);
+        (choice.on_violation, choice.null_is_value) = (policy.on_violation, policy.null_is_value);
+        if let Some(item) = s.get("fallback") {
+            choice.fallback =
+                item.texts().iter().filter_map(|o| self.sources_of(&item, o)).collect();
+        }
+        if let Some(item) = s.get("merge") {
+            choice.merge = match item.text()? {
+                "max" => Merge::Max,
+                "min" => Merge::Min,
+                "latest" => Merge::Latest,
+                other => {
+                    item.problem(format!("`merge` cannot be `{other}`"), "max, min or latest");
+                    Merge::Latest
+                }
+            };
+        }
+        if let Some(item) = s.get("when") {
+            let expr = Expr::compile(item.text()?, item.spot(), &["rec"], self.report)?;
+            crate::names::check_members(&expr, entity, &[], &BTreeMap::new(), self.report);
+            choice.when = Some(expr);
+        }
+        for key in ["frozen_when", "until", "then"] {
+            if let Some(item) = s.get(key) {
+                item.problem(format!("`{key}` is not supported yet"), "use a list with `when`");
+            }
+        }
+        let _ = field;
+        s.done();
+        Some(choice)
+    }
+
+    fn sources_of(&self, item: &Item<'_>, owner: &str) -> Option<Vec<Name>> {
+        if owner == COMPUTED {
+            return Some(Vec::new());
+        }
+        if let Some(group) = self.groups.get(owner) {
+            return Some(group.clone());
+        }
+        match self.sources.iter().find(|s| &***s == owner) {
+            Some(source) => Some(vec![source.clone()]),
+            None => {
+                self.unknown_owner(item, owner);
+                None
+            }
+        }
+    }
+
+    fn unknown_owner(&self, item: &Item<'_>, owner: &str) {
+        let names = self.sources.iter().chain(self.groups.keys()).map(|n| &**n);
+        let remedy = did_you_mean(owner, names.chain([COMPUTED]));
+        item.problem(format!("there is no source or group `{owner}`"), remedy);
+    }
+}
+
+fn two_owners(item: &Item<'_>, field: &str, earlier: &Choice) {
+    let what =
+        format!("{field} has two owners: {} at {}, and this one", earlier.owner, earlier.rule);
+    item.problem(what, "keep one of the two, or give them conditions in one list");
+}
+
+fn read_policy(section: &Section<'_>, defaults: Defaults) -> Defaults {
+    let mut policy = defaults;
+    if let Some(item) = section.get("on_violation") {
+        policy.on_violation = match item.text() {
+            Some("ignore") => OnViolation::Ignore,
+            Some("quarantine") => OnViolation::Quarantine,
+            Some("revert") => OnViolation::Revert,
+            Some("accept") => OnViolation::Accept,
+            Some(other) => {
+                let remedy = "ignore, quarantine, revert or accept";
+                item.problem(format!("`on_violation` cannot be `{other}`"), remedy);
+                policy.on_violation
+            }
+            None => policy.on_violation,
+        };
+    }
+    if let Some(item) = section.get("null") {
+        policy.null_is_value = match item.text() {
+            Some("overwrite") => true,
+            Some("keep") => false,
+            _ => {
+                item.problem("`null` is neither overwrite nor keep", "overwrite or keep");
+                policy.null_is_value
+            }
+        };
+    }
+    policy
+}

@@ -1,0 +1,357 @@
+//! Evaluating a mapping for one row: pure, without knowledge of files or stores.
+
+use std::collections::BTreeMap;
+
+use bigdecimal::BigDecimal;
+use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey};
+use crossdock_model::{Value, time};
+use crossdock_schema_registry::{Entities, EntityDef, FieldType};
+use jiff::tz::TimeZone;
+
+use crate::codes::{CodeTable, Unmapped};
+use crate::mapping::{FieldMap, LinkMap, Mapping, Path, Term};
+use crate::scope::{Scope, Var};
+
+/// A row with the rows that its mapping refers to.
+#[derive(Clone, Debug)]
+pub(crate) struct RowView<'a> {
+    /// The row.
+    pub row: &'a Fields,
+    /// The looked-up rows; `None` where the key is NULL.
+    pub lookups: Vec<Option<&'a Fields>>,
+}
+
+/// Why a row says nothing about a record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum RowTrouble {
+    /// A value cannot be read, or an expression fails. Carries the field and what is wrong.
+    Mapping {
+        /// Field or condition.
+        field: Name,
+        /// Where the rule stands.
+        rule: Name,
+        /// One sentence, without values.
+        what: String,
+    },
+    /// A part of the key is NULL.
+    MissingKey {
+        /// Entity.
+        entity: Name,
+        /// Where the rule stands.
+        rule: Name,
+    },
+    /// A code that no table knows.
+    UnknownCode {
+        /// Code table.
+        table: Name,
+        /// The code.
+        code: String,
+    },
+}
+
+/// What one row says about one record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Said {
+    /// The record.
+    pub record: RecordKey,
+    /// Its fields.
+    pub fields: Fields,
+    /// Its links.
+    pub links: BTreeMap<Name, RecordKey>,
+}
+
+/// The answer of a mapping to a row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Answer {
+    /// What the row says, unless it says nothing.
+    pub said: Option<Said>,
+    /// What is wrong with it.
+    pub troubles: Vec<RowTrouble>,
+    /// The mapping failed as a whole: what the row said before stays.
+    pub failed: bool,
+}
+
+impl<'a> RowView<'a> {
+    /// The value at a path; `None` when the column was never seen.
+    pub fn value(&self, path: &Path) -> Option<Value<'static>> {
+        let fields = match path.lookup {
+            None => self.row,
+            Some(at) => match self.lookups.get(at)? {
+                Some(fields) => fields,
+                None => return Some(Value::Null),
+            },
+        };
+        let value = fields.get(&path.column)?;
+        if path.members.is_empty() {
+            return Some(value.clone());
+        }
+        Some(member(value, &path.members))
+    }
+
+    /// The variables `row` and the lookups.
+    pub fn scope<'s>(&'s self, mapping: &'s Mapping) -> Scope<'s> {
+        let mut scope = Scope::default().with("row", Var::Fields(self.row));
+        for (lookup, found) in mapping.lookups.iter().zip(&self.lookups) {
+            scope = scope.with(&lookup.name, found.map_or(Var::Missing, Var::Fields));
+        }
+        scope
+    }
+}
+
+/// A member of a JSON document; NULL when there is none.
+fn member(document: &Value<'_>, members: &[String]) -> Value<'static> {
+    let text = match document {
+        Value::Json(text) | Value::Text(text) => text,
+        _ => return Value::Null,
+    };
+    let Ok(json) = serde_json::from_str::<serde_json::Value>(text) else { return Value::Null };
+    let mut at = &json;
+    for name in members {
+        let next = match at {
+            serde_json::Value::Array(items) => name.parse().ok().and_then(|i: usize| items.get(i)),
+            other => other.get(name),
+        };
+        match next {
+            Some(next) => at = next,
+            None => return Value::Null,
+        }
+    }
+    match at {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(v) => Value::Bool(*v),
+        serde_json::Value::String(s) => Value::Text(s.clone().into()),
+        serde_json::Value::Number(n) => match n.as_i64() {
+            Some(v) => Value::Int(v),
+            None => Value::Decimal(crossdock_model::value::normal_decimal(&n.to_string()).into()),
+        },
+        nested => Value::Json(nested.to_string().into()),
+    }
+}
+
+/// Key of the row that a lookup finds; `Ok(None)` when the key is NULL or not known.
+pub(crate) fn lookup_key(mapping: &Mapping, at: usize, view: &RowView<'_>) -> Option<RowKey> {
+    let lookup = mapping.lookups.get(at)?;
+    let value = view.value(&lookup.key).filter(|v| !v.is_null())?;
+    Some(RowKey {
+        source: mapping.source.clone(),
+        table: lookup.table.clone(),
+        pk: RowKey::join([&value]),
+    })
+}
+
+/// Maps a row to a record.
+pub(crate) fn map_row(mapping: &Mapping, entities: &Entities, view: &RowView<'_>) -> Answer {
+    let mut answer = Answer::default();
+    match contributes(mapping, view) {
+        Ok(true) => {}
+        Ok(false) => return answer,
+        Err(trouble) => {
+            answer.troubles.push(trouble);
+            answer.failed = true;
+            return answer;
+        }
+    }
+    let Some(entity) = entities.entity(&mapping.entity) else { return answer };
+    let mut fields = Fields::new();
+    for field in &mapping.fields {
+        match evaluate(field, mapping, view) {
+            Ok(Some(value)) => _ = fields.insert(field.name.clone(), value),
+            Ok(None) => {}
+            Err(trouble) => {
+                answer.failed |= matches!(trouble, RowTrouble::Mapping { .. });
+                answer.troubles.push(trouble);
+            }
+        }
+    }
+    if answer.failed {
+        return answer;
+    }
+    let Some(record) = entity.record_key(&fields) else {
+        let rule = mapping.spot.name();
+        answer.troubles.push(RowTrouble::MissingKey { entity: entity.name.clone(), rule });
+        return answer;
+    };
+    let mut links = BTreeMap::new();
+    for link in &mapping.links {
+        match link_key(link, mapping, entities, view) {
+            Ok(Some(key)) => _ = links.insert(link.name.clone(), key),
+            Ok(None) => {}
+            Err(trouble) => answer.troubles.push(trouble),
+        }
+    }
+    answer.said = Some(Said { record, fields, links });
+    answer
+}
+
+/// The record that a row is about, whether or not it contributes to it.
+pub(crate) fn record_of(
+    mapping: &Mapping,
+    entities: &Entities,
+    view: &RowView<'_>,
+) -> Result<Option<RecordKey>, RowTrouble> {
+    let Some(entity) = entities.entity(&mapping.entity) else { return Ok(None) };
+    key_from(mapping.fields.iter().filter(|f| entity.is_key(&f.name)), entity, mapping, view)
+}
+
+/// The record that a link names; `None` when a part of its key is NULL.
+pub(crate) fn link_key(
+    link: &LinkMap,
+    mapping: &Mapping,
+    entities: &Entities,
+    view: &RowView<'_>,
+) -> Result<Option<RecordKey>, RowTrouble> {
+    let Some(entity) = entities.entity(&link.entity) else { return Ok(None) };
+    key_from(link.key.iter(), entity, mapping, view)
+}
+
+fn key_from<'f>(
+    key: impl Iterator<Item = &'f FieldMap>,
+    entity: &EntityDef,
+    mapping: &Mapping,
+    view: &RowView<'_>,
+) -> Result<Option<RecordKey>, RowTrouble> {
+    let mut fields = Fields::new();
+    for field in key {
+        if let Some(value) = evaluate(field, mapping, view)? {
+            fields.insert(field.name.clone(), value);
+        }
+    }
+    Ok(entity.record_key(&fields))
+}
+
+fn contributes(mapping: &Mapping, view: &RowView<'_>) -> Result<bool, RowTrouble> {
+    let check = |expr: &crate::expr::Expr, name: &str| {
+        expr.holds(&view.scope(mapping)).map_err(|what| RowTrouble::Mapping {
+            field: name.into(),
+            rule: expr.spot.name(),
+            what,
+        })
+    };
+    if let Some(when) = &mapping.when {
+        if !check(when, "when")? {
+            return Ok(false);
+        }
+    }
+    match &mapping.deleted_when {
+        Some(gone) => Ok(!check(gone, "deleted_when")?),
+        None => Ok(true),
+    }
+}
+
+/// The value of one field; `None` when its column was never seen.
+pub(crate) fn evaluate(
+    field: &FieldMap,
+    mapping: &Mapping,
+    view: &RowView<'_>,
+) -> Result<Option<Value<'static>>, RowTrouble> {
+    let bad = |what: String| RowTrouble::Mapping {
+        field: field.name.clone(),
+        rule: field.spot.name(),
+        what,
+    };
+    let value = match &field.term {
+        Term::Constant(value) => return Ok(Some(value.clone())),
+        Term::Path(path) => match view.value(path) {
+            Some(value) => value,
+            None => return Ok(None),
+        },
+        Term::Expr(expr) => expr.value(&view.scope(mapping)).map_err(bad)?,
+    };
+    if value.is_null() {
+        return Ok(Some(Value::Null));
+    }
+    let value = match &field.codes {
+        Some(codes) => translate(codes, &[value.to_text().unwrap_or_default()])?,
+        None => value,
+    };
+    convert(value, field.kind, field.shift, &field.zone).map(Some).map_err(|()| {
+        let from = match &field.term {
+            Term::Path(path) => format!("column {}.{}", mapping.table, path.column),
+            _ => format!("the expression at {}", field.spot.name()),
+        };
+        bad(format!("{from} cannot be read as {} for {}", field.kind, field.name))
+    })
+}
+
+/// What a code means.
+pub(crate) fn translate(
+    codes: &CodeTable,
+    parts: &[String],
+) -> Result<Value<'static>, RowTrouble> {
+    match (codes.look_up(parts), codes.unmapped) {
+        (Some(value), _) => Ok(Value::Text(value.to_string().into())),
+        (None, Unmapped::Keep) => Ok(Value::Text(parts.join(":").into())),
+        (None, Unmapped::Exception) => Err(RowTrouble::UnknownCode {
+            table: codes.name.clone(),
+            code: parts.join(":"),
+        }),
+    }
+}
+
+/// Brings a value to a field's type: wall-clock times by their zone, decimals shifted.
+pub(crate) fn convert(
+    value: Value<'static>,
+    kind: FieldType,
+    shift: i64,
+    zone: &TimeZone,
+) -> Result<Value<'static>, ()> {
+    if kind == FieldType::Instant {
+        return kind.coerce(&instant(value, zone)?);
+    }
+    let value = kind.coerce(&value)?;
+    if shift == 0 {
+        return Ok(value);
+    }
+    shifted(&value, shift).ok_or(())
+}
+
+/// Moves the decimal point: 1250 shifted by -2 is 12.5.
+pub(crate) fn shifted(value: &Value<'_>, places: i64) -> Option<Value<'static>> {
+    let number = crossdock_model::value::decimal(&value.to_text()?)?;
+    let (digits, scale) = number.into_bigint_and_exponent();
+    let moved = BigDecimal::new(digits, scale.checked_sub(places)?);
+    let text = crossdock_model::value::normal_decimal(&moved.to_plain_string());
+    Some(Value::Decimal(text.into()))
+}
+
+/// Gives a wall-clock time its zone. A time that the clock shows twice is the earlier one; a time
+/// that it skips is taken as if the clock had not yet been put forward.
+fn instant(value: Value<'static>, zone: &TimeZone) -> Result<Value<'static>, ()> {
+    let wall = match &value {
+        Value::Timestamp(micros) if *micros == i64::MAX || *micros == i64::MIN => {
+            return Ok(Value::TimestampTz(*micros));
+        }
+        Value::Timestamp(micros) => *micros,
+        Value::Date(days) => i64::from(*days) * time::DAY_MICROS,
+        Value::Text(text) => match time::parse_timestamp(text) {
+            Some((micros, None)) => micros,
+            _ => return Ok(value),
+        },
+        _ => return Ok(value),
+    };
+    if *zone == TimeZone::UTC {
+        return Ok(Value::TimestampTz(wall));
+    }
+    let utc = jiff::Timestamp::from_microsecond(wall).map_err(|_| ())?;
+    let civil = TimeZone::UTC.to_datetime(utc);
+    let at = zone.to_ambiguous_timestamp(civil).compatible().map_err(|_| ())?;
+    Ok(Value::TimestampTz(at.as_microsecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_clocks_have_a_zone_and_cents_a_point() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let at = Value::Text("2026-11-23 10:00:00".to_string().into());
+        let utc = convert(at, FieldType::Instant, 0, &berlin).unwrap();
+        assert_eq!(utc.to_text().as_deref(), Some("2026-11-23T09:00:00Z"));
+        let summer = Value::Timestamp(time::parse_instant("2026-05-01 10:00:00").unwrap());
+        let utc = convert(summer, FieldType::Instant, 0, &berlin).unwrap();
+        assert_eq!(utc.to_text().as_deref(), Some("2026-05-01T08:00:00Z"));
+        let cents = convert(Value::Int(1250), FieldType::Decimal, -2, &TimeZone::UTC).unwrap();
+        assert_eq!(cents.to_text().as_deref(), Some("12.5"));
+    }
+}

@@ -1,0 +1,256 @@
+//! All mapping and rule files together, checked and compiled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crossdock_model::canonical::Name;
+use crossdock_model::problem::SourceText;
+use crossdock_model::{Problem, TableName, TableSchema};
+use crossdock_schema_registry::Entities;
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::codes::{self, Codes};
+use crate::deliver::{Telling, TellingReader};
+use crate::document::{File, Section};
+use crate::evidence::{self, Evidences};
+use crate::lifecycle::{self, Lifecycles};
+use crate::mapping::{Mappings, Reader};
+use crate::names::{Links, linked_entities, links_of};
+use crate::ownership::{Ownership, OwnershipReader};
+use crate::problems::Report;
+use crate::{check, verify};
+
+/// Stack of the thread that compiles expressions: the parser recurses deeply.
+const COMPILE_STACK_BYTES: usize = 32 << 20;
+/// Sections of rule files that are read but do nothing here.
+const DESCRIPTIVE: [&str; 2] = ["ruleset", "test"];
+/// Sections that later versions will have.
+const LATER: [&str; 3] = ["quarantine", "maintenance", "lane"];
+
+/// Names that the configuration defines and that rules may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Sources.
+    pub sources: &'a [Name],
+    /// Targets.
+    pub targets: &'a [Name],
+}
+
+/// The compiled rules: immutable, to be shared by `Arc`.
+#[derive(Debug)]
+pub struct Rules {
+    hash: String,
+    pub(crate) entities: Entities,
+    pub(crate) mappings: Mappings,
+    pub(crate) evidence: Evidences,
+    pub(crate) ownership: Ownership,
+    pub(crate) lifecycles: Lifecycles,
+    pub(crate) telling: Telling,
+    pub(crate) links: BTreeMap<Name, Links>,
+    pub(crate) targets: Vec<Name>,
+    /// Tables that lookups read, by source and table.
+    pub(crate) looked_up: BTreeSet<(Name, Name)>,
+    /// Entities whose computed fields read lists of an entity: child to parents.
+    pub(crate) parents: BTreeMap<Name, BTreeSet<Name>>,
+    /// Entities whose records release rules of others depend on.
+    pub(crate) released_by_links: BTreeSet<Name>,
+}
+
+impl Rules {
+    /// Reads and compiles all files.
+    ///
+    /// # Errors
+    /// Every problem of every file at once, sorted by file and line; nothing is half loaded.
+    pub fn load(
+        entities: Entities,
+        mappings: &[SourceText],
+        rules: &[SourceText],
+        known: &Known<'_>,
+    ) -> Result<Rules, Vec<Problem>> {
+        let compile = || Loader::default().load(entities, mappings, rules, known);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("compile-rules".into())
+                .stack_size(COMPILE_STACK_BYTES)
+                .spawn_scoped(scope, compile);
+            let failed = |what: &str| {
+                Err(vec![Problem {
+                    file: "rules".into(),
+                    line: 0,
+                    what: what.into(),
+                    remedy: "start again; if it stays, look for an unusual expression".into(),
+                }])
+            };
+            match thread.map(|t| t.join()) {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => failed("the rules could not be compiled"),
+                Err(_) => failed("there is no memory for compiling the rules"),
+            }
+        })
+    }
+
+    /// Hash of the content of all files, short hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Entities that the rules speak of.
+    pub fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
+    /// Tables that a mapping, lookup or evidence rule of a source needs, sorted.
+    pub fn tables(&self, source: &str) -> Vec<TableName> {
+        let mapped = self.mappings.keys().chain(&self.looked_up);
+        let names: BTreeSet<TableName> = mapped
+            .filter(|(s, _)| &**s == source)
+            .filter_map(|(_, table)| TableName::parse(table))
+            .collect();
+        names.into_iter().collect()
+    }
+
+    /// Tables and columns that files name and that the database does not have, and lookups that
+    /// cannot find a row by one value.
+    pub fn verify(&self, source: &str, schemas: &[TableSchema]) -> Vec<Problem> {
+        verify::verify(self, source, schemas)
+    }
+
+    /// Tables that subscriptions and releases write, each once with its target.
+    pub fn targets_of(&self) -> Vec<(Name, TableName)> {
+        let subscriptions = self.telling.subscriptions.values().flatten().map(|s| &s.write);
+        let releases = self.telling.releases.values().flatten().map(|r| &r.write);
+        let all: BTreeSet<(Name, TableName)> =
+            subscriptions.chain(releases).map(|w| (w.target.clone(), w.table.clone())).collect();
+        all.into_iter().collect()
+    }
+}
+
+#[derive(Default)]
+struct Loader {
+    report: Report,
+}
+
+impl Loader {
+    fn load(
+        self,
+        entities: Entities,
+        mapping_texts: &[SourceText],
+        rule_texts: &[SourceText],
+        known: &Known<'_>,
+    ) -> Result<Rules, Vec<Problem>> {
+        let mut rules = Rules {
+            hash: hash(&entities, mapping_texts, rule_texts),
+            entities,
+            mappings: Mappings::new(),
+            evidence: Evidences::new(),
+            ownership: Ownership::new(),
+            lifecycles: Lifecycles::new(),
+            telling: Telling::default(),
+            links: BTreeMap::new(),
+            targets: known.targets.to_vec(),
+            looked_up: BTreeSet::new(),
+            parents: BTreeMap::new(),
+            released_by_links: BTreeSet::new(),
+        };
+        let report = &self.report;
+        let mapping_files: Vec<_> = mapping_texts.iter().map(|t| File::new(t, report)).collect();
+        let rule_files: Vec<_> = rule_texts.iter().map(|t| File::new(t, report)).collect();
+        let mapping_tables: Vec<_> = mapping_files.iter().map(|f| f.parse()).collect();
+        let rule_tables: Vec<_> = rule_files.iter().map(|f| f.parse()).collect();
+        let mapping_roots = roots(&mapping_files, &mapping_tables);
+        let rule_roots = roots(&rule_files, &rule_tables);
+        self.read(&mut rules, &mapping_roots, &rule_roots, known);
+        drop((mapping_roots, rule_roots));
+        drop((mapping_tables, rule_tables));
+        drop((mapping_files, rule_files));
+        let problems = self.report.into_problems();
+        if problems.is_empty() { Ok(rules) } else { Err(problems) }
+    }
+
+    fn read(
+        &self,
+        rules: &mut Rules,
+        mapping_roots: &[Section<'_>],
+        rule_roots: &[Section<'_>],
+        known: &Known<'_>,
+    ) {
+        let report = &self.report;
+        let mut codes = Codes::new();
+        for root in mapping_roots.iter().chain(rule_roots) {
+            codes::read(root, &mut codes);
+        }
+        let entities = &rules.entities;
+        let reader = Reader { entities, codes: &codes, sources: known.sources, report };
+        for mapping in mapping_roots.iter().flat_map(|root| reader.file(root)) {
+            let key = (mapping.source.clone(), mapping.table.clone());
+            for lookup in &mapping.lookups {
+                rules.looked_up.insert((mapping.source.clone(), lookup.table.clone()));
+            }
+            rules.mappings.entry(key).or_default().push(mapping);
+        }
+        rules.links = links_of(&rules.mappings, report);
+        let mut owners = OwnershipReader {
+            entities,
+            sources: known.sources,
+            groups: BTreeMap::new(),
+            report,
+        };
+        rule_roots.iter().for_each(|root| owners.groups(root));
+        let telling =
+            TellingReader { entities, links: &rules.links, targets: known.targets, report };
+        for root in rule_roots {
+            owners.file(root, &mut rules.ownership);
+            evidence::read(root, &reader, &rules.mappings, &mut rules.evidence);
+            lifecycle::read(root, &reader, &mut rules.lifecycles);
+            telling.file(root, &mut rules.telling);
+            for later in LATER {
+                if let Some(item) = root.get(later) {
+                    let what = format!("[[{later}]] is not supported yet");
+                    item.problem(what, "remove this section");
+                }
+            }
+            DESCRIPTIVE.iter().for_each(|key| _ = root.get(key));
+            root.done();
+        }
+        connect(rules);
+        check::check(rules, report);
+    }
+}
+
+/// The files that could be parsed.
+fn roots<'a, 't>(
+    files: &'a [File<'t>],
+    tables: &'a [Option<Spanned<DeTable<'t>>>],
+) -> Vec<Section<'a>> {
+    files.iter().zip(tables).filter_map(|(f, t)| Some(f.root(t.as_ref()?))).collect()
+}
+
+/// Works out which records must be looked at again when another one changes.
+fn connect(rules: &mut Rules) {
+    for (parent, projections) in &rules.telling.projections {
+        for child in projections.iter().flat_map(|p| p.children.values()) {
+            rules.parents.entry(child.clone()).or_default().insert(parent.clone());
+        }
+    }
+    for (entity, releases) in &rules.telling.releases {
+        let linked = linked_entities(entity, &rules.links, &rules.entities);
+        for (link, to) in linked {
+            if releases.iter().any(|r| r.exprs().any(|e| e.uses(&link))) {
+                rules.released_by_links.insert(to.name.clone());
+            }
+        }
+    }
+}
+
+fn hash(entities: &Entities, mappings: &[SourceText], rules: &[SourceText]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(entities).unwrap_or_default());
+    for file in mappings.iter().chain(rules) {
+        for part in [&file.file, &file.text] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    hash.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect()
+}

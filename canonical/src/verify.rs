@@ -1,0 +1,111 @@
+//! Comparing the files with the tables that a source database really has.
+
+use std::collections::BTreeMap;
+
+use crossdock_model::canonical::Name;
+use crossdock_model::{Problem, TableSchema};
+
+use crate::expr::Expr;
+use crate::mapping::{FieldMap, Mapping, Path, Term};
+use crate::problems::{Report, Spot, did_you_mean};
+use crate::rules::Rules;
+
+/// Every table and column of a source that files name and the database does not have.
+pub(crate) fn verify(rules: &Rules, source: &str, schemas: &[TableSchema]) -> Vec<Problem> {
+    let report = Report::default();
+    let tables = schemas.iter().map(|s| (s.name.to_string(), s)).collect();
+    let verifier = Verifier { tables, report: &report };
+    for ((_, table), blocks) in rules.mappings.iter().filter(|((s, _), _)| &**s == source) {
+        for mapping in blocks {
+            verifier.mapping(mapping);
+        }
+        let key = (Name::from(source), table.clone());
+        for rule in rules.evidence.get(&key).into_iter().flatten() {
+            let Some(mapping) = blocks.get(rule.mapping) else { continue };
+            let paths = rule.codes.iter().flat_map(|(_, paths)| paths).chain(&rule.event_time);
+            paths.for_each(|p| verifier.path(mapping, p, &rule.spot));
+            rule.when.iter().for_each(|e| verifier.expr(mapping, e));
+        }
+    }
+    report.into_problems()
+}
+
+struct Verifier<'v> {
+    tables: BTreeMap<String, &'v TableSchema>,
+    report: &'v Report,
+}
+
+impl Verifier<'_> {
+    fn table(&self, name: &str, spot: &Spot) -> Option<&TableSchema> {
+        let found = self.tables.get(name).copied();
+        if found.is_none() {
+            let remedy = did_you_mean(name, self.tables.keys().map(String::as_str));
+            self.report.at(spot, format!("the database has no table `{name}`"), remedy);
+        }
+        found
+    }
+
+    fn mapping(&self, mapping: &Mapping) {
+        let Some(table) = self.table(&mapping.table, &mapping.spot) else { return };
+        if table.key_columns().is_empty() {
+            let what = format!("table `{}` has no primary key", mapping.table);
+            self.report.at(&mapping.spot, what, "add a primary key to the table");
+        }
+        for lookup in &mapping.lookups {
+            self.path(mapping, &lookup.key, &lookup.spot);
+            if let Some(found) = self.table(&lookup.table, &lookup.spot) {
+                if found.key_columns().len() != 1 {
+                    let what = format!("`{}` is not found by one column", lookup.table);
+                    let remedy = "look up only tables whose primary key is a single column";
+                    self.report.at(&lookup.spot, what, remedy);
+                }
+            }
+        }
+        mapping.fields.iter().for_each(|f| self.field(mapping, f));
+        for link in &mapping.links {
+            link.key.iter().for_each(|f| self.field(mapping, f));
+        }
+        mapping.when.iter().chain(&mapping.deleted_when).for_each(|e| self.expr(mapping, e));
+    }
+
+    fn field(&self, mapping: &Mapping, field: &FieldMap) {
+        match &field.term {
+            Term::Path(path) => self.path(mapping, path, &field.spot),
+            Term::Expr(expr) => self.expr(mapping, expr),
+            Term::Constant(_) => {}
+        }
+    }
+
+    fn path(&self, mapping: &Mapping, path: &Path, spot: &Spot) {
+        let table = match path.lookup {
+            None => &mapping.table,
+            Some(at) => match mapping.lookups.get(at) {
+                Some(lookup) => &lookup.table,
+                None => return,
+            },
+        };
+        self.column(table, &path.column, spot);
+    }
+
+    fn expr(&self, mapping: &Mapping, expr: &Expr) {
+        for (root, column) in &expr.members {
+            let table = match root.as_str() {
+                "row" | "before" => &mapping.table,
+                other => match mapping.lookups.iter().find(|l| &*l.name == other) {
+                    Some(lookup) => &lookup.table,
+                    None => continue,
+                },
+            };
+            self.column(table, column, &expr.spot);
+        }
+    }
+
+    fn column(&self, table: &str, column: &str, spot: &Spot) {
+        // A missing table is reported once, where it is named.
+        let Some(schema) = self.tables.get(table) else { return };
+        if schema.column(column).is_none() {
+            let remedy = did_you_mean(column, schema.columns.iter().map(|c| &*c.name));
+            self.report.at(spot, format!("table `{table}` has no column `{column}`"), remedy);
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! A blocking connection that speaks the frontend/backend protocol as far as replication and
+//! `COPY … TO STDOUT` need it. Messages are handed out as slices of the read buffer.
+//!
+//! Source: PostgreSQL manual, "Frontend/Backend Protocol", "Streaming Replication Protocol".
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use rustls_pki_types::ServerName;
+
+use super::control::Control;
+use super::errors::{self, ServerError};
+use super::{session, tls};
+use crate::{CaptureError, SourceOptions};
+
+/// Room for reading; one read may fill it.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// PostgreSQL's own limit for one message (`PQ_LARGE_MESSAGE_LIMIT`).
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A read returns after this long without data, so that acknowledgements go out soon.
+const READ_TIMEOUT: Duration = Duration::from_millis(100);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Statements may wait for locks and for running transactions; a peer that is silent for longer
+/// than this is taken for dead.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// A connection after start-up and authentication.
+pub(super) struct Connection {
+    pub(super) options: Arc<SourceOptions>,
+    control: Arc<Control>,
+    socket: Socket,
+    buffer: Vec<u8>,
+    /// The unread part of `buffer`.
+    unread: Range<usize>,
+    out: BytesMut,
+}
+
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    Bytes(usize),
+    /// Nothing within the time allowed.
+    Nothing,
+}
+
+/// A message of the server: its type, and where in the buffer its body is until the next read.
+pub(super) type Frame = (u8, Range<usize>);
+
+impl Connection {
+    /// Connects and authenticates. With `replication`, as a logical walsender's peer.
+    pub(super) fn open(
+        options: &Arc<SourceOptions>,
+        control: &Arc<Control>,
+        replication: bool,
+    ) -> Result<Self, CaptureError> {
+        let socket = connect(options)?;
+        control.watch(&socket, options)?;
+        let socket = protect(socket, options)?;
+        let mut connection = Self {
+            options: options.clone(),
+            control: control.clone(),
+            socket,
+            buffer: vec![0; BUFFER_BYTES],
+            unread: 0..0,
+            out: BytesMut::new(),
+        };
+        session::start(&mut connection, replication)?;
+        Ok(connection)
+    }
+
+    /// The server's certificate, where there is TLS.
+    pub(super) fn certificate(&self) -> Option<&[u8]> {
+        match &self.socket {
+            Socket::Plain(_) => None,
+            Socket::Tls(stream) => stream.conn.peer_certificates()?.first().map(|c| c.as_ref()),
+        }
+    }
+
+    /// True when the connection is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self.socket, Socket::Tls(_))
+    }
+
+    /// Writes what `build` puts into the buffer.
+    pub(super) fn send(
+        &mut self,
+        build: impl FnOnce(&mut BytesMut) -> std::io::Result<()>,
+    ) -> Result<(), CaptureError> {
+        self.out.clear();
+        let built = build(&mut self.out);
+        let written = built.and_then(|()| match &mut self.socket {
+            Socket::Plain(stream) => stream.write_all(&self.out),
+            Socket::Tls(stream) => stream.write_all(&self.out).and_then(|()| stream.flush()),
+        });
+        // Passwords pass through here.
+        self.out.fill(0);
+        written.map_err(|e| self.broken("sending", e))
+    }
+
+    /// Reads once, waiting for a short time at most.
+    pub(super) fn fill(&mut self) -> Result<Filled, CaptureError> {
+        self.make_room();
+        let space = self.buffer.get_mut(self.unread.end..).unwrap_or_default();
+        let read = match &mut self.socket {
+            Socket::Plain(stream) => stream.read(space),
+            Socket::Tls(stream) => stream.read(space),
+        };
+        if self.control.stopped() {
+            return Err(stopped());
+        }
+        match read {
+            Ok(0) => Err(CaptureError::Transient {
+                what: format!("source {}: the server closed the connection", self.options.name),
+                source: None,
+            }),
+            Ok(count) => {
+                self.unread.end += count;
+                Ok(Filled::Bytes(count))
+            }
+            Err(e) => match e.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {
+                    Ok(Filled::Nothing)
+                }
+                _ => Err(self.broken("reading", e)),
+            },
+        }
+    }
+
+    /// Reads what has arrived already, without waiting.
+    pub(super) fn fill_now(&mut self) -> Result<Filled, CaptureError> {
+        self.nonblocking(true)?;
+        let filled = self.fill();
+        self.nonblocking(false)?;
+        filled
+    }
+
+    fn nonblocking(&mut self, on: bool) -> Result<(), CaptureError> {
+        let stream = match &self.socket {
+            Socket::Plain(stream) => stream,
+            Socket::Tls(stream) => &stream.sock,
+        };
+        stream.set_nonblocking(on).map_err(|e| self.broken("reading", e))
+    }
+
+    /// The next whole message in the buffer.
+    #[inline]
+    pub(super) fn frame(&mut self) -> Result<Option<Frame>, CaptureError> {
+        let Some((tag, length)) = self.header()? else { return Ok(None) };
+        let end = self.unread.start + 1 + length;
+        if end > self.unread.end {
+            return Ok(None);
+        }
+        let body = self.unread.start + 5..end;
+        self.unread.start = end;
+        Ok(Some((tag, body)))
+    }
+
+    /// The body of a message; empty for one that is gone.
+    #[inline]
+    pub(super) fn body(&self, frame: &Frame) -> &[u8] {
+        self.buffer.get(frame.1.clone()).unwrap_or_default()
+    }
+
+    /// Waits for the next message. Notices, parameter changes and notifications are passed over.
+    pub(super) fn reply(&mut self) -> Result<Frame, CaptureError> {
+        let until = Instant::now() + REPLY_TIMEOUT;
+        loop {
+            match self.frame()? {
+                Some((b'N' | b'S' | b'A', _)) => {}
+                Some(frame) => return Ok(frame),
+                None if self.fill()? == Filled::Nothing && Instant::now() > until => {
+                    return Err(CaptureError::Transient {
+                        what: format!(
+                            "source {}: no answer for {} s",
+                            self.options.name,
+                            REPLY_TIMEOUT.as_secs()
+                        ),
+                        source: None,
+                    });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Sends a simple query.
+    pub(super) fn send_query(&mut self, sql: &str) -> Result<(), CaptureError> {
+        self.send(|out| frontend::query(sql, out))
+    }
+
+    /// Runs one statement and returns its rows as text.
+    pub(super) fn query(
+        &mut self,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, CaptureError> {
+        self.send_query(sql)?;
+        let (mut rows, mut failure) = (Vec::new(), None);
+        loop {
+            let frame = self.reply()?;
+            match frame.0 {
+                b'D' => rows.push(data_row(self.body(&frame)).ok_or_else(|| self.odd(b'D'))?),
+                b'E' => failure = Some(server_error(self.body(&frame))),
+                b'T' | b'C' | b'I' => {}
+                b'Z' => break,
+                tag => return Err(self.odd(tag)),
+            }
+        }
+        match failure {
+            Some(error) => Err(errors::server(&self.options, doing, &error)),
+            None => Ok(rows),
+        }
+    }
+
+    /// An answer that has no place here.
+    pub(super) fn odd(&self, tag: u8) -> CaptureError {
+        CaptureError::definite(
+            format!(
+                "source {}: unexpected message of type `{}` from the server",
+                self.options.name,
+                tag.escape_ascii()
+            ),
+            "check that the port is that of a PostgreSQL server and not of a pooler",
+        )
+    }
+
+    fn broken(&self, doing: &str, error: std::io::Error) -> CaptureError {
+        if self.control.stopped() {
+            return stopped();
+        }
+        errors::socket(&self.options, doing, error)
+    }
+
+    #[inline]
+    fn header(&self) -> Result<Option<(u8, usize)>, CaptureError> {
+        let unread = self.buffer.get(self.unread.clone()).unwrap_or_default();
+        let Some(([tag, length @ ..], _)) = unread.split_first_chunk::<5>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*length) as usize;
+        if (4..=MESSAGE_BYTES_MAX).contains(&length) {
+            Ok(Some((*tag, length)))
+        } else {
+            Err(self.odd(*tag))
+        }
+    }
+
+    /// Moves the unread bytes to the front when the room behind them gets short, and grows the
+    /// buffer while one message does not fit: by doubling, as its bytes arrive, whatever length it
+    /// claims to have.
+    fn make_room(&mut self) {
+        if self.unread.is_empty() {
+            self.unread = 0..0;
+            if self.buffer.len() > 4 * BUFFER_BYTES {
+                self.buffer.truncate(BUFFER_BYTES);
+                self.buffer.shrink_to_fit();
+            }
+        }
+        if self.buffer.len() - self.unread.end < BUFFER_BYTES / 4 {
+            self.buffer.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+            if self.buffer.len() - self.unread.end < BUFFER_BYTES / 4 {
+                self.buffer.resize(self.buffer.len() * 2, 0);
+            }
+        }
+    }
+}
+
+/// Fields of an ErrorResponse.
+pub(super) fn server_error(body: &[u8]) -> ServerError {
+    let mut error = ServerError { code: String::new(), message: String::new() };
+    for field in body.split(|byte| *byte == 0) {
+        match field.split_first() {
+            Some((b'C', text)) => error.code = String::from_utf8_lossy(text).into_owned(),
+            Some((b'M', text)) => error.message = String::from_utf8_lossy(text).into_owned(),
+            _ => {}
+        }
+    }
+    error
+}
+
+fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    let mut row = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        rest = after;
+        match usize::try_from(i32::from_be_bytes(*length)) {
+            Err(_) => row.push(None),
+            Ok(length) => {
+                let (text, after) = rest.split_at_checked(length)?;
+                row.push(Some(String::from_utf8_lossy(text).into_owned()));
+                rest = after;
+            }
+        }
+    }
+    Some(row)
+}
+
+/// The reader was dropped; nobody sees this.
+fn stopped() -> CaptureError {
+    CaptureError::Transient { what: "stopped".to_string(), source: None }
+}
+
+fn connect(options: &SourceOptions) -> Result<TcpStream, CaptureError> {
+    let broken = |e| errors::socket(options, "connecting", e);
+    let mut failure = std::io::Error::new(ErrorKind::NotFound, "the host name has no address");
+    for address in (&*options.host, options.port).to_socket_addrs().map_err(broken)? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                let set = stream
+                    .set_nodelay(true)
+                    .and_then(|()| stream.set_read_timeout(Some(READ_TIMEOUT)))
+                    .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
+                return set.map(|()| stream).map_err(broken);
+            }
+            Err(e) => failure = e,
+        }
+    }
+    Err(broken(failure))
+}
+
+/// Begins TLS where the options ask for it.
+fn protect(mut stream: TcpStream, options: &SourceOptions) -> Result<Socket, CaptureError> {
+    let Some(config) = tls::config(options)? else { return Ok(Socket::Plain(stream)) };
+    let broken = |e| errors::socket(options, "beginning TLS", e);
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(broken)?;
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).map_err(broken)?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer).map_err(broken)?;
+    if answer != *b"S" {
+        return Err(CaptureError::definite(
+            format!("source {}: the server offers no TLS", options.name),
+            "set ssl = on in postgresql.conf, or tls = \"disable\" for a private network",
+        ));
+    }
+    let name = ServerName::try_from(options.host.clone()).map_err(|_| {
+        CaptureError::definite(
+            format!("source {}: `{}` is no name for a certificate", options.name, options.host),
+            "give the host as it stands in the server's certificate",
+        )
+    })?;
+    let client = rustls::ClientConnection::new(Arc::new(config), name)
+        .map_err(|e| broken(std::io::Error::other(e)))?;
+    let mut tls = rustls::StreamOwned::new(client, stream);
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock).map_err(broken)?;
+    }
+    tls.sock.set_read_timeout(Some(READ_TIMEOUT)).map_err(broken)?;
+    Ok(Socket::Tls(Box::new(tls)))
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A walsender that is told ends at once and frees its slot.
+        let _ = self.send(|out| {
+            frontend::terminate(out);
+            Ok(())
+        });
+        let stream = match &self.socket {
+            Socket::Plain(stream) => stream,
+            Socket::Tls(stream) => &stream.sock,
+        };
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Control {
+    /// Lets `stop` interrupt whatever waits on this socket.
+    fn watch(&self, stream: &TcpStream, options: &SourceOptions) -> Result<(), CaptureError> {
+        let copy = stream.try_clone().map_err(|e| errors::socket(options, "connecting", e))?;
+        self.set_socket(copy);
+        Ok(())
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn errors_carry_code_and_message_only() {
+        let error = server_error(b"SERROR\0C42501\0Mpermission denied\0Dsecret row\0\0");
+        assert_eq!((&*error.code, &*error.message), ("42501", "permission denied"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = data_row(&bytes);
+            let _ = server_error(&bytes);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What the reader's handle and its thread share.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Shared by the handle and the thread of one reader.
+#[derive(Default)]
+pub(super) struct Control {
+    /// Set once: the thread ends as soon as it sees it.
+    pub stop: AtomicBool,
+    /// Everything before this LSN is durable with the caller.
+    pub acknowledged: AtomicU64,
+    socket: Mutex<Option<TcpStream>>,
+}
+
+impl Control {
+    /// Ends the thread: also when it waits on the network.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(socket) = socket {
+            // The thread is told by its read ending; that the socket is gone already is as good.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The socket that the thread waits on now. Shut down at once when it comes too late.
+    pub(super) fn set_socket(&self, stream: TcpStream) {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stop.load(Ordering::Acquire) {
+            let _ = stream.shutdown(Shutdown::Both);
+        } else {
+            *socket = Some(stream);
+        }
+    }
+}

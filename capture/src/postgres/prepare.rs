@@ -1,0 +1,441 @@
+//! Before reading: tables, publication and slot as they have to be.
+
+use std::time::Duration;
+
+use crossdock_model::{Position, TableName};
+use tokio_postgres::Client;
+
+use super::catalog::{self, Found};
+use super::image::Table;
+use super::{errors, sql};
+use crate::{CaptureError, SourceOptions};
+
+/// What the server was found to be, and the tables to capture.
+pub(super) struct Prepared {
+    /// `server_version_num`: 150010.
+    pub version: i32,
+    /// The server ends connections that are silent for this long; zero means never.
+    pub sender_timeout: Duration,
+    pub tables: Vec<(Found, Table)>,
+}
+
+/// A replication slot.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub plugin: Option<String>,
+    pub database: Option<String>,
+    pub active_pid: Option<i32>,
+    pub restart_lsn: Option<u64>,
+    pub confirmed_lsn: Option<u64>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+}
+
+/// What a publication publishes.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    pub all_tables: bool,
+    /// Inserts, updates and deletes, all three.
+    pub all_changes: bool,
+    pub via_root: bool,
+    /// Tables named one by one.
+    pub named: Vec<TableName>,
+    /// Tables published, also through a schema.
+    pub published: Vec<TableName>,
+}
+
+/// Makes the server ready. Creates and alters the publication where it is not as it should be;
+/// drops a slot that a snapshot which did not finish has left.
+pub(super) async fn prepare(
+    options: &SourceOptions,
+    from: Option<u64>,
+) -> Result<Prepared, CaptureError> {
+    let client = sql::connect(options).await?;
+    let version = version(&client, options).await?;
+    let found = catalog::find(&client, options, &options.tables).await?;
+    check_tables(options, &found)?;
+    for statement in
+        publication_statements(options, publication(&client, options).await?.as_ref(), &found)
+    {
+        tracing::info!(source = options.name, statement, "changing the publication");
+        alter(&client, options, &statement).await?;
+    }
+    let slot = slot(&client, options).await?;
+    match from {
+        Some(from) => check_slot(options, slot.as_ref(), from)?,
+        None => clear_slot(&client, options, slot.as_ref()).await?,
+    }
+    let mut tables = Vec::new();
+    for found in found {
+        let columns = catalog::columns(&client, options, found.oid).await?;
+        let table =
+            catalog::table(&client, options, found.oid, found.name.clone(), &columns).await?;
+        tables.push((found, table));
+    }
+    let sender_timeout = sender_timeout(&client, options).await?;
+    Ok(Prepared { version, sender_timeout, tables })
+}
+
+/// `server_version_num`.
+pub(super) async fn version(client: &Client, options: &SourceOptions) -> Result<i32, CaptureError> {
+    let setting = setting(client, options, "server_version_num").await?;
+    let version = setting.and_then(|text| text.parse().ok()).unwrap_or(0);
+    if version < 130_000 {
+        return Err(CaptureError::definite(
+            format!("source {}: PostgreSQL is older than 13", options.name),
+            "upgrade the server; 13 is the oldest version that is supported",
+        ));
+    }
+    Ok(version)
+}
+
+/// A setting as `pg_settings` has it: in the unit of the setting.
+pub(super) async fn setting(
+    client: &Client,
+    options: &SourceOptions,
+    name: &str,
+) -> Result<Option<String>, CaptureError> {
+    let row = client
+        .query_opt("SELECT setting FROM pg_settings WHERE name = $1", &[&name])
+        .await
+        .map_err(|e| errors::sql(options, &format!("reading setting {name}"), e))?;
+    Ok(row.and_then(|row| row.get(0)))
+}
+
+async fn sender_timeout(
+    client: &Client,
+    options: &SourceOptions,
+) -> Result<Duration, CaptureError> {
+    let text = setting(client, options, "wal_sender_timeout").await?;
+    let millis = text.and_then(|text| text.parse().ok()).unwrap_or(60_000);
+    Ok(Duration::from_millis(millis))
+}
+
+fn check_tables(options: &SourceOptions, found: &[Found]) -> Result<(), CaptureError> {
+    let missing = options.tables.iter().find(|name| !found.iter().any(|f| f.name == **name));
+    if let Some(name) = missing {
+        return Err(CaptureError::definite(
+            format!("source {}: table {name} does not exist", options.name),
+            "correct the list of tables, or create the table",
+        ));
+    }
+    if let Some(table) = found.iter().find(|table| !table.readable) {
+        return Err(CaptureError::definite(
+            format!("source {}: user {} may not read {}", options.name, options.user, table.name),
+            grant_select(options, &table.name),
+        ));
+    }
+    Ok(())
+}
+
+/// The statement that lets the login read a table.
+pub(super) fn grant_select(options: &SourceOptions, name: &TableName) -> String {
+    let user = sql::identifier(&options.user);
+    format!(
+        "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {} TO {user};",
+        sql::identifier(&name.schema),
+        sql::qualified(name)
+    )
+}
+
+/// The publication, if it exists.
+pub(super) async fn publication(
+    client: &Client,
+    options: &SourceOptions,
+) -> Result<Option<Publication>, CaptureError> {
+    let failed = |e| errors::sql(options, "looking up the publication", e);
+    let row = client
+        .query_opt(
+            "SELECT puballtables, pubinsert AND pubupdate AND pubdelete, pubviaroot
+             FROM pg_publication WHERE pubname = $1",
+            &[&options.publication],
+        )
+        .await
+        .map_err(failed)?;
+    let Some(row) = row else { return Ok(None) };
+    let name = |row: &tokio_postgres::Row| TableName::new(row.get(0), row.get(1));
+    let named = client
+        .query(
+            "SELECT n.nspname, c.relname FROM pg_publication p
+             JOIN pg_publication_rel r ON r.prpubid = p.oid
+             JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE p.pubname = $1",
+            &[&options.publication],
+        )
+        .await
+        .map_err(failed)?;
+    let published = client
+        .query(
+            "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = $1",
+            &[&options.publication],
+        )
+        .await
+        .map_err(failed)?;
+    Ok(Some(Publication {
+        all_tables: row.get(0),
+        all_changes: row.get(1),
+        via_root: row.get(2),
+        named: named.iter().map(name).collect(),
+        published: published.iter().map(name).collect(),
+    }))
+}
+
+/// What has to be run so that the publication has the captured tables, and those only. Nothing
+/// when it is as it should be: altering a publication takes locks.
+pub(super) fn publication_statements(
+    options: &SourceOptions,
+    publication: Option<&Publication>,
+    tables: &[Found],
+) -> Vec<String> {
+    let name = sql::identifier(&options.publication);
+    // Children of an inherited table are tables of their own; partitions always belong to theirs.
+    let clause = |table: &Found| {
+        let only = if table.partitioned { "" } else { "ONLY " };
+        format!("{only}{}", sql::qualified(&table.name))
+    };
+    let list = |tables: &[&Found]| tables.iter().map(|t| clause(t)).collect::<Vec<_>>().join(", ");
+    let Some(publication) = publication else {
+        let all: Vec<&Found> = tables.iter().collect();
+        return vec![format!(
+            "CREATE PUBLICATION {name} FOR TABLE {} WITH (publish_via_partition_root = true)",
+            list(&all)
+        )];
+    };
+    let mut statements = Vec::new();
+    if !publication.via_root && tables.iter().any(|table| table.partitioned) {
+        statements
+            .push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"));
+    }
+    if publication.all_tables {
+        return statements;
+    }
+    let missing: Vec<&Found> = tables
+        .iter()
+        .filter(|t| !publication.named.contains(&t.name))
+        .filter(|t| !publication.published.contains(&t.name))
+        .collect();
+    if !missing.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {}", list(&missing)));
+    }
+    let foreign: Vec<String> = publication
+        .named
+        .iter()
+        .filter(|named| !tables.iter().any(|table| table.name == **named))
+        .map(sql::qualified)
+        .collect();
+    if !foreign.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {name} DROP TABLE {}", foreign.join(", ")));
+    }
+    statements
+}
+
+async fn alter(
+    client: &Client,
+    options: &SourceOptions,
+    statement: &str,
+) -> Result<(), CaptureError> {
+    // A table that somebody holds locked must not let writers queue up behind us.
+    let done = client.batch_execute(&format!("SET lock_timeout = '10s'; {statement}")).await;
+    done.map_err(|error| match error.as_db_error() {
+        Some(db) if db.code().code() == "42501" => CaptureError::definite(
+            format!(
+                "source {}: user {} may not change publication {}: {}",
+                options.name,
+                options.user,
+                options.publication,
+                db.message()
+            ),
+            format!("let the owner of the tables run: {statement};"),
+        ),
+        _ => errors::sql(options, "changing the publication", error),
+    })
+}
+
+/// The slot, if it exists.
+pub(super) async fn slot(
+    client: &Client,
+    options: &SourceOptions,
+) -> Result<Option<Slot>, CaptureError> {
+    let row = client
+        .query_opt(
+            "SELECT plugin, database, active_pid, (restart_lsn - '0/0')::int8,
+                    (confirmed_flush_lsn - '0/0')::int8, wal_status
+             FROM pg_replication_slots WHERE slot_name = $1",
+            &[&options.slot],
+        )
+        .await
+        .map_err(|e| errors::sql(options, "looking up the replication slot", e))?;
+    let lsn = |value: Option<i64>| value.and_then(|lsn| u64::try_from(lsn).ok());
+    Ok(row.map(|row| Slot {
+        plugin: row.get(0),
+        database: row.get(1),
+        active_pid: row.get(2),
+        restart_lsn: lsn(row.get(3)),
+        confirmed_lsn: lsn(row.get(4)),
+        wal_status: row.get(5),
+    }))
+}
+
+/// A slot of another kind is somebody else's: neither read nor dropped.
+fn check_ours(options: &SourceOptions, slot: &Slot) -> Result<(), CaptureError> {
+    let ours = slot.plugin.as_deref() == Some("pgoutput")
+        && slot.database.as_deref() == Some(&*options.database);
+    if ours {
+        return Ok(());
+    }
+    Err(CaptureError::definite(
+        format!(
+            "source {}: slot {} is not a pgoutput slot of database {}",
+            options.name, options.slot, options.database
+        ),
+        "give this source a slot name of its own",
+    ))
+}
+
+fn check_slot(options: &SourceOptions, slot: Option<&Slot>, from: u64) -> Result<(), CaptureError> {
+    let position = Position::Postgres { lsn: from };
+    let Some(slot) = slot else {
+        return Err(errors::gap(
+            options,
+            format!("slot {} does not exist; reading stood at {position}", options.slot),
+        ));
+    };
+    check_ours(options, slot)?;
+    if slot.wal_status.as_deref() == Some("lost") || slot.restart_lsn.is_none() {
+        return Err(errors::gap(
+            options,
+            format!(
+                "slot {} has lost the log it needs; reading stood at {position} (see \
+                 max_slot_wal_keep_size)",
+                options.slot
+            ),
+        ));
+    }
+    match slot.confirmed_lsn {
+        Some(confirmed) if confirmed > from => Err(errors::gap(
+            options,
+            format!(
+                "slot {} begins at {}, after {position} where reading stood: it was made anew, \
+                 advanced, or read by somebody else",
+                options.slot,
+                Position::Postgres { lsn: confirmed }
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn clear_slot(
+    client: &Client,
+    options: &SourceOptions,
+    slot: Option<&Slot>,
+) -> Result<(), CaptureError> {
+    let Some(slot) = slot else { return Ok(()) };
+    check_ours(options, slot)?;
+    if let Some(pid) = slot.active_pid {
+        return Err(CaptureError::definite(
+            format!(
+                "source {}: slot {} is in use by process {pid} of the server",
+                options.name, options.slot
+            ),
+            format!(
+                "stop the other reader (SELECT pg_terminate_backend({pid});), or give this \
+                 source a slot name of its own"
+            ),
+        ));
+    }
+    tracing::info!(source = options.name, slot = options.slot, "dropping an unfinished slot");
+    client
+        .execute("SELECT pg_drop_replication_slot($1)", &[&options.slot])
+        .await
+        .map_err(|e| errors::sql(options, "dropping an unfinished slot", e))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SourceKind, Tls};
+
+    fn options() -> SourceOptions {
+        SourceOptions {
+            name: "erp".into(),
+            kind: SourceKind::Postgres,
+            host: "localhost".into(),
+            port: 5432,
+            user: "crossdock".into(),
+            password: "".into(),
+            database: "erp".into(),
+            tls: Tls::Disable,
+            tables: vec![TableName::new("s", "a"), TableName::new("s", "b")],
+            slot: "crossdock".into(),
+            publication: "crossdock".into(),
+            server_id: 0,
+            block_bytes_max: 65_536,
+        }
+    }
+
+    fn found(table: &str, partitioned: bool) -> Found {
+        Found {
+            oid: 1,
+            name: TableName::new("s", table),
+            partitioned,
+            identity: "d".into(),
+            has_primary_key: true,
+            readable: true,
+            owned: true,
+        }
+    }
+
+    #[test]
+    fn only_the_difference_is_altered() {
+        let tables = [found("a", false), found("b", true)];
+        fn statements(publication: Option<&Publication>, tables: &[Found]) -> Vec<String> {
+            publication_statements(&options(), publication, tables)
+        }
+        assert_eq!(
+            statements(None, &tables),
+            [
+                r#"CREATE PUBLICATION "crossdock" FOR TABLE ONLY "s"."a", "s"."b" WITH (publish_via_partition_root = true)"#
+            ]
+        );
+        let mut publication = Publication {
+            all_tables: false,
+            all_changes: true,
+            via_root: true,
+            named: vec![TableName::new("s", "a"), TableName::new("s", "b")],
+            published: vec![],
+        };
+        assert!(statements(Some(&publication), &tables).is_empty());
+        publication.named = vec![TableName::new("s", "a"), TableName::new("s", "z")];
+        publication.via_root = false;
+        assert_eq!(
+            statements(Some(&publication), &tables),
+            [
+                r#"ALTER PUBLICATION "crossdock" SET (publish_via_partition_root = true)"#,
+                r#"ALTER PUBLICATION "crossdock" ADD TABLE "s"."b""#,
+                r#"ALTER PUBLICATION "crossdock" DROP TABLE "s"."z""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_slot_that_can_not_go_on_is_a_gap() {
+        let slot = Slot {
+            plugin: Some("pgoutput".into()),
+            database: Some("erp".into()),
+            active_pid: None,
+            restart_lsn: Some(10),
+            confirmed_lsn: Some(20),
+            wal_status: Some("reserved".into()),
+        };
+        let check = |slot: Option<&Slot>, from| check_slot(&options(), slot, from);
+        assert!(check(Some(&slot), 20).is_ok());
+        assert!(matches!(check(Some(&slot), 19), Err(CaptureError::Gap { .. })));
+        assert!(matches!(check(None, 20), Err(CaptureError::Gap { .. })));
+        let lost = Slot { wal_status: Some("lost".into()), ..slot.clone() };
+        assert!(matches!(check(Some(&lost), 20), Err(CaptureError::Gap { .. })));
+        let other = Slot { plugin: Some("wal2json".into()), ..slot };
+        assert!(matches!(check(Some(&other), 20), Err(CaptureError::Definite { .. })));
+    }
+}

@@ -1,0 +1,51 @@
+//! Asks the server about its log, on a connection of its own.
+
+use std::sync::Arc;
+
+use crossdock_model::Position;
+use tokio_postgres::Client;
+
+use super::{errors, sql};
+use crate::{CaptureError, Head, SourceOptions};
+
+/// A connection that measures lag against the server.
+pub struct PostgresProbe {
+    options: Arc<SourceOptions>,
+    client: Client,
+}
+
+/// Connects a probe.
+pub async fn probe(options: &SourceOptions) -> Result<PostgresProbe, CaptureError> {
+    let client = sql::connect(options).await?;
+    Ok(PostgresProbe { options: Arc::new(options.clone()), client })
+}
+
+impl PostgresProbe {
+    /// Where the log ends (on a standby: where it has been replayed to), and how far behind it
+    /// `at` is. After a transient error the probe is spent: connect a new one.
+    pub async fn head(&mut self, at: Option<&Position>) -> Result<Head, CaptureError> {
+        let row = self
+            .client
+            .query_one(
+                "SELECT (h.lsn - '0/0')::int8,
+                        greatest(h.lsn - s.restart_lsn, 0)::int8
+                 FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                                   ELSE pg_current_wal_lsn() END) AS h(lsn)
+                 LEFT JOIN pg_replication_slots s ON s.slot_name = $1",
+                &[&self.options.slot],
+            )
+            .await
+            .map_err(|e| errors::sql(&self.options, "asking for the head of the log", e))?;
+        let bytes = |value: Option<i64>| value.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        let lsn = bytes(row.get(0));
+        let behind_bytes = match at {
+            Some(Position::Postgres { lsn: at }) => lsn.saturating_sub(*at),
+            Some(Position::Binlog { .. }) | None => 0,
+        };
+        Ok(Head {
+            position: Position::Postgres { lsn },
+            behind_bytes,
+            retained_bytes: bytes(row.get(1)),
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! What no section can see by itself: settings that are good, but not together.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::section::{Found, Section, Source};
+use crate::settings::{MirrorConfig, SourceConfig, TargetConfig};
+
+/// A folder that serves two purposes would have its files read as both.
+pub(crate) fn folders(section: &Section<'_>, folders: &[(&str, Option<Found<PathBuf>>)]) {
+    let mut seen: Vec<(&str, PathBuf)> = Vec::new();
+    for (key, found) in folders {
+        let Some(found) = found else { continue };
+        let Ok(real) = fs::canonicalize(&found.value) else { continue };
+        if let Some((other, _)) = seen.iter().find(|(_, path)| *path == real) {
+            let what = format!("`{key}` and `{other}` name the same folder");
+            section.problem(found.line, what, "keep each kind of file in a folder of its own");
+        }
+        seen.push((key, real));
+    }
+}
+
+/// Two readers cannot share a slot, nor two replicas of a server an id.
+pub(crate) fn sources(source: Source<'_>, sources: &[SourceConfig]) {
+    for (i, one) in sources.iter().enumerate() {
+        for other in sources.iter().take(i) {
+            if !one.connection.same_server(&other.connection) {
+                continue;
+            }
+            let shared = if !one.slot.is_empty() && one.slot == other.slot {
+                "slot"
+            } else if one.server_id != 0 && one.server_id == other.server_id {
+                "server_id"
+            } else {
+                continue;
+            };
+            let names = format!("`{}` and `{}`", other.name, one.name);
+            let what = format!("sources {names} use the same {shared}");
+            source.problem(one.at.1, what, format!("give each its own `{shared}`"));
+        }
+    }
+}
+
+/// What is owed to a source goes through the target of its name: that must be the same database.
+pub(crate) fn targets(source: Source<'_>, sources: &[SourceConfig], targets: &[TargetConfig]) {
+    for target in targets {
+        let Some(twin) = sources.iter().find(|s| s.name == target.name) else { continue };
+        if !twin.connection.same_database(&target.connection) {
+            let what = format!(
+                "target `{}` is another database than the source of that name",
+                target.name
+            );
+            let remedy = format!(
+                "values are written back to a source through the target of its name: write \
+                 `source = \"{}\"`, or choose another name",
+                target.name
+            );
+            source.problem(target.at.1, what, remedy);
+        }
+    }
+}
+
+/// Progress is kept by name, and a table has one writer.
+pub(crate) fn mirrors(source: Source<'_>, targets: &[TargetConfig], mirrors: &[MirrorConfig]) {
+    for (i, one) in mirrors.iter().enumerate() {
+        if targets.iter().any(|t| t.name == one.name) {
+            let what = format!("mirror `{}` has the name of a target", one.name);
+            source.problem(one.at.1, what, "progress is kept by name: choose another name");
+        }
+        for other in mirrors.iter().take(i).filter(|other| other.target == one.target) {
+            for table in one.tables.iter().filter(|table| other.tables.contains(table)) {
+                let what = format!(
+                    "mirrors `{}` and `{}` both write `{table}` of target `{}`",
+                    other.name, one.name, one.target
+                );
+                source.problem(one.at.1, what, "take the table out of one of them");
+            }
+        }
+    }
+}

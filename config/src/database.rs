@@ -1,0 +1,208 @@
+//! How to reach a database: the settings that store, sources and targets have in common.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use crate::section::{Found, Section, quoted};
+use crate::settings::{Connection, Kind, Tls};
+use crate::variables::is_name;
+
+/// No password is this long; a larger file is something else.
+const PASSWORD_BYTES_MAX: u64 = 4096;
+/// Keys that say where a database is.
+pub(crate) const PLACE_KEYS: [&str; 6] = ["kind", "host", "port", "database", "tls", "ca_file"];
+/// The words for [`Kind`].
+pub(crate) const KINDS: [(&str, Kind); 3] =
+    [("postgres", Kind::Postgres), ("mysql", Kind::Mysql), ("mariadb", Kind::Mariadb)];
+
+/// Reads a connection. `None` after a problem; every key has been looked at all the same.
+pub(crate) fn connection(
+    section: &Section<'_>,
+    name: &str,
+    kind: Option<Kind>,
+) -> Option<Connection> {
+    let host = section.required("host", "127.0.0.1");
+    let port = port(section, kind);
+    let database = section.required("database", "logistics");
+    let user = section.required("user", "crossdock");
+    let password = password(section);
+    let tls = tls(section, host.as_ref());
+    Some(Connection {
+        name: name.into(),
+        kind: kind?,
+        host: host?.value,
+        port: port?,
+        database: database?.value,
+        user: user?.value,
+        password: password?,
+        tls: tls?,
+    })
+}
+
+fn port(section: &Section<'_>, kind: Option<Kind>) -> Option<u16> {
+    let default = kind.unwrap_or(Kind::Postgres).default_port();
+    section.number("port", 1..=65_535, default.into()).and_then(|port| u16::try_from(port).ok())
+}
+
+/// The password, from the environment or a file; empty when the section names neither. `None`
+/// after a problem. It is never part of a message.
+pub(crate) fn password(section: &Section<'_>) -> Option<SecretString> {
+    if section.has("password") {
+        section.problem(
+            section.line_of("password"),
+            "a password does not belong in this file",
+            "use `password_env = \"NAME\"` (an environment variable) or \
+             `password_file = \"/run/secrets/…\"`",
+        );
+        return None;
+    }
+    if section.has("password_env") && section.has("password_file") {
+        section.problem(
+            section.line_of("password_file"),
+            "`password_env` and `password_file` are both given",
+            "keep one of them",
+        );
+        return None;
+    }
+    if section.has("password_env") {
+        from_environment(section, &section.required("password_env", "STORE_PASSWORD")?)
+    } else if section.has("password_file") {
+        from_file(section)
+    } else {
+        Some(SecretString::from(""))
+    }
+}
+
+fn from_environment(section: &Section<'_>, variable: &Found<String>) -> Option<SecretString> {
+    let name = &variable.value;
+    if !is_name(name) {
+        // Not quoted: whoever mistakes the key writes the password itself here.
+        let what = "`password_env` is not the name of an environment variable";
+        section.problem(
+            variable.line,
+            what,
+            "write the variable's name (letters, digits, `_`), not the password",
+        );
+        return None;
+    }
+    match (section.source.environment)(name) {
+        Some(password) if !password.is_empty() => Some(SecretString::from(password)),
+        found => {
+            let state = if found.is_some() { "empty" } else { "not set" };
+            let what = format!("the environment variable {name} with the password is {state}");
+            let remedy = format!("set {name}; leave `password_env` out when none is needed");
+            section.problem(variable.line, what, remedy);
+            None
+        }
+    }
+}
+
+fn from_file(section: &Section<'_>) -> Option<SecretString> {
+    let path = section.path("password_file")?;
+    let (shown, line) = (path.value.display(), path.line);
+    match read_password(&path.value) {
+        Ok(text) if text.is_empty() => {
+            section.problem(line, format!("{shown} is empty"), "write the password into it");
+            None
+        }
+        Ok(text) => {
+            if readable_by_others(&path.value) {
+                let what = format!("others than its owner can read {shown}");
+                section.source.warning(line, what, format!("chmod 600 {shown}"));
+            }
+            Some(SecretString::from(text))
+        }
+        Err(reason) => {
+            let what = format!("the password file {shown} cannot be read: {reason}");
+            section.problem(line, what, "create it, readable by the user that runs crossdock");
+            None
+        }
+    }
+}
+
+fn read_password(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|e| e.kind().to_string())?;
+    let mut bytes = Vec::new();
+    let read = file.take(PASSWORD_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|e| e.kind().to_string())?;
+    if bytes.len() as u64 > PASSWORD_BYTES_MAX {
+        return Err(format!("it is longer than {PASSWORD_BYTES_MAX} bytes"));
+    }
+    // The error would carry the bytes.
+    let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_string())?;
+    let kept = text.trim_end_matches(['\n', '\r']).len();
+    text.truncate(kept);
+    Ok(text)
+}
+
+fn readable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o044 != 0)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Protection {
+    Disable,
+    VerifyFull,
+}
+
+/// Default: none on the machine itself, full verification to anywhere else.
+fn tls(section: &Section<'_>, host: Option<&Found<String>>) -> Option<Tls> {
+    let words = [("disable", Protection::Disable), ("verify-full", Protection::VerifyFull)];
+    let local = host.is_some_and(|host| is_local(&host.value));
+    let default = if local { Protection::Disable } else { Protection::VerifyFull };
+    let chosen = section.choice("tls", &words, Some(default));
+    let ca_file = certificates(section);
+    let (chosen, host) = (chosen?, host?);
+    if chosen == Protection::Disable && !local {
+        section.problem(
+            section.line_of("tls"),
+            format!("`tls = \"disable\"` to {}, which is another machine", quoted(&host.written)),
+            "write `tls = \"verify-full\"` (and `ca_file` when the certificate is your own)",
+        );
+        return None;
+    }
+    if chosen == Protection::VerifyFull && host.value.starts_with('/') {
+        section.problem(
+            section.line_of("tls"),
+            "a Unix socket carries no TLS",
+            "write `tls = \"disable\"`, or connect to a host",
+        );
+        return None;
+    }
+    if chosen == Protection::Disable && section.has("ca_file") {
+        let line = section.line_of("ca_file");
+        let remedy = "write `tls = \"verify-full\"`, or remove `ca_file`";
+        section.source.warning(line, "`ca_file` has no effect without TLS", remedy);
+    }
+    match chosen {
+        Protection::Disable => Some(Tls::Disable),
+        Protection::VerifyFull => Some(Tls::VerifyFull { ca_file: ca_file? }),
+    }
+}
+
+/// `Some(None)`: none named.
+fn certificates(section: &Section<'_>) -> Option<Option<std::path::PathBuf>> {
+    if !section.has("ca_file") {
+        return Some(None);
+    }
+    let path = section.path("ca_file")?;
+    if let Err(e) = File::open(&path.value) {
+        let what = format!("`ca_file` {} cannot be read: {}", path.value.display(), e.kind());
+        section.problem(path.line, what, "name a file with certificates in PEM form");
+        return None;
+    }
+    Some(Some(path.value))
+}
+
+/// A socket, or an address at which only this machine answers.
+pub(crate) fn is_local(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,158 @@
+//! From the path of a config file to a checked [`Config`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossdock_model::Problem;
+use crossdock_model::problem::line_of;
+use toml::de::DeTable;
+
+use crate::agreement;
+use crate::database::connection;
+use crate::findings::{ConfigErrors, Findings};
+use crate::folder;
+use crate::installation::{Installation, installation, journal};
+use crate::mirror::{Targets, mirror};
+use crate::rules::{self, RuleFiles, Rules};
+use crate::section::{Section, Source};
+use crate::settings::{
+    At, Config, Connection, JournalConfig, Kind, MirrorConfig, SourceConfig, TargetConfig,
+};
+use crate::source::source;
+use crate::target::{Sources, target};
+
+/// Reads a config file and every file that it names. `environment` gives the values of variables
+/// (in the service: those of the process).
+///
+/// # Errors
+/// Every problem of every file. Syntax errors of the config file itself come alone, since little
+/// can be said about what it might have meant.
+pub fn load(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let text = folder::read_text(path).map_err(|problem| ConfigErrors::new(vec![problem]))?;
+    let file = path.display().to_string();
+    let (document, errors) = DeTable::parse_recoverable(&text);
+    if !errors.is_empty() {
+        // Only the message: the error's own text shows the line, which may hold a password.
+        let problem = |e: &toml::de::Error| Problem {
+            file: file.clone(),
+            line: e.span().map_or(0, |span| line_of(&text, span.start)),
+            what: e.message().to_string(),
+            remedy: "mend the TOML: texts stand in quotes, one setting a line".to_string(),
+        };
+        return Err(ConfigErrors::new(errors.iter().map(problem).collect()));
+    }
+    let findings = Findings::default();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let source = Source { file: &file, text: &text, folder, environment, findings: &findings };
+    let root = Section::new(source, document.get_ref());
+    let mut files = vec![path.to_path_buf()];
+    let draft = read(&root, &mut files);
+    root.finish();
+    let warnings = findings.into_result()?;
+    // A part is absent only after a problem has said why; this is the belt to those braces.
+    let incomplete = || {
+        let (what, remedy) = ("is incomplete".to_string(), "report this as a bug".to_string());
+        ConfigErrors::new(vec![Problem { file: file.clone(), line: 0, what, remedy }])
+    };
+    draft.finish(files, warnings).ok_or_else(incomplete)
+}
+
+/// What has been read; a part is absent when there was a problem with it.
+struct Draft {
+    installation: Option<Installation>,
+    journal: Option<JournalConfig>,
+    store: Option<(At, Connection)>,
+    sources: Vec<SourceConfig>,
+    targets: Vec<TargetConfig>,
+    mirrors: Vec<MirrorConfig>,
+    rules: Option<Arc<Rules>>,
+}
+
+impl Draft {
+    fn finish(self, files: Vec<PathBuf>, warnings: Vec<Problem>) -> Option<Config> {
+        let Installation { name, state_dir, listen } = self.installation?;
+        let (store_at, store) = self.store?;
+        Some(Config {
+            name,
+            state_dir,
+            listen,
+            journal: self.journal?,
+            store,
+            store_at,
+            sources: self.sources,
+            targets: self.targets,
+            mirrors: self.mirrors,
+            rules: self.rules?,
+            files,
+            warnings,
+        })
+    }
+}
+
+fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
+    let head = root.section("crossdock");
+    if head.is_none() && !root.has("crossdock") {
+        let remedy = "add `[crossdock]` and below it `name = \"demo\"`";
+        root.problem(0, "has no section [crossdock]", remedy);
+    }
+    let installation = head.as_ref().and_then(installation);
+    let name = installation.as_ref().map_or("", |i| i.name.as_str());
+    let journal = journal(root);
+    let store = store(root);
+
+    let source_sections = root.named_sections("source");
+    let source_names: Vec<String> = source_sections.iter().map(|(name, _)| name.clone()).collect();
+    let good = source_sections.iter().filter_map(|(key, section)| source(key, name, section));
+    let sources: Vec<SourceConfig> = good.collect();
+    if source_sections.is_empty() && !root.has("source") {
+        root.problem(0, "has no source", "add `[source.NAME]` with the database to capture");
+    }
+    let known = Sources { names: &source_names, good: &sources };
+
+    let target_sections = root.named_sections("target");
+    let target_names: Vec<String> = target_sections.iter().map(|(name, _)| name.clone()).collect();
+    let good = target_sections.iter().filter_map(|(key, section)| target(key, &known, section));
+    let targets: Vec<TargetConfig> = good.collect();
+    let told = Targets { names: &target_names, good: &targets };
+
+    let mirror_sections = root.named_sections("mirror");
+    let good = mirror_sections.iter().filter_map(|(key, s)| mirror(key, &known, &told, s));
+    let mirrors: Vec<MirrorConfig> = good.collect();
+
+    agreement::sources(root.source, &sources);
+    agreement::targets(root.source, &sources, &targets);
+    agreement::mirrors(root.source, &targets, &mirrors);
+    let rules = head.as_ref().and_then(|head| {
+        let texts = rule_files(head, files);
+        head.finish();
+        rules::compile(texts, &source_names, &target_names, root.source.findings)
+    });
+    Draft { installation, journal, store, sources, targets, mirrors, rules }
+}
+
+fn store(root: &Section<'_>) -> Option<(At, Connection)> {
+    let Some(section) = root.section("store") else {
+        if !root.has("store") {
+            let remedy = "add `[store]` with the PostgreSQL database that keeps the records";
+            root.problem(0, "has no section [store]", remedy);
+        }
+        return None;
+    };
+    let connection = connection(&section, "store", Some(Kind::Postgres));
+    section.finish();
+    Some((section.at(), connection?))
+}
+
+/// The texts of all entity, mapping and rule files.
+fn rule_files(section: &Section<'_>, files: &mut Vec<PathBuf>) -> RuleFiles {
+    let folders = ["entities", "mappings", "rules"].map(|key| (key, folder::named(section, key)));
+    agreement::folders(section, &folders);
+    let texts = folders.map(|(_, found)| {
+        found.map_or_else(Vec::new, |found| folder::read(&found, section, files))
+    });
+    let [entities, mappings, rules] = texts;
+    RuleFiles { entities, mappings, rules }
+}

@@ -1,0 +1,249 @@
+//! The checked config: what the rest of Crossdock is built from.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossdock_model::{Problem, TableName};
+use secrecy::SecretString;
+
+use crate::database::is_local;
+use crate::rules::Rules;
+
+/// File as the user named it, and line from 1: where a section begins. For messages.
+pub type At = (String, u32);
+
+/// Everything that the files say, checked. `Debug` leaves out the rules: they fill pages.
+#[derive(Clone)]
+pub struct Config {
+    /// Name of this installation; loop marks and metrics carry it.
+    pub name: String,
+    /// Folder of checkpoints and journal; need not exist yet.
+    pub state_dir: PathBuf,
+    /// Where metrics, health and status are served.
+    pub listen: SocketAddr,
+    /// Limits of the journal.
+    pub journal: JournalConfig,
+    /// The canonical store.
+    pub store: Connection,
+    /// Where the store's section begins.
+    pub store_at: At,
+    /// Databases that are captured, in the order of the file.
+    pub sources: Vec<SourceConfig>,
+    /// Databases that are told, in the order of the file.
+    pub targets: Vec<TargetConfig>,
+    /// Plain replications, in the order of the file.
+    pub mirrors: Vec<MirrorConfig>,
+    /// What the entity, mapping and rule files say.
+    pub rules: Arc<Rules>,
+    /// Every file that was read, the config file first. Password files are not among them.
+    pub files: Vec<PathBuf>,
+    /// What is odd but can work.
+    pub warnings: Vec<Problem>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("name", &self.name)
+            .field("state_dir", &self.state_dir)
+            .field("listen", &self.listen)
+            .field("journal", &self.journal)
+            .field("store", &self.store)
+            .field("sources", &self.sources)
+            .field("targets", &self.targets)
+            .field("mirrors", &self.mirrors)
+            .field("files", &self.files)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// The source with a name.
+    pub fn source(&self, name: &str) -> Option<&SourceConfig> {
+        self.sources.iter().find(|s| s.name == name)
+    }
+
+    /// The target with a name.
+    pub fn target(&self, name: &str) -> Option<&TargetConfig> {
+        self.targets.iter().find(|t| t.name == name)
+    }
+
+    /// The tables of a source that must be captured: those that its section, a mirror or a
+    /// mapping or rule file names.
+    pub fn tables_of(&self, source: &str) -> BTreeSet<TableName> {
+        let own = self.source(source).into_iter().flat_map(|s| &s.tables);
+        let mirrored = self.mirrors.iter().filter(|m| m.source == source);
+        let named = own.chain(mirrored.flat_map(|m| &m.tables)).cloned();
+        named.chain(self.rules.tables(source)).collect()
+    }
+}
+
+/// Limits of the journal on the local disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Size of one segment file.
+    pub segment_bytes: u64,
+    /// A segment older than this may go, once every consumer has passed it.
+    pub retain: Duration,
+    /// Beyond this much the oldest segments may go, once every consumer has passed them.
+    pub retain_bytes: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 128 << 20,
+            retain: Duration::from_secs(7 * 24 * 60 * 60),
+            retain_bytes: 10 << 30,
+        }
+    }
+}
+
+/// Which database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// PostgreSQL, or something that speaks its protocol.
+    Postgres,
+    /// MySQL.
+    Mysql,
+    /// MariaDB.
+    Mariadb,
+}
+
+impl Kind {
+    /// The word used in the config file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Postgres => "postgres",
+            Kind::Mysql => "mysql",
+            Kind::Mariadb => "mariadb",
+        }
+    }
+
+    /// The port that such a server listens on unless told otherwise.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Kind::Postgres => 5432,
+            Kind::Mysql | Kind::Mariadb => 3306,
+        }
+    }
+}
+
+/// How the connection is protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all: for sockets and loopback addresses only.
+    Disable,
+    /// Encrypted; the server's certificate and the host name in it are verified.
+    VerifyFull {
+        /// Certificates to trust (PEM); `None` for those of the operating system.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// How to reach a database. `Debug` hides the password.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Name of the source or target, or `store`: for messages and metrics.
+    pub name: String,
+    /// Which database it is.
+    pub kind: Kind,
+    /// Host name or address; a path that begins with `/` is a Unix socket (PostgreSQL: the folder
+    /// it is in).
+    pub host: String,
+    /// TCP port; with a socket of PostgreSQL, the number in its name.
+    pub port: u16,
+    /// Database to connect to.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// Password; empty when the server asks for none.
+    pub password: SecretString,
+    /// Protection.
+    pub tls: Tls,
+}
+
+impl Connection {
+    /// True for a Unix socket.
+    pub fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    /// True when both reach the same server, as far as their texts tell: a name for another name's
+    /// address is not resolved, but all ways to say "this machine" are one.
+    pub fn same_server(&self, other: &Connection) -> bool {
+        let host = |c: &Connection| match is_local(&c.host) && !c.is_socket() {
+            true => "localhost".to_string(),
+            false => c.host.to_ascii_lowercase(),
+        };
+        host(self) == host(other) && self.port == other.port
+    }
+
+    /// True when both reach the same database of the same server, as far as their texts tell.
+    pub fn same_database(&self, other: &Connection) -> bool {
+        self.same_server(other) && self.database == other.database
+    }
+}
+
+/// What to do when changes can no longer be read from a source's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// The source stops and says so, until a person decides.
+    Halt,
+}
+
+/// A database that is captured.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Name, as mapping and rule files use it.
+    pub name: String,
+    /// Where its section begins.
+    pub at: At,
+    /// How to reach it.
+    pub connection: Connection,
+    /// Replication slot; empty unless it is PostgreSQL.
+    pub slot: String,
+    /// Publication; empty unless it is PostgreSQL.
+    pub publication: String,
+    /// Id as a replica, unique among those of the server; 0 for PostgreSQL.
+    pub server_id: u32,
+    /// Tables to capture beyond those that mirrors, mapping and rule files name.
+    pub tables: Vec<TableName>,
+    /// What to do about a gap.
+    pub on_gap: OnGap,
+}
+
+/// A database that is told.
+#[derive(Clone, Debug)]
+pub struct TargetConfig {
+    /// Name, as rule files use it.
+    pub name: String,
+    /// Where its section begins.
+    pub at: At,
+    /// How to reach it.
+    pub connection: Connection,
+    /// The source that is the same database, when the section says so.
+    pub source: Option<String>,
+    /// Rows in one transaction, at most (a delivery is never divided).
+    pub batch_rows: usize,
+}
+
+/// Plain replication of tables, without mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorConfig {
+    /// Name.
+    pub name: String,
+    /// Where its section begins.
+    pub at: At,
+    /// Source to copy from.
+    pub source: String,
+    /// Target to copy to.
+    pub target: String,
+    /// Tables to copy; they have the same names in the target.
+    pub tables: Vec<TableName>,
+}

@@ -1,0 +1,161 @@
+//! `[source.NAME]`: a database that is captured.
+
+use crossdock_model::TableName;
+use sha2::{Digest, Sha256};
+
+use crate::database::{KINDS, connection};
+use crate::installation::{NAME_RULE, is_name};
+use crate::section::{Found, Section, quoted};
+use crate::settings::{Kind, OnGap, SourceConfig};
+
+/// PostgreSQL keeps 63 bytes of a name.
+const POSTGRES_NAME_BYTES_MAX: usize = 63;
+/// Derived server ids start here: people number their servers from 1 upwards.
+const SERVER_ID_FIRST: u32 = 1_000_000_000;
+
+/// Reads a source. `installation` is empty when its name is itself a problem.
+pub(crate) fn source(
+    name: &str,
+    installation: &str,
+    section: &Section<'_>,
+) -> Option<SourceConfig> {
+    let good_name = checked_name("source", name, section);
+    let kind = section.choice("kind", &KINDS, None);
+    let connection = connection(section, name, kind);
+    // Names derived from a bad name would be further problems with the same cause.
+    let log = kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section));
+    let tables = tables(section);
+    let on_gap = on_gap(section);
+    if kind.is_none() {
+        // Known keys all the same: the problem is the kind.
+        let _ = ["slot", "publication", "server_id"].map(|key| section.has(key));
+    }
+    section.finish();
+    let Log { slot, publication, server_id } = log?;
+    Some(SourceConfig {
+        name: good_name?.into(),
+        at: section.at(),
+        connection: connection?,
+        slot,
+        publication,
+        server_id,
+        tables: tables?,
+        on_gap: on_gap?,
+    })
+}
+
+/// A name out of a section's title.
+pub(crate) fn checked_name<'n>(
+    what: &str,
+    name: &'n str,
+    section: &Section<'_>,
+) -> Option<&'n str> {
+    if !is_name(name) {
+        let problem = format!("{} cannot be the name of a {what}", quoted(name));
+        section.problem(section.line, problem, NAME_RULE);
+        return None;
+    }
+    if name == "crossdock" {
+        let problem = format!("a {what} cannot be called `crossdock`");
+        section.problem(section.line, problem, "rule files use that word for computed fields");
+        return None;
+    }
+    Some(name)
+}
+
+/// How the log is read. What is not for this kind of database is empty or 0.
+#[derive(Default)]
+struct Log {
+    slot: String,
+    publication: String,
+    server_id: u32,
+}
+
+fn log(name: &str, installation: &str, kind: Kind, section: &Section<'_>) -> Option<Log> {
+    match kind {
+        Kind::Postgres => {
+            let fits = refuse(&["server_id"], "mysql and mariadb", kind, section);
+            let default = format!("crossdock_{installation}_{name}");
+            let slot = postgres_name("slot", &default, section);
+            let publication = postgres_name("publication", &default, section);
+            fits.then_some(Log { slot: slot?, publication: publication?, server_id: 0 })
+        }
+        Kind::Mysql | Kind::Mariadb => {
+            let fits = refuse(&["slot", "publication"], "postgres", kind, section);
+            let default = derived_server_id(installation, name);
+            let id = section.number("server_id", 1..=u64::from(u32::MAX), default.into())?;
+            fits.then_some(Log { server_id: u32::try_from(id).ok()?, ..Log::default() })
+        }
+    }
+}
+
+/// Reports keys that are for another kind of database; true when there are none.
+fn refuse(keys: &[&'static str], wanted: &str, kind: Kind, section: &Section<'_>) -> bool {
+    let mut fits = true;
+    for key in keys {
+        if section.has(key) {
+            let what = format!("`{key}` has no meaning for kind `{}`", kind.as_str());
+            let remedy = format!("remove it; it is for {wanted}");
+            section.problem(section.line_of(key), what, remedy);
+            fits = false;
+        }
+    }
+    fits
+}
+
+/// Slots allow these letters only; for publications the same rule saves quoting.
+fn postgres_name(key: &'static str, default: &str, section: &Section<'_>) -> Option<String> {
+    let found = if section.has(key) { section.text(key)? } else { defaulted(default, section) };
+    let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    let length = 1..=POSTGRES_NAME_BYTES_MAX;
+    if !length.contains(&found.value.len()) || !found.value.bytes().all(letters) {
+        let what = format!("{} cannot be the name of a {key}", quoted(&found.written));
+        let remedy = format!("`{key}` takes 1 to 63 small letters, digits and `_`");
+        section.problem(found.line, what, remedy);
+        return None;
+    }
+    Some(found.value)
+}
+
+fn defaulted(default: &str, section: &Section<'_>) -> Found<String> {
+    Found { value: default.to_string(), written: default.to_string(), line: section.line }
+}
+
+/// The same on every start, and most likely different for every source of every installation.
+fn derived_server_id(installation: &str, name: &str) -> u32 {
+    let digest = Sha256::digest(format!("{installation}\0{name}"));
+    let number = digest.iter().take(4).fold(0_u32, |n, byte| n << 8 | u32::from(*byte));
+    SERVER_ID_FIRST + number % 1_000_000_000
+}
+
+/// The list `tables`; `None` after a problem in it.
+pub(crate) fn tables(section: &Section<'_>) -> Option<Vec<TableName>> {
+    let mut good = true;
+    let mut tables = Vec::new();
+    for found in section.list("tables") {
+        let Some(table) = TableName::parse(&found.value) else {
+            let what = format!("{} is not the name of a table", quoted(&found.written));
+            let remedy = "write schema and table: \"public.orders\" (MySQL, MariaDB: \
+                          \"database.orders\")";
+            section.problem(found.line, what, remedy);
+            good = false;
+            continue;
+        };
+        if tables.contains(&table) {
+            section.problem(found.line, format!("`{table}` is listed twice"), "remove one of them");
+            good = false;
+        }
+        tables.push(table);
+    }
+    good.then_some(tables)
+}
+
+fn on_gap(section: &Section<'_>) -> Option<OnGap> {
+    let words = [("halt", Some(OnGap::Halt)), ("resync", None)];
+    let chosen = section.choice("on_gap", &words, Some(Some(OnGap::Halt)))?;
+    if chosen.is_none() {
+        let what = "`on_gap = \"resync\"` is not supported yet";
+        section.problem(section.line_of("on_gap"), what, "write `on_gap = \"halt\"`");
+    }
+    chosen
+}

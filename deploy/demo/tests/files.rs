@@ -1,0 +1,38 @@
+//! The demo's mapping and rule files are accepted as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crossdock_canonical::{Known, Rules};
+use crossdock_model::canonical::Name;
+use crossdock_model::problem::SourceText;
+use crossdock_schema_registry::Entities;
+
+fn folder(name: &str) -> Vec<SourceText> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |path: &PathBuf| SourceText {
+        file: format!("{name}/{}", path.file_name().unwrap().to_string_lossy()),
+        text: fs::read_to_string(path).unwrap(),
+    };
+    files.iter().map(read).collect()
+}
+
+#[test]
+fn mappings_and_rules_load_without_problems() {
+    let names = |names: &[&str]| -> Vec<Name> { names.iter().map(|name| (*name).into()).collect() };
+    let sources = names(&["erp", "wms_eu", "wms_us", "tms"]);
+    let targets = names(&["erp", "wms_eu", "wms_us"]);
+    let known = Known { sources: &sources, targets: &targets };
+    let loaded = Rules::load(Entities::shipped(), &folder("mappings"), &folder("rules"), &known);
+    let problems: Vec<String> = match &loaded {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    };
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    let rules = loaded.unwrap();
+    let tables: usize = sources.iter().map(|source| rules.tables(source).len()).sum();
+    assert_eq!(tables, 6 + 5 + 6 + 5, "tables that mappings and lookups read");
+}

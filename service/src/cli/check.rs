@@ -1,0 +1,20 @@
+//! `crossdock check`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::preflight::{self, Severity};
+
+/// Looks at everything and changes nothing.
+pub async fn check(path: &Path) -> ExitCode {
+    let config = match super::load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let findings = preflight::look(&config).await;
+    preflight::print(&findings, Severity::Ok);
+    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    eprintln!("{errors} to mend, {warnings} warnings, {} as they should be", count(Severity::Ok));
+    ExitCode::from(if errors == 0 { 0 } else { 2 })
+}

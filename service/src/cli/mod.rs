@@ -1,0 +1,180 @@
+//! The command line. Exit codes: 0 done, 1 it went wrong while running, 2 the config, the files or
+//! a database are not as they must be (nothing was touched).
+
+mod check;
+mod checkpoints;
+mod run;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use crossdock_config::Config;
+
+/// Change data capture for the systems that run logistics.
+///
+/// Crossdock tails the logs of ERP, WMS and TMS databases (PostgreSQL, MySQL, MariaDB), turns row
+/// changes into canonical records, lets each field be written only by the system that owns it, and
+/// applies the result exactly once: to a canonical store, and back to the other systems.
+#[derive(Parser)]
+#[command(name = "crossdock", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines are written.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Look at files and databases and say what is missing, with the statement that mends it.
+    ///
+    /// Changes nothing. Exits with 2 when something must be mended before `run`.
+    Check(ConfigFile),
+    /// Capture, integrate and deliver, until stopped (Ctrl-C loses nothing).
+    ///
+    /// A source that has no journal yet is snapshotted first. Everything else goes on where it was.
+    Run(ConfigFile),
+    /// Show how a running process is: lag, states, exceptions.
+    Status {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List progress and savepoints, or save one.
+    Checkpoints {
+        #[command(subcommand)]
+        command: CheckpointCommand,
+    },
+    /// Move progress back and let what follows be done again; the state afterwards is the same.
+    ///
+    /// Works on a running process and on a stopped one. Replays from the journal, so it reaches as
+    /// far back as the journal is kept.
+    #[command(after_help = "Examples:\n  crossdock rewind --config crossdock.toml --source wms_eu --to 2h\n  \
+        crossdock rewind --config crossdock.toml --integrate --to before-new-rules\n  \
+        crossdock rewind --config crossdock.toml --target erp --to 2026-11-23T08:00:00Z\n  \
+        crossdock rewind --config crossdock.toml --source erp --to 0/16B3748")]
+    Rewind {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        which: WhichArguments,
+        /// Savepoint, position (0/16B3748, binlog.000042:1093), time (RFC 3339), time ago (2h), or
+        /// number (of a journal block, or of a delivery for a target).
+        #[arg(long)]
+        to: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum CheckpointCommand {
+    /// Show the progress of every source, of the integration and of every target, and savepoints.
+    List {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give the present progress a name, to rewind to it later.
+    Save {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Name of the savepoint.
+        name: String,
+    },
+}
+
+/// Where the config is.
+#[derive(Args, Clone)]
+struct ConfigFile {
+    /// The config file; mapping and rule files lie where it says.
+    #[arg(long, value_name = "FILE", default_value = "crossdock.toml", env = "CROSSDOCK_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct WhichArguments {
+    /// Everything that reads this source's journal.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// The integration of all sources.
+    #[arg(long)]
+    integrate: bool,
+    /// The deliveries to this target.
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> ExitCode {
+    start_logging(arguments.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let code = runtime.block_on(async {
+        match arguments.command {
+            Command::Check(file) => check::check(&file.config).await,
+            Command::Run(file) => run::run(&file.config).await,
+            Command::Status { config, json } => status::status(&config.config, json).await,
+            Command::Checkpoints { command } => match command {
+                CheckpointCommand::List { config, json } => {
+                    checkpoints::list(&config.config, json).await
+                }
+                CheckpointCommand::Save { config, name } => {
+                    checkpoints::save(&config.config, &name).await
+                }
+            },
+            Command::Rewind { config, which, to } => {
+                checkpoints::rewind(&config.config, which, &to).await
+            }
+        }
+    });
+    // A blocking thread (a reader in a system call) must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    code
+}
+
+fn start_logging(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("CROSSDOCK_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,mysql_async=warn,tokio_postgres=warn,sled=warn"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+/// Reads the config, or says everything that is wrong with it.
+fn load(path: &Path) -> Result<Config, ExitCode> {
+    match crossdock_config::load(path, &|name| std::env::var(name).ok()) {
+        Ok(config) => {
+            for warning in &config.warnings {
+                eprintln!("warning: {warning}");
+            }
+            Ok(config)
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(1)
+}

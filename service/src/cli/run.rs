@@ -1,0 +1,206 @@
+//! `crossdock run`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use crossdock_config::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use crate::board::{Board, SourceBoard, TargetBoard};
+use crate::metrics::Metrics;
+use crate::preflight::{self, Severity};
+use crate::stage::{DeliverStage, IngestStage, IntegrateStage, MirrorStage, StageError};
+use crate::supervisor::{Handle, handle, supervise};
+use crate::{control, http, observe, wiring};
+
+/// Runs until a signal or an error that nothing but a restart can mend.
+pub async fn run(path: &Path) -> ExitCode {
+    let config = match super::load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let findings = preflight::look(&config).await;
+    preflight::print(&findings, Severity::Warning);
+    if findings.iter().any(|f| f.severity == Severity::Error) {
+        eprintln!("not started: `crossdock check` shows everything; nothing was touched");
+        return ExitCode::from(2);
+    }
+    match serve(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::fail(&error),
+    }
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let state = wiring::open_state(config)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let board = board(config);
+    let mut stages = JoinSet::new();
+    let handles = start_stages(config, &state, &metrics, &board, &mut stages);
+    let mut looks = JoinSet::new();
+    start_looking(config, &state, &metrics, &board, &mut looks);
+
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {}", config.listen))?;
+    info!("http://{}/status and /metrics", config.listen);
+    let pages = http::router(http::Pages { board: board.clone(), metrics });
+    looks.spawn(async move {
+        let _ = axum::serve(listener, pages).await;
+    });
+    let operator = Arc::new(wiring::operator(config, &state, handles));
+    let socket = wiring::control_socket(config);
+    let control = control::serve(&socket, operator, board);
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = stages.join_next() => match ended {
+            Some(Ok(error)) => Err(anyhow::Error::new(error)),
+            Some(Err(panic)) => Err(anyhow::Error::new(panic).context("a stage panicked")),
+            None => Ok(()),
+        },
+        ended = control => ended,
+        _ = tokio::signal::ctrl_c() => Ok(info!("stopping: interrupted")),
+        _ = terminate.recv() => Ok(info!("stopping: terminated")),
+    }
+    // Stages are dropped where they wait; whatever they were doing is committed or not, and the
+    // next start asks how far each had come.
+}
+
+fn board(config: &Config) -> Arc<Board> {
+    let source = |name: &str| {
+        Arc::new(SourceBoard { name: name.to_string(), ..SourceBoard::default() })
+    };
+    let target = |name: &str| {
+        Arc::new(TargetBoard { name: name.to_string(), ..TargetBoard::default() })
+    };
+    let mirrors = config.mirrors.iter().map(|m| target(&m.name));
+    Arc::new(Board {
+        name: config.name.to_string(),
+        sources: config.sources.iter().map(|s| source(&s.name)).collect(),
+        targets: config.targets.iter().map(|t| target(&t.name)).chain(mirrors).collect(),
+        ..Board::default()
+    })
+}
+
+fn start_stages(
+    config: &Config,
+    state: &wiring::State,
+    metrics: &Arc<Metrics>,
+    board: &Arc<Board>,
+    stages: &mut JoinSet<StageError>,
+) -> BTreeMap<String, Handle> {
+    let mut handles = BTreeMap::new();
+    let (committed, news) = watch::channel(0);
+    for options in wiring::source_options(config) {
+        let name = options.name.clone();
+        let (Some(journal), Some(source)) = (state.journals.get(&name), board.source(&name)) else {
+            continue;
+        };
+        let stage = IngestStage {
+            options,
+            journal: journal.clone(),
+            checkpoints: state.checkpoints.clone(),
+            board: source.clone(),
+            metrics: metrics.clone(),
+        };
+        let (source, (_, jobs)) = (source.clone(), handle());
+        stages.spawn(async move {
+            supervise(format!("ingest {name}"), stage, &source.stage, jobs).await
+        });
+    }
+    let stage = IntegrateStage {
+        name: config.name.to_string(),
+        store: wiring::connect_options(&config.store),
+        rules: config.rules.clone(),
+        journals: state.journals.clone(),
+        checkpoints: state.checkpoints.clone(),
+        board: board.clone(),
+        metrics: metrics.clone(),
+        committed,
+        checkpointed: None,
+    };
+    let (integrate, jobs) = handle();
+    handles.insert("integrate".to_string(), integrate);
+    let status = board.clone();
+    stages.spawn(async move {
+        supervise("integrate".into(), stage, &status.integrate, jobs).await
+    });
+    start_targets(config, state, metrics, board, news, stages, &mut handles);
+    handles
+}
+
+fn start_targets(
+    config: &Config,
+    state: &wiring::State,
+    metrics: &Arc<Metrics>,
+    board: &Arc<Board>,
+    news: watch::Receiver<u64>,
+    stages: &mut JoinSet<StageError>,
+    handles: &mut BTreeMap<String, Handle>,
+) {
+    let on_board = |name: &str| board.targets.iter().find(|t| t.name == name).cloned();
+    for target in &config.targets {
+        let Some(status) = on_board(&target.name) else { continue };
+        let stage = DeliverStage {
+            name: config.name.to_string(),
+            target: wiring::connect_options(&target.connection),
+            batch_rows: target.batch_rows,
+            store: wiring::connect_options(&config.store),
+            checkpoints: state.checkpoints.clone(),
+            board: status.clone(),
+            metrics: metrics.clone(),
+            committed: news.clone(),
+        };
+        let (deliver, jobs) = handle();
+        handles.insert(format!("target/{}", target.name), deliver);
+        let name = format!("deliver {}", target.name);
+        stages.spawn(async move { supervise(name, stage, &status.stage, jobs).await });
+    }
+    for mirror in &config.mirrors {
+        let target = config.targets.iter().find(|t| t.name == mirror.target);
+        let (Some(status), Some(target)) = (on_board(&mirror.name), target) else { continue };
+        let stage = MirrorStage {
+            mirror: mirror.name.to_string(),
+            name: config.name.to_string(),
+            source: mirror.source.clone(),
+            tables: mirror.tables.clone(),
+            target: wiring::connect_options(&target.connection),
+            journals: state.journals.clone(),
+            checkpoints: state.checkpoints.clone(),
+            board: status.clone(),
+            metrics: metrics.clone(),
+        };
+        let (_, jobs) = handle();
+        let name = format!("mirror {}", mirror.name);
+        stages.spawn(async move { supervise(name, stage, &status.stage, jobs).await });
+    }
+}
+
+fn start_looking(
+    config: &Config,
+    state: &wiring::State,
+    metrics: &Arc<Metrics>,
+    board: &Arc<Board>,
+    looks: &mut JoinSet<()>,
+) {
+    for options in wiring::source_options(config) {
+        if let Some(source) = board.source(&options.name) {
+            looks.spawn(observe::source(options, source.clone()));
+        }
+    }
+    let consumers = wiring::consumers(config);
+    looks.spawn(observe::store(
+        wiring::connect_options(&config.store),
+        board.clone(),
+        state.journals.clone(),
+        metrics.clone(),
+        consumers,
+    ));
+}

@@ -1,0 +1,73 @@
+//! `crossdock status`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::Value as Json;
+
+use crate::control::Client;
+use crate::wiring;
+
+/// Asks the running process how it is. Exits with 1 when none runs or it is not ready.
+pub async fn status(path: &Path, json: bool) -> ExitCode {
+    let config = match super::load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let socket = wiring::control_socket(&config);
+    let answer = async {
+        match Client::connect(&socket).await? {
+            Some(mut client) => client.get::<Json>("/status").await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let status = match answer.await {
+        Ok(Some(status)) => status,
+        Ok(None) => {
+            eprintln!("no crossdock is running on {}", config.state_dir.display());
+            return ExitCode::from(1);
+        }
+        Err(error) => return super::fail(&error),
+    };
+    match json {
+        true => println!("{status:#}"),
+        false => print(&status),
+    }
+    ExitCode::from(if status["ready"] == true { 0 } else { 1 })
+}
+
+fn print(status: &Json) {
+    let text = |v: &Json| v.as_str().unwrap_or("-").to_string();
+    println!("{:<24} {:<9} {:>9} {:>12} {:>9}  position", "source", "state", "lag s", "behind", "events/s");
+    for s in status["sources"].as_array().into_iter().flatten() {
+        println!(
+            "{:<24} {:<9} {:>9.1} {:>12} {:>9}  {}",
+            text(&s["name"]),
+            text(&s["state"]),
+            s["lag_seconds"].as_f64().unwrap_or(0.0),
+            s["behind_bytes"],
+            s["events_per_second"],
+            text(&s["position"]),
+        );
+        print_error(s);
+    }
+    let integrate = &status["integrate"];
+    println!("{:<24} {:<9} {} blocks behind", "integrate", text(&integrate["state"]), integrate["behind_blocks"]);
+    print_error(integrate);
+    for t in status["targets"].as_array().into_iter().flatten() {
+        let name = format!("target {}", text(&t["name"]));
+        let lag = t["lag_seconds"].as_f64().unwrap_or(0.0);
+        println!("{name:<24} {:<9} {lag:>9.1} {:>12} pending", text(&t["state"]), t["pending"]);
+        print_error(t);
+    }
+    println!(
+        "{} exceptions open, {} holds, {} changes withheld, {} echoes dropped",
+        status["exceptions_open"], status["holds"], status["withheld_total"], status["echo_dropped_total"]
+    );
+}
+
+fn print_error(stage: &Json) {
+    if let Some(error) = stage["error"].as_str() {
+        println!("    {error}");
+    }
+}

@@ -1,0 +1,28 @@
+//! The process `crossdock`: reads the command line and runs one command.
+
+mod board;
+mod cli;
+mod clock;
+mod control;
+mod http;
+mod metrics;
+mod observe;
+mod operator;
+mod pipeline;
+mod preflight;
+mod stage;
+mod supervisor;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // One TLS provider for the process; it fails only when there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    cli::run(cli::Arguments::parse())
+}

@@ -1,0 +1,274 @@
+//! Metric names, labels and helps, all in one place. Labels are bounded: no keys, no row values.
+
+use std::sync::atomic::Ordering;
+
+use crossdock_model::canonical::Tally;
+use crossdock_model::{Op, TableName};
+use prometheus::{
+    Encoder, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::board::{Board, StageState};
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    events: IntCounterVec,
+    delivered: IntCounterVec,
+    withheld: IntCounterVec,
+    echo_dropped: IntCounterVec,
+    genuine_in_ours: IntCounterVec,
+    unchanged: IntCounterVec,
+    unmapped: IntCounterVec,
+    duplicates: IntCounterVec,
+    unknown_codes: IntCounterVec,
+    late_evidence: IntCounterVec,
+    source_lag: GaugeVec,
+    source_behind: IntGaugeVec,
+    source_retained: IntGaugeVec,
+    journal_bytes: IntGaugeVec,
+    journal_age: GaugeVec,
+    integrate_behind: IntGaugeVec,
+    target_lag: GaugeVec,
+    target_pending: IntGaugeVec,
+    stage_up: IntGaugeVec,
+    exceptions_open: IntGauge,
+    holds: IntGauge,
+    echo_leaked: IntGauge,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let r = Registry::new();
+        Ok(Self {
+            events: counter(&r, "events_total", "Row changes journaled.", &["source", "table", "op"])?,
+            delivered: counter(&r, "delivered_rows_total", "Rows written into targets.", &["target"])?,
+            withheld: counter(
+                &r,
+                "withheld_total",
+                "Changes of fields by a source that does not own them, by what was done.",
+                &["entity", "field", "source", "action"],
+            )?,
+            echo_dropped: counter(
+                &r,
+                "echo_dropped_total",
+                "Rows written by Crossdock that came back through a log and were dropped.",
+                &["source"],
+            )?,
+            genuine_in_ours: counter(
+                &r,
+                "genuine_in_own_transactions_total",
+                "Rows that others (triggers) wrote inside Crossdock's own transactions: kept.",
+                &["source"],
+            )?,
+            unchanged: counter(
+                &r,
+                "unchanged_total",
+                "Row changes that altered no canonical record.",
+                &["source"],
+            )?,
+            unmapped: counter(
+                &r,
+                "unmapped_rows_total",
+                "Row changes of captured tables that no mapping names.",
+                &["source", "table"],
+            )?,
+            duplicates: counter(
+                &r,
+                "duplicate_facts_total",
+                "Second rows that state a business fact again under another row id.",
+                &["entity", "source"],
+            )?,
+            unknown_codes: counter(
+                &r,
+                "unknown_codes_total",
+                "Codes that no code table knows.",
+                &["table", "source"],
+            )?,
+            late_evidence: counter(
+                &r,
+                "late_evidence_total",
+                "Evidence that arrived after a later state had been reached.",
+                &["entity"],
+            )?,
+            source_lag: gauge(
+                &r,
+                "source_lag_seconds",
+                "How long ago the server's log ended where the journal ends now.",
+                &["source"],
+            )?,
+            source_behind: int_gauge(
+                &r,
+                "source_behind_bytes",
+                "Bytes between the journal's end and the head of the server's log.",
+                &["source"],
+            )?,
+            source_retained: int_gauge(
+                &r,
+                "source_retained_log_bytes",
+                "Bytes of log that the server keeps.",
+                &["source"],
+            )?,
+            journal_bytes: int_gauge(&r, "journal_bytes", "Size of the journal.", &["source"])?,
+            journal_age: gauge(
+                &r,
+                "journal_oldest_age_seconds",
+                "Age of the oldest block kept.",
+                &["source"],
+            )?,
+            integrate_behind: int_gauge(
+                &r,
+                "integrate_behind_blocks",
+                "Journal blocks not integrated yet.",
+                &["source"],
+            )?,
+            target_lag: gauge(
+                &r,
+                "target_lag_seconds",
+                "Age of the oldest delivery that a target has not been given.",
+                &["target"],
+            )?,
+            target_pending: int_gauge(
+                &r,
+                "target_pending",
+                "Deliveries that a target has not been given.",
+                &["target"],
+            )?,
+            stage_up: int_gauge(
+                &r,
+                "stage_up",
+                "1 while a stage is at work, 0 while it retries or needs a person.",
+                &["stage", "name"],
+            )?,
+            exceptions_open: single(&r, "exceptions_open", "Exceptions that a person must look at.")?,
+            holds: single(&r, "holds", "Releases whose conditions do not hold yet.")?,
+            echo_leaked: single(
+                &r,
+                "echo_leaked_total",
+                "Own rows that came back and were taken for foreign ones; must stay 0.",
+            )?,
+            registry: r,
+        })
+    }
+
+    /// Row changes journaled.
+    pub fn events(&self, source: &str, table: &TableName, op: Op, count: u64) {
+        self.events.with_label_values(&[source, &table.to_string(), op.letter()]).inc_by(count);
+    }
+
+    /// Rows written into a target.
+    pub fn delivered(&self, target: &str, rows: u64) {
+        self.delivered.with_label_values(&[target]).inc_by(rows);
+    }
+
+    /// A count that judging has made.
+    pub fn tally(&self, tally: &Tally, count: u64) {
+        match tally {
+            Tally::Withheld { entity, field, source, action } => {
+                self.withheld.with_label_values(&[entity, field, source, action])
+            }
+            Tally::Echo { source } => self.echo_dropped.with_label_values(&[source]),
+            Tally::GenuineInOurs { source } => self.genuine_in_ours.with_label_values(&[source]),
+            Tally::Unchanged { source } => self.unchanged.with_label_values(&[source]),
+            Tally::Unmapped { source, table } => self.unmapped.with_label_values(&[source, table]),
+            Tally::Duplicate { entity, source } => {
+                self.duplicates.with_label_values(&[entity, source])
+            }
+            Tally::UnknownCode { table, source } => {
+                self.unknown_codes.with_label_values(&[table, source])
+            }
+            Tally::LateEvidence { entity } => self.late_evidence.with_label_values(&[entity]),
+        }
+        .inc_by(count);
+    }
+
+    /// Size and age of a journal.
+    pub fn journal(&self, source: &str, bytes: u64, oldest_age_seconds: f64) {
+        self.journal_bytes.with_label_values(&[source]).set(signed(bytes));
+        self.journal_age.with_label_values(&[source]).set(oldest_age_seconds);
+    }
+
+    /// The text that Prometheus scrapes, with the gauges as the board has them now.
+    pub fn render(&self, board: &Board) -> Result<String, prometheus::Error> {
+        self.read(board);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn read(&self, board: &Board) {
+        let up = |state: StageState| {
+            i64::from(matches!(state, StageState::Running | StageState::Snapshot))
+        };
+        for s in &board.sources {
+            let label = [s.name.as_str()];
+            let journal = s.journal_seq.load(Ordering::Relaxed);
+            let integrated = s.integrated_seq.load(Ordering::Relaxed);
+            let lag = s.lag_millis.load(Ordering::Relaxed) as f64 / 1000.0;
+            self.source_lag.with_label_values(&label).set(lag);
+            let behind = s.behind_bytes.load(Ordering::Relaxed);
+            self.source_behind.with_label_values(&label).set(signed(behind));
+            let retained = s.retained_bytes.load(Ordering::Relaxed);
+            self.source_retained.with_label_values(&label).set(signed(retained));
+            let blocks = journal.saturating_sub(integrated);
+            self.integrate_behind.with_label_values(&label).set(signed(blocks));
+            self.stage_up.with_label_values(&["ingest", &s.name]).set(up(s.stage.state()));
+        }
+        for t in &board.targets {
+            let label = [t.name.as_str()];
+            let lag = t.lag_millis.load(Ordering::Relaxed) as f64 / 1000.0;
+            self.target_lag.with_label_values(&label).set(lag);
+            let pending = t.pending.load(Ordering::Relaxed);
+            self.target_pending.with_label_values(&label).set(signed(pending));
+            self.stage_up.with_label_values(&["deliver", &t.name]).set(up(t.stage.state()));
+        }
+        self.stage_up.with_label_values(&["integrate", "store"]).set(up(board.integrate.state()));
+        self.exceptions_open.set(signed(board.exceptions_open.load(Ordering::Relaxed)));
+        self.holds.set(signed(board.holds.load(Ordering::Relaxed)));
+        self.echo_leaked.set(signed(board.echo_leaked.load(Ordering::Relaxed)));
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn counter(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let metric = IntCounterVec::new(Opts::new(format!("crossdock_{name}"), help), labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<GaugeVec, prometheus::Error> {
+    let metric = GaugeVec::new(Opts::new(format!("crossdock_{name}"), help), labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn int_gauge(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    let metric = IntGaugeVec::new(Opts::new(format!("crossdock_{name}"), help), labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn single(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let metric = IntGauge::with_opts(Opts::new(format!("crossdock_{name}"), help))?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

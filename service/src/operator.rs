@@ -1,0 +1,374 @@
+//! What operators may do with progress: look at it, name it, move it back.
+//!
+//! Moving back is safe (I8): the store and the targets recognise what they already have. The same
+//! code serves a running process, whose stages stand still meanwhile, and a stopped one.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use crossdock_apply::target::AnyTarget;
+use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target};
+use crossdock_model::Position;
+use crossdock_model::canonical::Name;
+use crossdock_state::{
+    BlockMeta, Checkpoints, LocalJournal, Savepoint, SledCheckpoints, StageCheckpoint,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::now_micros;
+use crate::stage::{Journals, deliver_stream};
+use crate::supervisor::Handle;
+
+/// Which progress is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "stage", content = "name")]
+pub enum Which {
+    /// Everything that reads one source's journal.
+    Source(String),
+    /// The integration of all sources.
+    Integrate,
+    /// The deliveries to one target.
+    Target(String),
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Which::Source(name) => write!(f, "source {name}"),
+            Which::Integrate => f.write_str("integrate"),
+            Which::Target(name) => write!(f, "target {name}"),
+        }
+    }
+}
+
+/// One line of `checkpoints list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// `source`, `integrate`, `target`, `savepoint`.
+    pub kind: String,
+    /// Name of the source, target or savepoint.
+    pub name: String,
+    /// Journal block, or number of the delivery.
+    pub number: u64,
+    /// Position in the source's log, where there is one.
+    pub position: String,
+    /// When it was reached or saved, microseconds since the Unix epoch; 0 when unknown.
+    pub at_micros: i64,
+    /// Empty, or why this is only the last known value.
+    pub note: String,
+}
+
+/// What a rewind did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Moved {
+    /// One sentence for each progress that was moved.
+    pub lines: Vec<String>,
+}
+
+/// Everything an operator's command needs.
+pub struct Operator {
+    /// Installation.
+    pub name: String,
+    /// Checkpoints.
+    pub checkpoints: Arc<SledCheckpoints>,
+    /// Journals.
+    pub journals: Journals,
+    /// The canonical store.
+    pub store: ConnectOptions,
+    /// Targets by name.
+    pub targets: BTreeMap<String, ConnectOptions>,
+    /// Running stages: `integrate`, `target/NAME`. Empty when the process is stopped.
+    pub handles: BTreeMap<String, Handle>,
+}
+
+impl Operator {
+    /// All progress and all savepoints.
+    pub async fn list(&self) -> anyhow::Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        for (source, journal) in self.journals.iter() {
+            if let Some((number, meta)) = journal.last() {
+                let at_micros = meta.appended_micros;
+                lines.push(line("source", source, number, &meta.position, at_micros, ""));
+            }
+        }
+        lines.extend(self.integrate_lines().await?);
+        for (name, options) in &self.targets {
+            lines.push(self.target_line(name, options).await?);
+        }
+        for (name, point) in self.savepoints()? {
+            lines.push(line("savepoint", &name, 0, "", point.saved_micros, ""));
+        }
+        Ok(lines)
+    }
+
+    async fn integrate_lines(&self) -> anyhow::Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        match self.integrated().await {
+            Ok(progress) => {
+                for (source, (seq, position, at)) in progress {
+                    lines.push(line("integrate", &source, seq, &position, at, ""));
+                }
+            }
+            Err(error) => {
+                let note = format!("as last noted here; the store says: {error:#}");
+                for (source, _) in self.journals.iter() {
+                    let key = format!("integrate/{source}");
+                    if let Some(copy) = self.checkpoints.get_json::<StageCheckpoint>(&key)? {
+                        let at = copy.saved_micros;
+                        lines.push(line("integrate", source, copy.seq, &copy.position, at, &note));
+                    }
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    async fn integrated(&self) -> anyhow::Result<BTreeMap<String, (u64, String, i64)>> {
+        let mut store = PostgresStore::open_reader(&self.store).await?;
+        let progress = store.progress().await?;
+        let entry = |p: crossdock_apply::Progress| {
+            (p.source.to_string(), (p.seq, p.position, p.commit_micros))
+        };
+        Ok(progress.into_iter().map(entry).collect())
+    }
+
+    async fn target_line(&self, name: &str, options: &ConnectOptions) -> anyhow::Result<Line> {
+        match self.delivered(options).await {
+            Ok((seq, at)) => Ok(line("target", name, seq, "", at, "")),
+            Err(error) => {
+                let copy: Option<StageCheckpoint> =
+                    self.checkpoints.get_json(&format!("target/{name}"))?;
+                let (seq, at) = copy.map_or((0, 0), |c| (c.seq, c.saved_micros));
+                let note = format!("as last noted here; the target says: {error:#}");
+                Ok(line("target", name, seq, "", at, &note))
+            }
+        }
+    }
+
+    async fn delivered(&self, options: &ConnectOptions) -> anyhow::Result<(u64, i64)> {
+        let mut target = AnyTarget::connect(options, &self.name).await?;
+        let progress = target.progress(&deliver_stream(&self.name)).await?;
+        Ok(progress.map_or((0, 0), |p| (p.seq, p.applied_micros)))
+    }
+
+    fn savepoints(&self) -> anyhow::Result<Vec<(String, Savepoint)>> {
+        let mut points = Vec::new();
+        for key in self.checkpoints.list("savepoint/")? {
+            if let Some(point) = self.checkpoints.get_json::<Savepoint>(&key)? {
+                points.push((key.trim_start_matches("savepoint/").to_string(), point));
+            }
+        }
+        Ok(points)
+    }
+
+    /// Gives the present progress a name.
+    pub async fn save(&self, name: &str) -> anyhow::Result<()> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+            bail!("a savepoint's name has 1 to 64 letters, digits, `-`, `_`, `.` or `:`");
+        }
+        let integrated = self.integrated().await.context("ask the store for its progress")?;
+        let mut targets = BTreeMap::new();
+        for (name, options) in &self.targets {
+            let (seq, _) = self.delivered(options).await.with_context(|| format!("ask {name}"))?;
+            targets.insert(name.clone(), seq);
+        }
+        let sources = self.journals.iter().filter_map(|(source, journal)| {
+            Some((source.to_string(), journal.last()?.1.position))
+        });
+        let point = Savepoint {
+            name: name.to_string(),
+            saved_micros: now_micros(),
+            sources: sources.collect(),
+            integrate: integrated.into_iter().map(|(source, (seq, ..))| (source, seq)).collect(),
+            targets,
+        };
+        self.checkpoints.put_json(&format!("savepoint/{name}"), &point)?;
+        Ok(())
+    }
+
+    /// Moves progress back to a savepoint, a position, a time, or a number, and lets what follows
+    /// be done again.
+    pub async fn rewind(&self, which: &Which, to: &str) -> anyhow::Result<Moved> {
+        let point = self.savepoints()?.into_iter().find(|(name, _)| name == to).map(|(_, p)| p);
+        match which {
+            Which::Source(source) => self.rewind_source(source, to, point.as_ref()).await,
+            Which::Integrate => {
+                let mut lines = Vec::new();
+                let sources: Vec<Name> = self.journals.iter().map(|(s, _)| s.clone()).collect();
+                for source in sources {
+                    lines.extend(self.rewind_source(&source, to, point.as_ref()).await?.lines);
+                }
+                Ok(Moved { lines })
+            }
+            Which::Target(target) => self.rewind_target(target, to, point.as_ref()).await,
+        }
+    }
+
+    async fn rewind_source(
+        &self,
+        source: &str,
+        to: &str,
+        point: Option<&Savepoint>,
+    ) -> anyhow::Result<Moved> {
+        let journal = self.journals.get(source).with_context(|| {
+            let known: Vec<_> = self.journals.iter().map(|(s, _)| s.to_string()).collect();
+            format!("there is no source {source}; there are: {}", known.join(", "))
+        })?;
+        let seq = match point {
+            Some(point) => point.integrate.get(source).copied().unwrap_or(0),
+            None => match destination(to)? {
+                Destination::Number(seq) => seq,
+                Destination::Time(micros) => before(journal, journal.find_time(micros)?),
+                Destination::Position(position) => {
+                    // The first block that ends behind the position holds what comes after it.
+                    let found = journal.find_position(|meta: &BlockMeta| {
+                        let at = meta.position.parse::<Position>();
+                        let at = at.map_or(Ordering::Less, |at| at.compare(&position));
+                        at.then(Ordering::Less)
+                    })?;
+                    before(journal, found)
+                }
+            },
+        };
+        let oldest = journal.oldest_seq();
+        if seq + 1 < oldest {
+            bail!(
+                "the journal of {source} begins with block {oldest}; {to} lies before it. Rewind \
+                 less far, or keep more (journal.retain)"
+            );
+        }
+        let (store, which) = (self.store.clone(), source.to_string());
+        let moved = self
+            .standing_still("integrate", move || async move {
+                let mut store = PostgresStore::open_reader(&store).await?;
+                let progress = store.progress().await?;
+                let now = progress.iter().find(|p| *p.source == *which).map_or(0, |p| p.seq);
+                if seq > now {
+                    bail!("{which} is at block {now}: {seq} lies ahead of it, and nothing may be skipped");
+                }
+                store.rewind(&which, seq).await?;
+                Ok(format!("source {which}: from block {now} back to block {seq}"))
+            })
+            .await?;
+        tracing::info!(moved, "rewound by an operator");
+        Ok(Moved { lines: vec![moved] })
+    }
+
+    async fn rewind_target(
+        &self,
+        target: &str,
+        to: &str,
+        point: Option<&Savepoint>,
+    ) -> anyhow::Result<Moved> {
+        let options = self.targets.get(target).with_context(|| {
+            let known: Vec<_> = self.targets.keys().cloned().collect();
+            format!("there is no target {target}; there are: {}", known.join(", "))
+        })?;
+        let seq = match point {
+            Some(point) => point.targets.get(target).copied().unwrap_or(0),
+            None => match destination(to)? {
+                Destination::Number(seq) => seq,
+                Destination::Time(micros) => {
+                    let mut store = PostgresStore::open_reader(&self.store).await?;
+                    store.delivery_seq_at(micros).await?
+                }
+                Destination::Position(_) => {
+                    bail!("a target is rewound to a savepoint, a time or the number of a delivery")
+                }
+            },
+        };
+        let (options, name) = (options.clone(), self.name.clone());
+        let moved = self
+            .standing_still(&format!("target/{target}"), move || async move {
+                let stream = deliver_stream(&name);
+                let mut target = AnyTarget::connect(&options, &name).await?;
+                let now = target.progress(&stream).await?.map_or(0, |p| p.seq);
+                if seq > now {
+                    bail!("{} is at delivery {now}: {seq} lies ahead of it, and nothing may be skipped", options.name);
+                }
+                target.rewind(&stream, seq).await?;
+                Ok(format!("target {}: from delivery {now} back to {seq}", options.name))
+            })
+            .await?;
+        tracing::info!(moved, "rewound by an operator");
+        Ok(Moved { lines: vec![moved] })
+    }
+
+    /// Runs `work` while the stage stands still, or at once when the process is not running.
+    async fn standing_still<F, W>(&self, stage: &str, work: W) -> anyhow::Result<String>
+    where
+        F: Future<Output = anyhow::Result<String>> + Send + 'static,
+        W: FnOnce() -> F + Send + 'static,
+    {
+        match self.handles.get(stage) {
+            None => work().await,
+            Some(handle) => handle
+                .while_stopped(work)
+                .await
+                .ok_or_else(|| anyhow!("stage {stage} has ended"))?,
+        }
+    }
+}
+
+fn line(kind: &str, name: &str, number: u64, position: &str, at_micros: i64, note: &str) -> Line {
+    Line {
+        kind: kind.to_string(),
+        name: name.to_string(),
+        number,
+        position: position.to_string(),
+        at_micros,
+        note: note.to_string(),
+    }
+}
+
+/// The block before the one that was found; the last one when all lie before.
+fn before(journal: &LocalJournal, found: Option<u64>) -> u64 {
+    found.map_or_else(|| journal.last().map_or(0, |(seq, _)| seq), |seq| seq - 1)
+}
+
+enum Destination {
+    Number(u64),
+    Position(Position),
+    Time(i64),
+}
+
+/// Reads what an operator wrote after `--to`, other than the name of a savepoint.
+fn destination(text: &str) -> anyhow::Result<Destination> {
+    if let Ok(number) = text.parse() {
+        return Ok(Destination::Number(number));
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(Destination::Time(time.as_microsecond()));
+    }
+    if let Ok(span) = text.parse::<jiff::SignedDuration>() {
+        let micros = i64::try_from(span.as_micros()).context("a shorter duration")?;
+        return Ok(Destination::Time(now_micros() - micros.abs()));
+    }
+    if let Ok(position) = text.parse() {
+        return Ok(Destination::Position(position));
+    }
+    bail!(
+        "`{text}` is neither a savepoint (see `crossdock checkpoints list`) nor a position \
+         (0/16B3748, binlog.000042:1093), a time (2026-11-23T08:00:00Z), a time ago (2h) or a \
+         block number"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_told_apart() {
+        assert!(matches!(destination("17").unwrap(), Destination::Number(17)));
+        assert!(matches!(destination("0/16B3748").unwrap(), Destination::Position(_)));
+        assert!(matches!(destination("binlog.000002:4").unwrap(), Destination::Position(_)));
+        assert!(matches!(destination("2026-11-23T08:00:00Z").unwrap(), Destination::Time(_)));
+        assert!(matches!(destination("2h").unwrap(), Destination::Time(_)));
+        assert!(destination("yesterday").is_err());
+    }
+}

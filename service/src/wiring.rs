@@ -1,0 +1,157 @@
+//! From the checked config to running parts; the only place that knows how they fit together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use crossdock_apply::{ConnectOptions, DatabaseKind};
+use crossdock_capture::{SourceKind, SourceOptions};
+use crossdock_config::{Config, Connection, Kind, LogConfig, SourceConfig, Tls};
+use crossdock_model::canonical::Name;
+use crossdock_state::{
+    Checkpoints, JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint,
+};
+
+use crate::operator::Operator;
+use crate::stage::Journals;
+use crate::supervisor::Handle;
+
+/// A block is closed at this size; see `docs/performance.md`.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// State on local disk, opened.
+pub struct State {
+    /// Checkpoints.
+    pub checkpoints: Arc<SledCheckpoints>,
+    /// Journals.
+    pub journals: Journals,
+}
+
+/// Opens sled and the journals. Fails when another process has them open.
+pub fn open_state(config: &Config) -> anyhow::Result<State> {
+    let dir = &config.state_dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("make folder {}", dir.display()))?;
+    let opened = SledCheckpoints::open(&dir.join("checkpoints"))?;
+    if opened.rebuilt {
+        tracing::warn!("checkpoints are empty; positions come from the journals and the store");
+    }
+    let checkpoints = Arc::new(opened.store);
+    let mut journals = BTreeMap::new();
+    for source in &config.sources {
+        let name: Name = source.name.clone();
+        // Should the journal be lost, its numbers must go on above what was integrated.
+        let integrated: Option<StageCheckpoint> =
+            checkpoints.get_json(&format!("integrate/{name}"))?;
+        let options = JournalOptions {
+            dir: journal_dir(config, &name),
+            segment_bytes: config.journal.segment_bytes,
+            retain: config.journal.retain,
+            retain_bytes: config.journal.retain_bytes,
+            first_seq: integrated.map_or(1, |c| c.seq + 1),
+        };
+        journals.insert(name, Arc::new(LocalJournal::open(options)?));
+    }
+    Ok(State { checkpoints, journals: Journals::new(journals) })
+}
+
+fn journal_dir(config: &Config, source: &str) -> PathBuf {
+    config.state_dir.join("journal").join(source)
+}
+
+/// Path of the socket on which a running process takes operators' commands. Who may use it is
+/// decided by the permissions of the state folder.
+pub fn control_socket(config: &Config) -> PathBuf {
+    config.state_dir.join("control.sock")
+}
+
+/// What to capture from each source.
+pub fn source_options(config: &Config) -> Vec<SourceOptions> {
+    config.sources.iter().map(|source| one_source(config, source)).collect()
+}
+
+fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
+    let at = &source.connection;
+    let (slot, publication, server_id) = match &source.log {
+        LogConfig::Slot { slot, publication } => (slot.clone(), publication.clone(), 0),
+        LogConfig::Binlog { server_id } => (String::new(), String::new(), *server_id),
+    };
+    SourceOptions {
+        name: source.name.to_string(),
+        kind: match at.kind {
+            Kind::Postgres => SourceKind::Postgres,
+            Kind::Mysql => SourceKind::Mysql,
+            Kind::Mariadb => SourceKind::Mariadb,
+        },
+        host: at.host.clone(),
+        port: at.port,
+        user: at.user.clone(),
+        password: at.password.clone(),
+        database: at.database.clone(),
+        tls: match &at.tls {
+            Tls::Disable => crossdock_capture::Tls::Disable,
+            Tls::VerifyFull { ca_file } => {
+                crossdock_capture::Tls::VerifyFull { ca_file: ca_file.clone() }
+            }
+        },
+        tables: config.tables_of(&source.name).into_iter().collect(),
+        slot,
+        publication,
+        server_id,
+        block_bytes_max: BLOCK_BYTES,
+    }
+}
+
+/// How to reach a database that is written to.
+pub fn connect_options(at: &Connection) -> ConnectOptions {
+    ConnectOptions {
+        name: at.name.to_string(),
+        kind: match at.kind {
+            Kind::Postgres => DatabaseKind::Postgres,
+            Kind::Mysql => DatabaseKind::Mysql,
+            Kind::Mariadb => DatabaseKind::Mariadb,
+        },
+        host: at.host.clone(),
+        port: at.port,
+        user: at.user.clone(),
+        password: at.password.clone(),
+        database: at.database.clone(),
+        tls: match &at.tls {
+            Tls::Disable => crossdock_apply::Tls::Disable,
+            Tls::VerifyFull { ca_file } => {
+                crossdock_apply::Tls::VerifyFull { ca_file: ca_file.clone() }
+            }
+        },
+    }
+}
+
+/// Who reads a source's journal: blocks that one of them has not passed are kept.
+#[derive(Clone, Debug)]
+pub struct Consumers {
+    /// Mirrors by source: they are on the board among the targets.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+}
+
+/// Consumers beside `integrate`.
+pub fn consumers(config: &Config) -> Consumers {
+    let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for mirror in &config.mirrors {
+        mirrors.entry(mirror.source.to_string()).or_default().push(mirror.name.to_string());
+    }
+    Consumers { mirrors }
+}
+
+/// What operators' commands work on.
+pub fn operator(config: &Config, state: &State, handles: BTreeMap<String, Handle>) -> Operator {
+    let targets = config.targets.iter();
+    Operator {
+        name: config.name.to_string(),
+        checkpoints: state.checkpoints.clone(),
+        journals: state.journals.clone(),
+        store: connect_options(&config.store),
+        targets: targets
+            .map(|t| (t.name.to_string(), connect_options(&t.connection)))
+            .collect(),
+        handles,
+    }
+}

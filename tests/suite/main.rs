@@ -1,0 +1,5 @@
+//! Whole-system suites. One binary, so that a clean machine links it once.
+
+mod architecture;
+mod config_errors;
+mod stage;
