@@ -15,4 +15,6 @@ pub mod target;
 pub use error::ApplyError;
 pub use options::{ConnectOptions, DatabaseKind, Finding, Severity, Tls};
 pub use store::{CanonicalStore, PostgresStore, Progress, StoreSummary};
-pub use target::{AnyTarget, MysqlTarget, PostgresTarget, Target, TargetBatch, TargetProgress};
+pub use target::{
+    AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress,
+};

@@ -69,3 +69,24 @@ pub struct Finding {
     /// The exact statement that mends it; empty when nothing needs mending.
     pub remedy: String,
 }
+
+impl Finding {
+    /// A finding that could not be looked at.
+    pub(crate) fn of_error(error: crate::ApplyError) -> Self {
+        match error {
+            crate::ApplyError::Definite { what, remedy } => {
+                Self { severity: Severity::Error, what, remedy }
+            }
+            other => found(
+                Severity::Error,
+                other.to_string(),
+                "start the server, or correct host and port in the config",
+            ),
+        }
+    }
+}
+
+/// A finding.
+pub(crate) fn found(severity: Severity, what: String, remedy: &str) -> Finding {
+    Finding { severity, what, remedy: remedy.to_string() }
+}

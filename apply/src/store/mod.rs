@@ -1,6 +1,7 @@
 //! The canonical store: records, evidence, history, exceptions, holds, deliveries and the
 //! progress of `integrate`, in schema `crossdock` of a PostgreSQL database.
 
+mod check;
 mod encoding;
 mod load;
 mod migrate;
@@ -14,6 +15,7 @@ use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome};
 
 use crate::ApplyError;
 
+pub use check::check;
 pub use postgres::{PostgresStore, StoreSummary};
 
 /// How far `integrate` has come with one source.

@@ -1,6 +1,7 @@
 //! Targets: databases of other systems that Crossdock writes into.
 
 mod any;
+mod check;
 mod group;
 mod mysql;
 mod mysql_values;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use crate::ApplyError;
 
 pub use any::AnyTarget;
+pub use check::{TableUse, check};
 pub use mysql::MysqlTarget;
 pub use postgres::PostgresTarget;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crossdock_model::TableName;
-use crossdock_model::canonical::WriteKind;
+use crossdock_model::canonical::{Name, WriteKind};
 use crossdock_model::mark::PROGRESS_TABLE;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Given};
@@ -229,16 +229,11 @@ fn delete_sql(table: &str, keys: &[String], rows: usize) -> String {
     format!("DELETE FROM {table} WHERE {all}")
 }
 
-/// Takes the columns first, then the key.
-pub(super) fn update_sql<N: std::ops::Deref<Target: AsRef<str>>>(
-    table: &TableName,
-    columns: &[N],
-    keys: usize,
-) -> String {
+/// The statement that updates one row. Takes the columns first, then the key.
+fn update_sql(table: &TableName, columns: &[&Name], keys: usize) -> String {
     let (keys, rest) = columns.split_at(keys.min(columns.len()));
-    let list = |of: &[N], between: &str| {
-        let items: Vec<String> =
-            of.iter().map(|c| format!("{} = ?", quoted((**c).as_ref()))).collect();
+    let list = |of: &[&Name], between: &str| {
+        let items: Vec<String> = of.iter().map(|c| format!("{} = ?", quoted(c))).collect();
         items.join(between)
     };
     format!("UPDATE {} SET {} WHERE {}", table_sql(table), list(rest, ", "), list(keys, " AND "))

@@ -123,7 +123,8 @@ pub(super) async fn collations(
             .await;
     }
     let rows = rows.map_err(|error| server_error(options, "reading the collations", error))?;
-    Ok(rows.into_iter().map(|(id, name)| (id, Charset::by_name(&name))).collect())
+    let charsets = rows.into_iter().map(|(id, name)| (id, Charset::by_name(&name))).collect();
+    Ok(Collations { charsets, geometries_counted: server.mariadb })
 }
 
 impl Table {

@@ -23,6 +23,9 @@ mod table_map;
 mod text;
 mod wire;
 
+#[cfg(test)]
+mod hostile;
+
 use crossdock_model::{Block, Position, TableSchema};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

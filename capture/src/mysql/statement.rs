@@ -115,9 +115,16 @@ impl Words<'_> {
     }
 }
 
-/// Whether a statement names a table, in any case and any quoting.
+/// Whether a statement names a table, in any case and any quoting. May be wrong where the name
+/// stands in a text or comment.
 pub(super) fn names(text: &str, table: &str) -> bool {
-    text.to_lowercase().contains(&table.to_lowercase())
+    let (text, table) = (text.to_lowercase(), table.to_lowercase());
+    let part_of_name = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    text.match_indices(&table).any(|(at, found)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let after = text.get(at + found.len()..).and_then(|after| after.chars().next());
+        !before.is_some_and(part_of_name) && !after.is_some_and(part_of_name)
+    })
 }
 
 #[cfg(test)]
@@ -137,5 +144,12 @@ mod tests {
         assert_eq!(sort("# note\n UPDATE t SET a = 1"), Statement::Rows);
         assert_eq!(sort("ALTER TABLE t ADD c INT"), Statement::Other);
         assert_eq!(sort("`"), Statement::Other);
+    }
+
+    #[test]
+    fn tables_are_named_as_whole_words() {
+        assert!(names("DELETE FROM `wms`.`Orders` WHERE 1", "orders"));
+        assert!(!names("DELETE FROM `wms`.`mem_orders`", "orders"));
+        assert!(!names("UPDATE orders2 SET a = 1", "orders"));
     }
 }

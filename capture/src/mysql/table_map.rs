@@ -42,8 +42,24 @@ pub(super) struct WireColumn {
     code: u8,
 }
 
-/// Character sets by collation id.
-pub(super) type Collations = HashMap<u64, Charset>;
+/// What must be known of the server to read its optional metadata.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Collations {
+    /// Character sets by collation id.
+    pub(super) charsets: HashMap<u64, Charset>,
+    /// MariaDB counts geometries among the columns with a character set, MySQL does not.
+    pub(super) geometries_counted: bool,
+}
+
+impl Collations {
+    fn get(&self, id: usize) -> Option<&Charset> {
+        self.charsets.get(&(id as u64))
+    }
+
+    fn counts(&self, column: &WireColumn) -> bool {
+        column.is_text() || (self.geometries_counted && column.code == 255)
+    }
+}
 
 /// Table id of a table map or row event's data.
 pub(super) fn table_id(input: &mut Input<'_>) -> Result<u64, Malformed> {
@@ -198,8 +214,8 @@ impl TableMap {
             1 => self.signs(input.rest()),
             2 => self.default_charset(input, collations)?,
             3 => {
-                for column in self.columns.iter_mut().filter(|c| c.is_text()) {
-                    column.set_charset(collations.get(&(input.lenenc()? as u64)));
+                for column in self.columns.iter_mut().filter(|c| collations.counts(c)) {
+                    column.set_charset(collations.get(input.lenenc()?));
                 }
             }
             4 => {
@@ -245,14 +261,15 @@ impl TableMap {
         mut input: Input<'_>,
         collations: &Collations,
     ) -> Result<(), Malformed> {
-        let usual = input.lenenc()? as u64;
+        let usual = input.lenenc()?;
         let mut other = HashMap::new();
         while !input.is_empty() {
             let column = input.lenenc()?;
-            other.insert(column, input.lenenc()? as u64);
+            other.insert(column, input.lenenc()?);
         }
-        for (i, column) in self.columns.iter_mut().filter(|c| c.is_text()).enumerate() {
-            column.set_charset(collations.get(other.get(&i).unwrap_or(&usual)));
+        let counted = self.columns.iter_mut().filter(|c| collations.counts(c));
+        for (i, column) in counted.enumerate() {
+            column.set_charset(collations.get(*other.get(&i).unwrap_or(&usual)));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crossdock_model::{Column, TableName, TableSchema};
 use tokio_postgres::Client;
 
-use super::decoder::Table;
+use super::image::Table;
 use super::pgoutput::RelationMessage;
 use super::value::{Kind, Scalar};
 use super::{errors, sql};

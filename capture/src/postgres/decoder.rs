@@ -1,26 +1,12 @@
 //! pgoutput messages become blocks. Pure: no socket, no clock.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use crossdock_model::{
-    Block, BlockBuilder, ImageKind, Op, Position, SnapshotPart, TableSchema, TxHeader, Value,
-};
+use crossdock_model::{Block, BlockBuilder, Op, Position, SnapshotPart, TxHeader};
 
-use super::pgoutput::{self, Cell, Malformed, Message, Old, RelationMessage, Tuple};
-use super::value::Kind;
+use super::image::{Table, image, key_image};
+use super::pgoutput::{self, Malformed, Message, Old, RelationMessage, Tuple};
 use crate::CaptureError;
-
-/// What is known of a captured table.
-#[derive(Clone, Debug)]
-pub(super) struct Table {
-    /// As it goes into blocks.
-    pub schema: Arc<TableSchema>,
-    /// How each column's text is read.
-    pub kinds: Vec<Kind>,
-    /// Which columns a key image carries.
-    pub identity: Vec<bool>,
-}
 
 /// Says what a table of the log is; `None` when it is not captured.
 pub(super) type Resolve<'r> =
@@ -121,19 +107,15 @@ impl Decoder {
                 Ok(())
             }
             Message::Type => Ok(()),
-            Message::Insert { relation, new } => {
-                self.change(relation, Op::Create, None, Some(new))
-            }
+            Message::Insert { relation, new } => self.change(relation, Op::Create, None, Some(new)),
             Message::Update { relation, old, new } => {
                 self.change(relation, Op::Update, old, Some(new))
             }
-            Message::Delete { relation, old } => {
-                self.change(relation, Op::Delete, Some(old), None)
-            }
+            Message::Delete { relation, old } => self.change(relation, Op::Delete, Some(old), None),
             Message::Truncate { relations } => relations
                 .into_iter()
                 .try_for_each(|relation| self.change(relation, Op::Truncate, None, None)),
-            Message::Message { lsn, prefix, content } => {
+            Message::Logical { lsn, prefix, content } => {
                 self.logical_message(lsn, sent_micros, prefix, content)
             }
         }
@@ -253,103 +235,6 @@ fn next_event(
     Ok(Some(ordinal))
 }
 
-/// Writes a row. A value that the log left out because it did not change is taken from the old
-/// row where the log has all of that (`REPLICA IDENTITY FULL`).
-fn image(
-    builder: &mut BlockBuilder,
-    table: &Table,
-    tuple: &Tuple<'_>,
-    before: Option<&Tuple<'_>>,
-) -> Result<(), CaptureError> {
-    check_count(table, tuple)?;
-    if !tuple.has_unchanged() {
-        builder.image(ImageKind::Full, tuple.count);
-        for (column, cell) in tuple.cells().enumerate() {
-            put(builder, table, column, cell)?;
-        }
-        return Ok(());
-    }
-    let mut old = before.map(Tuple::cells);
-    let cells: Vec<Cell<'_>> = tuple
-        .cells()
-        .map(|cell| match (cell, old.as_mut().and_then(Iterator::next)) {
-            (Cell::Unchanged, Some(old)) => old,
-            (cell, _) => cell,
-        })
-        .collect();
-    let whole = cells.iter().all(|cell| *cell != Cell::Unchanged);
-    let kind = if whole { ImageKind::Full } else { ImageKind::Partial };
-    builder.image(kind, cells.len());
-    cells.into_iter().enumerate().try_for_each(|(column, cell)| put(builder, table, column, cell))
-}
-
-fn key_image(
-    builder: &mut BlockBuilder,
-    table: &Table,
-    tuple: &Tuple<'_>,
-) -> Result<(), CaptureError> {
-    check_count(table, tuple)?;
-    builder.image(ImageKind::Key, tuple.count);
-    for (column, cell) in tuple.cells().enumerate() {
-        match table.identity.get(column) {
-            Some(true) => put(builder, table, column, cell)?,
-            _ => builder.missing(),
-        }
-    }
-    Ok(())
-}
-
-fn put(
-    builder: &mut BlockBuilder,
-    table: &Table,
-    column: usize,
-    cell: Cell<'_>,
-) -> Result<(), CaptureError> {
-    match cell {
-        Cell::Null => builder.value(&Value::Null),
-        Cell::Unchanged => builder.missing(),
-        Cell::Text(text) => builder.value(&table.decode(column, text)?),
-    }
-    Ok(())
-}
-
-fn check_count(table: &Table, tuple: &Tuple<'_>) -> Result<(), CaptureError> {
-    if tuple.count == table.kinds.len() {
-        return Ok(());
-    }
-    Err(defect(&format!(
-        "a row of {} with {} columns where its description has {}",
-        table.schema.name,
-        tuple.count,
-        table.kinds.len()
-    )))
-}
-
-impl Table {
-    /// Reads a column's text; the error names the column, never the text.
-    #[inline]
-    pub(super) fn decode<'a>(
-        &self,
-        column: usize,
-        text: &'a [u8],
-    ) -> Result<Value<'a>, CaptureError> {
-        let value = self.kinds.get(column).and_then(|kind| kind.decode(text));
-        value.ok_or_else(|| {
-            let (name, type_name) = match self.schema.columns.get(column) {
-                Some(column) => (&*column.name, &*column.type_name),
-                None => ("?", "?"),
-            };
-            CaptureError::definite(
-                format!(
-                    "a value of {}.{name} is not the text of a {type_name} as PostgreSQL prints it",
-                    self.schema.name
-                ),
-                "leave the column out of the publication, and report this with the column's type",
-            )
-        })
-    }
-}
-
 fn malformed(error: Malformed) -> CaptureError {
     match error.tag {
         b'S' | b'E' | b'c' | b'A' | b'b' | b'P' | b'K' | b'r' | b'p' => {
@@ -364,7 +249,7 @@ fn outside(what: &str) -> CaptureError {
 }
 
 /// The server, or something between, does not speak pgoutput version 1 as documented.
-fn defect(what: &str) -> CaptureError {
+pub(super) fn defect(what: &str) -> CaptureError {
     CaptureError::definite(
         format!("the replication stream holds {what}"),
         "check that nothing but PostgreSQL answers on this port, and report this with the \
@@ -375,9 +260,10 @@ fn defect(what: &str) -> CaptureError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::value::Scalar;
-    use crossdock_model::{Column, RowImage, TableName, block};
+    use crate::postgres::value::{Kind, Scalar};
+    use crossdock_model::{Column, RowImage, TableName, TableSchema, Value, block};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn table() -> Table {
         let column = |name: &str, key| Column {

@@ -13,10 +13,8 @@ pub(super) struct ServerError {
 
 /// Sorts a server's error. `doing` says what was asked of the server.
 pub(super) fn server(options: &SourceOptions, doing: &str, error: &ServerError) -> CaptureError {
-    let what = format!(
-        "source {}: {doing}: {} (SQLSTATE {})",
-        options.name, error.message, error.code
-    );
+    let what =
+        format!("source {}: {doing}: {} (SQLSTATE {})", options.name, error.message, error.code);
     // Classes: 08 connection, 40 rolled back, 53 resources, 57P0x shut down, starting or killed;
     // single codes: lock not available, cancelled, object in use, system call failed.
     let passes = ["08", "40", "53", "57P0"].iter().any(|class| error.code.starts_with(class))
@@ -80,10 +78,7 @@ pub(super) fn socket(options: &SourceOptions, doing: &str, error: std::io::Error
     CaptureError::transient(format!("source {}: {doing} ({at}): {error}", options.name), error)
 }
 
-fn certificate(
-    options: &SourceOptions,
-    error: &(dyn Error + 'static),
-) -> Option<CaptureError> {
+fn certificate(options: &SourceOptions, error: &(dyn Error + 'static)) -> Option<CaptureError> {
     let mut next = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());

@@ -20,6 +20,7 @@ mod connection;
 mod control;
 mod decoder;
 mod errors;
+mod image;
 mod pace;
 mod pgoutput;
 mod prepare;

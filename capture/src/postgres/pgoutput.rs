@@ -24,7 +24,7 @@ pub(super) enum Message<'a> {
     Update { relation: u32, old: Option<Old<'a>>, new: Tuple<'a> },
     Delete { relation: u32, old: Old<'a> },
     Truncate { relations: Vec<u32> },
-    Message { lsn: u64, prefix: &'a str, content: &'a [u8] },
+    Logical { lsn: u64, prefix: &'a str, content: &'a [u8] },
 }
 
 /// A table as the log describes it before its first change.
@@ -201,7 +201,7 @@ impl<'a> Input<'a> {
                 let lsn = self.u64()?;
                 let prefix = self.text()?;
                 let length = self.u32()? as usize;
-                Message::Message { lsn, prefix, content: self.take(length)? }
+                Message::Logical { lsn, prefix, content: self.take(length)? }
             }
             _ => return Err(self.malformed()),
         })

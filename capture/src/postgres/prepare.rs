@@ -6,7 +6,7 @@ use crossdock_model::{Position, TableName};
 use tokio_postgres::Client;
 
 use super::catalog::{self, Found};
-use super::decoder::Table;
+use super::image::Table;
 use super::{errors, sql};
 use crate::{CaptureError, SourceOptions};
 
@@ -54,11 +54,9 @@ pub(super) async fn prepare(
     let version = version(&client, options).await?;
     let found = catalog::find(&client, options, &options.tables).await?;
     check_tables(options, &found)?;
-    for statement in publication_statements(
-        options,
-        publication(&client, options).await?.as_ref(),
-        &found,
-    ) {
+    for statement in
+        publication_statements(options, publication(&client, options).await?.as_ref(), &found)
+    {
         tracing::info!(source = options.name, statement, "changing the publication");
         alter(&client, options, &statement).await?;
     }
@@ -79,10 +77,7 @@ pub(super) async fn prepare(
 }
 
 /// `server_version_num`.
-pub(super) async fn version(
-    client: &Client,
-    options: &SourceOptions,
-) -> Result<i32, CaptureError> {
+pub(super) async fn version(client: &Client, options: &SourceOptions) -> Result<i32, CaptureError> {
     let setting = setting(client, options, "server_version_num").await?;
     let version = setting.and_then(|text| text.parse().ok()).unwrap_or(0);
     if version < 130_000 {
@@ -208,7 +203,8 @@ pub(super) fn publication_statements(
     };
     let mut statements = Vec::new();
     if !publication.via_root && tables.iter().any(|table| table.partitioned) {
-        statements.push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"));
+        statements
+            .push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"));
     }
     if publication.all_tables {
         return statements;
@@ -296,11 +292,7 @@ fn check_ours(options: &SourceOptions, slot: &Slot) -> Result<(), CaptureError> 
     ))
 }
 
-fn check_slot(
-    options: &SourceOptions,
-    slot: Option<&Slot>,
-    from: u64,
-) -> Result<(), CaptureError> {
+fn check_slot(options: &SourceOptions, slot: Option<&Slot>, from: u64) -> Result<(), CaptureError> {
     let position = Position::Postgres { lsn: from };
     let Some(slot) = slot else {
         return Err(errors::gap(
@@ -398,10 +390,14 @@ mod tests {
     #[test]
     fn only_the_difference_is_altered() {
         let tables = [found("a", false), found("b", true)];
-        let statements = |publication| publication_statements(&options(), publication, &tables);
+        fn statements(publication: Option<&Publication>, tables: &[Found]) -> Vec<String> {
+            publication_statements(&options(), publication, tables)
+        }
         assert_eq!(
-            statements(None),
-            [r#"CREATE PUBLICATION "crossdock" FOR TABLE ONLY "s"."a", "s"."b" WITH (publish_via_partition_root = true)"#]
+            statements(None, &tables),
+            [
+                r#"CREATE PUBLICATION "crossdock" FOR TABLE ONLY "s"."a", "s"."b" WITH (publish_via_partition_root = true)"#
+            ]
         );
         let mut publication = Publication {
             all_tables: false,
@@ -410,11 +406,11 @@ mod tests {
             named: vec![TableName::new("s", "a"), TableName::new("s", "b")],
             published: vec![],
         };
-        assert!(statements(Some(&publication)).is_empty());
+        assert!(statements(Some(&publication), &tables).is_empty());
         publication.named = vec![TableName::new("s", "a"), TableName::new("s", "z")];
         publication.via_root = false;
         assert_eq!(
-            statements(Some(&publication)),
+            statements(Some(&publication), &tables),
             [
                 r#"ALTER PUBLICATION "crossdock" SET (publish_via_partition_root = true)"#,
                 r#"ALTER PUBLICATION "crossdock" ADD TABLE "s"."b""#,

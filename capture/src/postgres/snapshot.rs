@@ -7,7 +7,7 @@ use crossdock_model::{
 
 use super::catalog::Found;
 use super::connection::{Connection, server_error};
-use super::decoder::Table;
+use super::image::Table;
 use super::worker::Worker;
 use super::{errors, sql};
 use crate::CaptureError;
@@ -19,7 +19,8 @@ pub(super) fn take(worker: &Worker) -> Result<Option<u64>, CaptureError> {
     let mut replication = Connection::open(options, &worker.control, true)?;
     let (point, name) = create_slot(&mut replication)?;
     let mut connection = Connection::open(options, &worker.control, false)?;
-    connection.query("beginning the snapshot", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    connection
+        .query("beginning the snapshot", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
     let import = format!("SET TRANSACTION SNAPSHOT {}", sql::literal(&name));
     connection.query("beginning the snapshot", &import)?;
     // The exported snapshot lives as long as the connection that exported it is left alone; from
@@ -146,7 +147,8 @@ impl Copy<'_> {
         self.builder.image(ImageKind::Full, columns);
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         // A table without columns has rows all the same.
-        let fields = line.split(|byte| *byte == b'\t').take(if columns == 0 { 0 } else { usize::MAX });
+        let fields =
+            line.split(|byte| *byte == b'\t').take(if columns == 0 { 0 } else { usize::MAX });
         let mut count = 0;
         for (column, field) in fields.enumerate() {
             count += 1;

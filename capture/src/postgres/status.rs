@@ -67,7 +67,12 @@ impl Status {
     }
 
     /// The message to send now, if any.
-    pub(super) fn due(&mut self, acknowledged: u64, received: u64, now: Instant) -> Option<Vec<u8>> {
+    pub(super) fn due(
+        &mut self,
+        acknowledged: u64,
+        received: u64,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
         let since = now - self.sent;
         let news = acknowledged > self.told && since >= INTERVAL_MIN;
         if !self.reply_is_due && !news && since < self.interval {

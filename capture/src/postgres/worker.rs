@@ -13,7 +13,8 @@ use tokio_postgres::Client;
 use super::catalog::{self, LogColumn};
 use super::connection::{Connection, Filled, server_error};
 use super::control::Control;
-use super::decoder::{Decoder, Table};
+use super::decoder::Decoder;
+use super::image::Table;
 use super::pace::{Pace, SHORT_READ_BYTES};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
@@ -104,22 +105,20 @@ fn start(
          {publication}{messages})",
         sql::identifier(&options.slot)
     ))?;
-    loop {
-        let frame = connection.reply()?;
-        match frame.0 {
-            b'W' => return Ok(()),
-            b'E' => {
-                let error = server_error(connection.body(&frame));
-                return Err(match &*error.code {
-                    "42704" | "55000" | "58P01" => errors::gap(
-                        options,
-                        format!("slot {} can't be read from {at}: {}", options.slot, error.message),
-                    ),
-                    _ => errors::server(options, "starting replication", &error),
-                });
-            }
-            tag => return Err(connection.odd(tag)),
+    let frame = connection.reply()?;
+    match frame.0 {
+        b'W' => Ok(()),
+        b'E' => {
+            let error = server_error(connection.body(&frame));
+            Err(match &*error.code {
+                "42704" | "55000" | "58P01" => errors::gap(
+                    options,
+                    format!("slot {} can't be read from {at}: {}", options.slot, error.message),
+                ),
+                _ => errors::server(options, "starting replication", &error),
+            })
         }
+        tag => Err(connection.odd(tag)),
     }
 }
 
@@ -184,8 +183,7 @@ impl Stream {
         loop {
             self.report(Instant::now())?;
             let behind = self.pace.is_behind();
-            let filled =
-                if behind { self.connection.fill_now() } else { self.connection.fill() }?;
+            let filled = if behind { self.connection.fill_now() } else { self.connection.fill() }?;
             let now = Instant::now();
             let reader = match filled {
                 Filled::Bytes(count) => {
@@ -201,9 +199,9 @@ impl Stream {
                     self.pace.caught_up(now);
                     self.hand_over_at_boundary()?
                 }
-                Filled::Nothing => self.idle(now)?,
+                Filled::Nothing => Reader::There,
             };
-            if reader == Reader::Gone {
+            if reader == Reader::Gone || self.idle(now)? == Reader::Gone {
                 return Ok(());
             }
         }
@@ -266,10 +264,7 @@ impl Stream {
                 })
             }
             (b'c' | b'C' | b'Z', _) => Err(CaptureError::Transient {
-                what: format!(
-                    "source {}: the server ended the stream",
-                    self.resolver.options.name
-                ),
+                what: format!("source {}: the server ended the stream", self.resolver.options.name),
                 source: None,
             }),
             (b'N' | b'S' | b'A', _) => Ok(()),
@@ -305,7 +300,7 @@ impl Stream {
         }
     }
 
-    /// Nothing has arrived for a while. When everything handed over is durable with the caller,
+    /// The server's log may grow without captured changes. When everything handed over is durable with the caller,
     /// an empty block moves the position to where the server is: it must be as durable as any
     /// other before the server may drop its log up to there, or else a restart would ask for
     /// less than the slot still has.

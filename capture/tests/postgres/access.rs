@@ -11,7 +11,8 @@ async fn a_login_with_the_grants_that_check_asks_for_is_enough() {
                   CREATE ROLE plain_login LOGIN PASSWORD 'päss\\word ''';
                   REVOKE CONNECT ON DATABASE grants FROM public;
                   GRANT CONNECT ON DATABASE grants TO plain_login;";
-    let (mut options, client) = database("grants", script, &["public.item", "public.keyless"]).await;
+    let (mut options, client) =
+        database("grants", script, &["public.item", "public.keyless"]).await;
     options.user = "plain_login".to_string();
     options.password = "wrong".into();
     let error = postgres::open(&options, None).await.err().unwrap();
@@ -75,11 +76,8 @@ async fn describe_names_types_and_keys() {
                                     PRIMARY KEY (a, b));";
     let (options, _client) = database("described", script, &["public.pair", "public.no"]).await;
     let schemas = postgres::describe(&options).await.unwrap();
-    let columns: Vec<_> = schemas[0]
-        .columns
-        .iter()
-        .map(|c| (&*c.name, &*c.type_name, c.nullable, c.key))
-        .collect();
+    let columns: Vec<_> =
+        schemas[0].columns.iter().map(|c| (&*c.name, &*c.type_name, c.nullable, c.key)).collect();
     assert_eq!(
         columns,
         [

@@ -4,6 +4,7 @@ mod access;
 mod resume;
 mod snapshot;
 mod stream;
+mod tls;
 mod types;
 
 use std::collections::BTreeMap;
@@ -196,9 +197,8 @@ impl Replica {
     fn texts(&self, table: &str) -> Vec<String> {
         let rows = self.rows.iter().filter(|((name, _), _)| name == table);
         let text = |value: &Value<'_>| value.to_text().unwrap_or_else(|| "NULL".to_string());
-        let mut rows: Vec<String> = rows
-            .map(|(_, row)| row.iter().map(text).collect::<Vec<_>>().join("|"))
-            .collect();
+        let mut rows: Vec<String> =
+            rows.map(|(_, row)| row.iter().map(text).collect::<Vec<_>>().join("|")).collect();
         rows.sort();
         rows
     }

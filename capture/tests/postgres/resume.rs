@@ -87,7 +87,14 @@ async fn what_was_not_made_durable_comes_again() {
     let seen = next(&mut reader).await.unwrap();
     assert_eq!(changes(std::slice::from_ref(&seen)).len(), 1);
     drop(reader);
-    wait_for(&client, &format!("SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{}'", options.slot)).await;
+    wait_for(
+        &client,
+        &format!(
+            "SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{}'",
+            options.slot
+        ),
+    )
+    .await;
     let mut reader = open(&options, Some(&start)).await;
     assert_eq!(changes(&until_done(&mut reader).await).len(), 1);
 }
@@ -113,7 +120,14 @@ async fn an_idle_source_holds_no_log_and_resumes_without_a_gap() {
     }
     // The slot has moved, and so has the position: no gap.
     drop(reader);
-    wait_for(&client, &format!("SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{}'", options.slot)).await;
+    wait_for(
+        &client,
+        &format!(
+            "SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{}'",
+            options.slot
+        ),
+    )
+    .await;
     let mut reader = open(&options, Some(&position)).await;
     client.batch_execute("UPDATE counter SET n = 1").await.unwrap();
     say_done(&client).await;
@@ -133,9 +147,12 @@ async fn nothing_is_confirmed_before_it_is_acknowledged() {
     else {
         panic!("no LSN");
     };
-    let written = format!("SELECT coalesce(bool_or(write_lsn - '0/0' >= {end}), false)
+    let written = format!(
+        "SELECT coalesce(bool_or(write_lsn - '0/0' >= {end}), false)
         FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid
-        WHERE s.slot_name = '{}'", options.slot);
+        WHERE s.slot_name = '{}'",
+        options.slot
+    );
     client.batch_execute("CREATE TABLE elsewhere(id int)").await.unwrap();
     wait_for(&client, &written).await;
     assert_eq!(confirmed(&client, &options.slot).await, start);
@@ -151,7 +168,8 @@ async fn a_lost_or_newer_slot_is_a_gap() {
     let mut reader = open(&options, None).await;
     let position = snapshot(&mut reader).await.pop().unwrap().end;
     drop(reader);
-    let inactive = format!("SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{}'", options.slot);
+    let inactive =
+        format!("SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{}'", options.slot);
     wait_for(&client, &inactive).await;
     let slot = &options.slot;
     client.batch_execute(&format!("SELECT pg_drop_replication_slot('{slot}')")).await.unwrap();
@@ -169,10 +187,14 @@ async fn a_dropped_reader_frees_its_slot_at_once() {
     let (options, client) = database("dropped", COUNTER, &["public.counter"]).await;
     let mut reader = open(&options, None).await;
     snapshot(&mut reader).await;
-    let active = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{}'", options.slot);
+    let active =
+        format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{}'", options.slot);
     wait_for(&client, &active).await;
     // Also when nobody has taken the blocks that wait.
-    client.batch_execute("INSERT INTO counter SELECT i, i FROM generate_series(2, 100000) i").await.unwrap();
+    client
+        .batch_execute("INSERT INTO counter SELECT i, i FROM generate_series(2, 100000) i")
+        .await
+        .unwrap();
     drop(reader);
     let start = std::time::Instant::now();
     wait_for(&client, &active.replace("SELECT active", "SELECT NOT active")).await;

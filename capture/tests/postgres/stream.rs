@@ -123,8 +123,7 @@ async fn messages_and_origins_are_kept() {
                   SELECT pg_replication_origin_session_reset();";
     client.batch_execute(script).await.unwrap();
     say_done(&client).await;
-    let parts: Vec<Fragment> =
-        until_done(&mut reader).await.iter().flat_map(fragments).collect();
+    let parts: Vec<Fragment> = until_done(&mut reader).await.iter().flat_map(fragments).collect();
     let message = |prefix: &str, content: &str| Some((prefix.to_string(), content.into()));
     assert_eq!(parts[0].header.id, "message");
     assert_eq!(parts[0].events[0].message, message("beat", "now"));

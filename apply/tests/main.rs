@@ -1,0 +1,8 @@
+//! The canonical store and the targets on real PostgreSQL and MariaDB servers.
+
+mod check;
+mod speed;
+mod store;
+mod support;
+mod target;
+mod types;

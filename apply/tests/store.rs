@@ -1,0 +1,361 @@
+//! The canonical store: what is committed is what is loaded, once, and by one writer only.
+
+use std::sync::Arc;
+
+use crossdock_apply::{ApplyError, CanonicalStore, PostgresStore, Progress};
+use crossdock_model::canonical::*;
+use crossdock_model::{LogOrder, TableName, Value};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{postgres, postgres_database};
+
+fn key(entity: &str, key: &str) -> RecordKey {
+    RecordKey { entity: entity.into(), key: key.into() }
+}
+
+fn row(table: &str, pk: &str) -> RowKey {
+    RowKey { source: "wms_eu".into(), table: table.into(), pk: pk.into() }
+}
+
+fn at(offset: u64, ordinal: u32) -> LogOrder {
+    LogOrder { file: 7, offset, ordinal }
+}
+
+fn fields(pairs: &[(&str, Value<'static>)]) -> Fields {
+    pairs.iter().map(|(name, value)| (Arc::from(*name), value.clone())).collect()
+}
+
+fn progress(seq: u64) -> Vec<Progress> {
+    vec![Progress {
+        source: "wms_eu".into(),
+        seq,
+        position: format!("binlog.000007:{seq}"),
+        commit_micros: 1_795_414_530_500_000,
+    }]
+}
+
+fn exception(number: u128, open: bool) -> ExceptionItem {
+    ExceptionItem {
+        id: Uuid::from_u128(number),
+        kind: "unmapped_code".into(),
+        record: Some(key("shipment", "shp:EU:1")),
+        source: "wms_eu".into(),
+        rule: "milestones.toml:12".into(),
+        team: "".into(),
+        text: "Code XYZ is not in the table x12".into(),
+        context: json!({"code": "XYZ", "place": 12}),
+        open,
+    }
+}
+
+fn release(released: bool) -> Release {
+    Release {
+        rule: "freight_accrual".into(),
+        business_key: "SHP-1|DHL".into(),
+        record: key("freight_cost", "fc:1"),
+        unmet: if released { vec![] } else { vec!["departed".into(), "cost, known".into()] },
+        depends: vec![key("shipment", "shp:EU:1"), key("load", "ld:9")],
+        released,
+    }
+}
+
+fn delivery(number: u128) -> Delivery {
+    Delivery {
+        event_id: Uuid::from_u128(number),
+        target: "erp".into(),
+        rule: "status".into(),
+        record: key("shipment", "shp:EU:1"),
+        writes: vec![RowWrite {
+            table: TableName::new("public", "inbox"),
+            kind: WriteKind::Insert,
+            key: vec![("event_id".into(), Value::Uuid(number.to_be_bytes()))],
+            columns: vec![
+                ("qty".into(), Value::Decimal("12.5000000000000000000000000000001".into())),
+                ("raw".into(), Value::Bytes(vec![0, 1, 255].into())),
+                ("at".into(), Value::TimestampTz(1_795_414_530_500_000)),
+                ("note".into(), Value::Null),
+                ("share".into(), Value::Float(0.1)),
+            ],
+        }],
+    }
+}
+
+fn record() -> Record {
+    Record {
+        key: key("shipment", "shp:EU:1"),
+        version: 3,
+        deleted: false,
+        fields: fields(&[
+            ("status", Value::Text("packed".into())),
+            ("lines", Value::Int(2)),
+            ("hazardous", Value::Bool(false)),
+            ("weight", Value::Text("12.5".into())),
+            ("note", Value::Null),
+        ]),
+        origins: [(
+            Arc::from("status"),
+            Origin {
+                source: "wms_eu".into(),
+                at: at(4, 1).to_sortable(),
+                rule: "ownership.toml:7".into(),
+            },
+        )]
+        .into(),
+        links: [(Arc::from("order"), key("sales_order", "so:9"))].into(),
+    }
+}
+
+/// An outcome with something in every part.
+fn outcome() -> Outcome {
+    let image = fields(&[
+        ("id", Value::Int(812)),
+        ("qty", Value::Decimal("1.500".into())),
+        ("packed_at", Value::Timestamp(1_795_414_530_500_000)),
+        ("blob", Value::Bytes(vec![0, 159].into())),
+        ("big", Value::UInt(u64::MAX)),
+        ("none", Value::Null),
+    ]);
+    let line = row("wms.lines", "5\u{1f}A");
+    Outcome {
+        rows: vec![
+            SourceRow {
+                key: row("wms.shipments", "812"),
+                image: image.clone(),
+                at: at(4, 1),
+                deleted: false,
+                waiting_for: vec![],
+            },
+            SourceRow {
+                key: line.clone(),
+                image: fields(&[("id", Value::Int(5))]),
+                at: at(4, 2),
+                deleted: true,
+                waiting_for: vec![row("wms.shipments", "900"), row("wms.items", "3")],
+            },
+        ],
+        contributions: vec![Contribution {
+            record: key("shipment", "shp:EU:1"),
+            row: row("wms.shipments", "812"),
+            fields: image,
+            links: [(Arc::from("order"), key("sales_order", "so:9"))].into(),
+            at: at(4, 1),
+            gone: false,
+        }],
+        records: vec![record()],
+        evidence: vec![Evidence {
+            id: Uuid::from_u128(77),
+            record: key("shipment", "shp:EU:1"),
+            kind: "shipment.packed".into(),
+            event_micros: 1_795_414_530_500_001,
+            recorded_micros: i64::MAX,
+            row: row("wms.shipments", "812"),
+            authority: 50,
+            at: at(4, 1),
+            withdrawn: false,
+            data: json!({"code": "PACK\u{0}ED"}),
+        }],
+        history: vec![HistoryEntry {
+            record: key("shipment", "shp:EU:1"),
+            version: 3,
+            source: "wms_eu".into(),
+            transaction: "0-7-4711".into(),
+            position: "binlog.000007:4".into(),
+            commit_micros: 1_795_414_530_500_000,
+            changes: json!({"status": [null, "packed"]}),
+        }],
+        exceptions: vec![exception(1, true), exception(2, true), exception(2, false)],
+        releases: vec![release(false)],
+        deliveries: vec![delivery(10), delivery(11)],
+        ..Outcome::default()
+    }
+}
+
+fn needs() -> Needs {
+    Needs {
+        rows: vec![row("wms.shipments", "812"), row("wms.lines", "5\u{1f}A"), row("no", "1")],
+        parked_on: vec![row("wms.items", "3"), row("wms.shipments", "900")],
+        records: vec![
+            key("shipment", "shp:EU:1"),
+            key("freight_cost", "fc:1"),
+            key("shipment", "unknown"),
+            key("shipment", "shp:EU:1"),
+        ],
+        linking_to: vec![key("sales_order", "so:9")],
+        releases_on: vec![key("load", "ld:9"), key("shipment", "shp:EU:1")],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_is_loaded() {
+    let options = postgres_database("store_round_trip");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    let given = outcome();
+    store.commit(&given, &progress(5), "rules-1").await.unwrap();
+    let loaded = store.load(&needs()).await.unwrap();
+    let mut rows = loaded.rows;
+    rows.sort_by(|a, b| b.key.table.cmp(&a.key.table));
+    assert_eq!(rows, given.rows);
+    assert_eq!(loaded.parked, vec![given.rows[1].clone()]);
+    let mut evidence = given.evidence;
+    evidence[0].data = json!({"code": "PACK␀ED"});
+    let shipment = RecordState {
+        record: Some(given.records[0].clone()),
+        contributions: given.contributions,
+        evidence,
+        releases: vec![],
+    };
+    let cost = RecordState {
+        record: None,
+        contributions: vec![],
+        evidence: vec![],
+        releases: given.releases.clone(),
+    };
+    let expected =
+        vec![(key("shipment", "shp:EU:1"), shipment), (key("freight_cost", "fc:1"), cost)];
+    assert_eq!(loaded.records, expected);
+    let link = (key("sales_order", "so:9"), key("shipment", "shp:EU:1"));
+    assert_eq!(loaded.linking, vec![link]);
+    assert_eq!(loaded.releases, given.releases);
+    assert_eq!(store.progress().await.unwrap(), progress(5));
+    let owed = store.deliveries("erp", 0, 10).await.unwrap();
+    assert_eq!(owed, vec![(1, delivery(10)), (2, delivery(11))]);
+    assert_eq!(store.load(&Needs::default()).await.unwrap(), Loaded::default());
+    let history = "SELECT entity, key, version, source, transaction, position, committed_at,
+                   ruleset, changes FROM crossdock.history";
+    assert_eq!(
+        postgres().sql("store_round_trip", &format!("SET timezone = 'UTC'; {history}")).unwrap(),
+        "shipment|shp:EU:1|3|wms_eu|0-7-4711|binlog.000007:4|2026-11-23 06:15:30.5+00|rules-1|\
+         {\"status\": [null, \"packed\"]}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_commit_replaces_what_it_names() {
+    let options = postgres_database("store_replace");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    store.commit(&outcome(), &progress(5), "r").await.unwrap();
+    let mut later = outcome();
+    later.rows[1].waiting_for = vec![];
+    later.contributions[0].gone = true;
+    later.records[0].links = [(Arc::from("load"), key("load", "ld:9"))].into();
+    later.evidence[0].withdrawn = true;
+    later.releases = vec![release(true)];
+    later.deliveries = vec![delivery(11), delivery(12)];
+    store.commit(&later, &progress(6), "r").await.unwrap();
+    let loaded = store.load(&needs()).await.unwrap();
+    assert_eq!((loaded.parked.len(), loaded.linking.len()), (0, 0));
+    let state = &loaded.records[0].1;
+    assert!(state.contributions.is_empty() && state.evidence[0].withdrawn);
+    assert!(loaded.releases[0].released);
+    let owed: Vec<u64> =
+        store.deliveries("erp", 0, 10).await.unwrap().iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(owed, [1, 2, 4]);
+    assert_eq!(store.deliveries("erp", 2, 1).await.unwrap(), vec![(4, delivery(12))]);
+    assert_eq!(store.deliveries_head("erp").await.unwrap(), 4);
+    assert_eq!(store.deliveries_head("wms").await.unwrap(), 0);
+    assert_eq!(store.delivery_seq_at(0).await.unwrap(), 0);
+    assert_eq!(store.delivery_seq_at(i64::MAX).await.unwrap(), 4);
+    // A release never becomes a hold again.
+    let again = Outcome { releases: vec![release(false)], ..Outcome::default() };
+    store.commit(&again, &progress(7), "r").await.unwrap();
+    let released = &store.load(&needs()).await.unwrap().releases[0];
+    assert!(released.released && released.unmet.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replaying_owes_and_counts_nothing_twice() {
+    let options = postgres_database("store_replay");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    let counts = || {
+        let sql = "SELECT count, open FROM crossdock.exception ORDER BY id";
+        postgres().sql("store_replay", sql).unwrap()
+    };
+    store.commit(&outcome(), &progress(5), "r").await.unwrap();
+    assert_eq!(counts(), "1|t\n1|f");
+    assert_eq!(store.rewind("wms_eu", 2).await.unwrap(), 5);
+    assert_eq!(store.progress().await.unwrap()[0].seq, 2);
+    store.commit(&outcome(), &progress(5), "r").await.unwrap();
+    assert_eq!(counts(), "1|t\n1|f");
+    assert_eq!(store.deliveries("erp", 0, 10).await.unwrap().len(), 2);
+    // Beyond where it had come, a repetition is one; and it opens what was closed.
+    let again = Outcome { exceptions: vec![exception(2, true)], ..Outcome::default() };
+    store.commit(&again, &progress(6), "r").await.unwrap();
+    assert_eq!(counts(), "1|t\n2|t");
+    let closed = Outcome {
+        exceptions: vec![exception(1, false), exception(3, false)],
+        ..Outcome::default()
+    };
+    store.commit(&closed, &progress(7), "r").await.unwrap();
+    assert_eq!(counts(), "1|f\n2|t");
+    let summary = store.summary().await.unwrap();
+    assert_eq!((summary.exceptions_open, summary.holds), (1, 1));
+    assert_eq!(summary.records, [(Arc::from("shipment"), 1)].into());
+    let views = "SELECT kind, count FROM crossdock.v_open_exceptions;
+                 SELECT rule, waiting_for FROM crossdock.v_holds;
+                 SELECT source, from_seq, to_seq FROM crossdock.rewind";
+    assert_eq!(
+        postgres().sql("store_replay", views).unwrap(),
+        "unmapped_code|2\nfreight_accrual|departed, cost, known\nwms_eu|5|2"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_writer_fences_the_first() {
+    let options = postgres_database("store_fence");
+    let early = PostgresStore::open_reader(&options).await.unwrap_err();
+    assert!(early.is_transient(), "{early}");
+    let mut first = PostgresStore::open(&options, "plant").await.unwrap();
+    first.commit(&outcome(), &progress(1), "r").await.unwrap();
+    let mut reader = PostgresStore::open_reader(&options).await.unwrap();
+    first.commit(&Outcome::default(), &progress(2), "r").await.unwrap();
+    let mut second = PostgresStore::open(&options, "plant").await.unwrap();
+    let refused = first.commit(&outcome(), &progress(3), "r").await.unwrap_err();
+    assert!(matches!(&refused, ApplyError::Fenced(name) if name == "store_fence"), "{refused}");
+    assert_eq!(second.progress().await.unwrap()[0].seq, 2);
+    second.commit(&Outcome::default(), &progress(3), "r").await.unwrap();
+    assert_eq!(reader.progress().await.unwrap()[0].seq, 3);
+    assert!(reader.commit(&Outcome::default(), &progress(4), "r").await.is_err());
+    // A rewind from outside fences whoever runs.
+    assert_eq!(reader.rewind("wms_eu", 1).await.unwrap(), 3);
+    assert!(reader.rewind("wms_eu", 2).await.is_err());
+    let refused = second.commit(&Outcome::default(), &progress(4), "r").await.unwrap_err();
+    assert!(matches!(refused, ApplyError::Fenced(_)), "{refused}");
+    let foreign = PostgresStore::open(&options, "other").await.unwrap_err();
+    assert!(foreign.to_string().contains("belongs to installation `plant`"), "{foreign}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_open_at_once_leave_one() {
+    let options = postgres_database("store_race");
+    let opening: Vec<_> = (0..4)
+        .map(|_| {
+            let options = options.clone();
+            tokio::spawn(async move { PostgresStore::open(&options, "plant").await })
+        })
+        .collect();
+    let mut committed = 0;
+    let mut stores = Vec::new();
+    for opened in opening {
+        stores.push(opened.await.unwrap().unwrap());
+    }
+    for store in &mut stores {
+        committed += u32::from(store.commit(&outcome(), &progress(1), "r").await.is_ok());
+    }
+    assert_eq!(committed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_commit_leaves_nothing_and_the_connection_usable() {
+    let options = postgres_database("store_whole");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    let block = "ALTER TABLE crossdock.delivery ADD CONSTRAINT no CHECK (target <> 'erp')";
+    postgres().sql("store_whole", block).unwrap();
+    let refused = store.commit(&outcome(), &progress(1), "r").await.unwrap_err();
+    assert!(!refused.is_transient(), "{refused}");
+    assert!(refused.to_string().contains("constraint no"), "{refused}");
+    assert_eq!(store.load(&needs()).await.unwrap(), Loaded::default());
+    assert_eq!(store.progress().await.unwrap(), vec![]);
+    store.commit(&Outcome::default(), &progress(1), "r").await.unwrap();
+    assert_eq!(store.progress().await.unwrap(), progress(1));
+}

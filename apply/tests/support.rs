@@ -1,0 +1,48 @@
+//! Servers shared by all tests, each test with a database of its own.
+
+use std::sync::OnceLock;
+
+use crossdock_apply::{ConnectOptions, DatabaseKind, Tls};
+use crossdock_harness::{MariaDb, Postgres};
+
+/// The PostgreSQL of this run.
+pub fn postgres() -> &'static Postgres {
+    static SERVER: OnceLock<Postgres> = OnceLock::new();
+    SERVER.get_or_init(|| Postgres::start().unwrap())
+}
+
+/// The MariaDB of this run.
+pub fn mariadb() -> &'static MariaDb {
+    static SERVER: OnceLock<MariaDb> = OnceLock::new();
+    SERVER.get_or_init(|| MariaDb::start().unwrap())
+}
+
+/// A new PostgreSQL database and how to reach it.
+pub fn postgres_database(name: &str) -> ConnectOptions {
+    postgres().sql("postgres", &format!("CREATE DATABASE {name}")).unwrap();
+    ConnectOptions {
+        name: name.into(),
+        kind: DatabaseKind::Postgres,
+        host: "127.0.0.1".into(),
+        port: postgres().port(),
+        user: "postgres".into(),
+        password: "".into(),
+        database: name.into(),
+        tls: Tls::Disable,
+    }
+}
+
+/// A new MariaDB database and how to reach it.
+pub fn mariadb_database(name: &str) -> ConnectOptions {
+    mariadb().sql("", &format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).unwrap();
+    ConnectOptions {
+        name: name.into(),
+        kind: DatabaseKind::Mariadb,
+        host: "127.0.0.1".into(),
+        port: mariadb().port(),
+        user: "root".into(),
+        password: "".into(),
+        database: name.into(),
+        tls: Tls::Disable,
+    }
+}

@@ -1,0 +1,177 @@
+//! Whatever the bytes of an event, decoding ends in events or in an error.
+
+use std::sync::Arc;
+
+use crossdock_model::TableName;
+use crossdock_model::block::decode;
+use proptest::prelude::*;
+
+use super::catalog::Table;
+use super::charset::Charset;
+use super::connect::Server;
+use super::decoder::{Decoder, Next};
+use super::event::{Header, kind};
+use super::gtid::Executed;
+use super::table_map::Collations;
+use crate::{SourceKind, SourceOptions, Tls};
+
+fn decoder() -> Decoder {
+    let options = SourceOptions {
+        name: "wms".into(),
+        kind: SourceKind::Mariadb,
+        host: String::new(),
+        port: 0,
+        user: String::new(),
+        password: String::new().into(),
+        database: String::new(),
+        tls: Tls::Disable,
+        tables: vec![TableName::new("wms", "t")],
+        slot: String::new(),
+        publication: String::new(),
+        server_id: 9,
+        block_bytes_max: 1 << 20,
+    };
+    let server = Server { mariadb: true, version: String::new(), server_id: 1, gtids: true };
+    let collations = Collations {
+        charsets: [(45, Charset::Utf8), (63, Charset::Binary)].into(),
+        geometries_counted: true,
+    };
+    let place = ("binlog.000001".to_string(), 4);
+    Decoder::new(&options, &server, collations, place, Executed::default())
+}
+
+fn header(kind: u8, data: &[u8]) -> Header {
+    Header { seconds: 1, kind, server_id: 1, size: 19 + data.len() as u32, end: 900, flags: 0 }
+}
+
+/// Feeds one event as the stream does.
+fn feed(decoder: &mut Decoder, kind: u8, data: &[u8]) -> bool {
+    match decoder.event(&header(kind, data), data) {
+        Ok(Next::Resolve { id, map, raw }) => {
+            let Some(table) = Table::from_log(*map, None) else { return false };
+            decoder.mapped(id, raw, Arc::new(table));
+            true
+        }
+        Ok(Next::Truncate(_)) => {
+            decoder.truncated(None);
+            true
+        }
+        Ok(Next::Go) => true,
+        Err(_) => false,
+    }
+}
+
+/// `wms.t(id INT UNSIGNED, name VARCHAR(20), kg DECIMAL(9,3), at DATETIME(3), kind ENUM)`, with
+/// full metadata.
+fn table_map() -> Vec<u8> {
+    let mut map = vec![7, 0, 0, 0, 0, 0, 1, 0, 3];
+    map.extend(b"wms\0\x01t\0");
+    map.extend([5, 3, 15, 246, 18, 254]);
+    map.extend([7, 80, 0, 9, 3, 3, 247, 1]);
+    map.push(0b1_1110);
+    map.extend([1, 1, 0b1000_0000]);
+    map.extend([2, 1, 45]);
+    map.push(4);
+    map.push(19);
+    for name in ["id", "name", "kg", "at", "kind"] {
+        map.push(name.len() as u8);
+        map.extend(name.as_bytes());
+    }
+    map.extend([6, 5, 2, 1, b'a', 1, b'b']);
+    map.extend([8, 1, 0]);
+    map
+}
+
+/// Two rows for [`table_map`]: one full, one with NULLs.
+fn write_rows() -> Vec<u8> {
+    let mut rows = vec![7, 0, 0, 0, 0, 0, 1, 0, 5, 0b1_1111];
+    rows.extend([0, 0xff, 0xff, 0xff, 0xff, 3]);
+    rows.extend("né".as_bytes());
+    rows.extend([0x80, 0, 0x05, 0x01, 0xf4]);
+    rows.extend([0x99, 0xb8, 0x2e, 0x83, 0xde, 0x04, 0xce]);
+    rows.push(2);
+    rows.extend([0b1_1110, 1, 0, 0, 0]);
+    rows
+}
+
+#[test]
+fn the_hand_made_events_are_right() {
+    let mut decoder = decoder();
+    let mut gtid = 42_u64.to_le_bytes().to_vec();
+    gtid.extend([0, 0, 0, 0, 0]);
+    assert!(feed(&mut decoder, kind::MARIADB_GTID, &gtid));
+    assert!(feed(&mut decoder, kind::TABLE_MAP, &table_map()));
+    assert!(feed(&mut decoder, kind::WRITE_ROWS_V1, &write_rows()));
+    assert!(feed(&mut decoder, kind::XID, &[0; 8]));
+    let block = decoder.take_block();
+    assert!(block.boundary);
+    assert_eq!(block.end.to_string(), "binlog.000001:900 (0-1-42)");
+    let fragments = decode(&block.bytes).unwrap();
+    assert_eq!(fragments[0].header.id, "0-1-42");
+    let events = &fragments[0].events;
+    let texts = |at: usize| -> Vec<Option<String>> {
+        let image = events[at].after.as_ref().unwrap();
+        (0..5).map(|column| image.get(column).unwrap().to_text()).collect()
+    };
+    let text = |text: &str| Some(text.to_string());
+    assert_eq!(texts(0)[0], text("4294967295"));
+    assert_eq!(texts(0)[1], text("né"));
+    assert_eq!(texts(0)[2], text("5.5"));
+    assert_eq!(texts(0)[4], text("b"));
+    assert_eq!(texts(1), [text("1"), None, None, None, None]);
+    assert_eq!(events[0].table.as_ref().unwrap().key_columns(), [0]);
+}
+
+const ROWS: [u8; 10] = [23, 24, 25, 30, 31, 32, 166, 167, 168, 170];
+
+proptest! {
+    #[test]
+    fn any_event_of_any_type(
+        events in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..120)), 1..8),
+    ) {
+        let mut decoder = decoder();
+        for (kind, data) in &events {
+            feed(&mut decoder, *kind, data);
+        }
+    }
+
+    #[test]
+    fn any_rows_after_a_table_map(
+        kind in prop::sample::select(&ROWS[..]),
+        data in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut decoder = decoder();
+        prop_assert!(feed(&mut decoder, kind::TABLE_MAP, &table_map()));
+        let mut rows = vec![7, 0, 0, 0, 0, 0, 1, 0];
+        if matches!(kind, 30..=32 | 169..) {
+            rows.extend([2, 0]);
+        }
+        rows.push(5);
+        rows.extend(&data);
+        feed(&mut decoder, kind, &rows);
+    }
+
+    #[test]
+    fn truncated_and_changed_events(
+        cut in 0_usize..200,
+        at in 0_usize..200,
+        byte in any::<u8>(),
+        code in any::<u8>(),
+    ) {
+        let mut map = table_map();
+        if let Some(place) = map.get_mut(at) {
+            *place = byte;
+        }
+        let mut rows = write_rows();
+        if let Some(place) = rows.get_mut(at) {
+            *place ^= byte;
+        }
+        for map in [table_map(), map] {
+            let mut decoder = decoder();
+            if feed(&mut decoder, kind::TABLE_MAP, &map[..map.len().min(cut + 40)]) {
+                feed(&mut decoder, code, &rows);
+                feed(&mut decoder, kind::WRITE_ROWS_V1, &rows[..rows.len().min(cut)]);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A server, a reader, and what was read so far.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossdock_capture::{CaptureError, LogReader, Reader, SourceKind, SourceOptions, Tls, open};
+use crossdock_harness::MariaDb;
+use crossdock_model::block::decode;
+use crossdock_model::{Block, ChangeEvent, Fragment, Op, Position, SnapshotPart, TableName};
+
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Options for a server; small blocks, so that tests have several.
+pub fn options(server: &MariaDb, tables: &[&str]) -> SourceOptions {
+    SourceOptions {
+        name: "wms".into(),
+        kind: SourceKind::Mariadb,
+        host: "127.0.0.1".into(),
+        port: server.port(),
+        user: "root".into(),
+        password: String::new().into(),
+        database: String::new(),
+        tls: Tls::Disable,
+        tables: tables.iter().map(|name| TableName::parse(name).unwrap()).collect(),
+        slot: String::new(),
+        publication: String::new(),
+        server_id: 4_000_000_001,
+        block_bytes_max: 16 * 1024,
+    }
+}
+
+/// What a reader gave.
+pub struct Rig {
+    pub options: SourceOptions,
+    reader: Reader,
+    /// Where a restart would go on.
+    pub durable: Option<Position>,
+    /// Fragments since the last boundary: not durable as a position yet.
+    pub fragments: Vec<Fragment>,
+    pub blocks: Vec<Block>,
+}
+
+impl Rig {
+    pub async fn open(options: &SourceOptions, from: Option<&Position>) -> Self {
+        let reader = open(options, from).await.unwrap();
+        Self {
+            options: options.clone(),
+            reader,
+            durable: from.cloned(),
+            fragments: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Reads one block.
+    pub async fn block(&mut self) -> Result<(), CaptureError> {
+        let block = tokio::time::timeout(PATIENCE, self.reader.next()).await.expect("a block")?;
+        let ends = block.snapshot == SnapshotPart::Last;
+        if ends || (block.snapshot == SnapshotPart::Stream && block.boundary) {
+            self.durable = Some(block.end.clone());
+            self.reader.acknowledge(&block.end);
+        }
+        self.fragments.extend(decode(&block.bytes).unwrap());
+        self.blocks.push(block);
+        Ok(())
+    }
+
+    /// Reads to the end of the snapshot.
+    pub async fn snapshot(&mut self) {
+        while self.blocks.last().is_none_or(|block| block.snapshot != SnapshotPart::Last) {
+            self.block().await.unwrap();
+        }
+    }
+
+    /// Reads until the condition holds.
+    pub async fn until(&mut self, condition: impl Fn(&Self) -> bool) {
+        while !condition(self) {
+            self.block().await.unwrap();
+        }
+    }
+
+    /// Reads until the reader fails.
+    pub async fn error(&mut self) -> CaptureError {
+        loop {
+            if let Err(error) = self.block().await {
+                return error;
+            }
+        }
+    }
+
+    /// Opens again from the last durable position, once the server is there.
+    pub async fn reopen(&mut self) {
+        for _ in 0..600 {
+            match open(&self.options, self.durable.as_ref()).await {
+                Ok(reader) => {
+                    self.reader = reader;
+                    return;
+                }
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the server did not come back");
+    }
+
+    /// All events of one table, in order.
+    pub fn events(&self, table: &str) -> Vec<&ChangeEvent> {
+        let all = self.fragments.iter().flat_map(|fragment| &fragment.events);
+        all.filter(|e| e.table.as_ref().is_some_and(|t| &*t.name.table == table)).collect()
+    }
+
+    /// Rows of a table by first column, after all events; asserts that nothing came twice.
+    pub fn rows(&self, table: &str) -> BTreeMap<i64, Vec<Option<String>>> {
+        let mut rows = BTreeMap::new();
+        for event in self.events(table) {
+            let image = event.after.as_ref().or(event.before.as_ref()).unwrap();
+            let key: i64 = image.get(0).unwrap().to_text().unwrap().parse().unwrap();
+            let columns = event.table.as_ref().unwrap().columns.len();
+            let cells = (0..columns).map(|i| image.get(i).unwrap().to_text()).collect();
+            match event.op {
+                Op::Read | Op::Create => {
+                    assert!(rows.insert(key, cells).is_none(), "{key} came twice");
+                }
+                Op::Update => {
+                    assert!(rows.insert(key, cells).is_some(), "{key} was never there");
+                }
+                _ => assert!(rows.remove(&key).is_some(), "{key} was never there"),
+            }
+        }
+        rows
+    }
+}
+
+/// Rows of a table by first column, as the server has them.
+pub fn server_rows(server: &MariaDb, query: &str) -> BTreeMap<i64, Vec<Option<String>>> {
+    let text = server.sql("wms", query).unwrap();
+    text.lines()
+        .map(|line| {
+            let cells: Vec<_> =
+                line.split('\t').map(|c| (c != "NULL").then(|| c.to_string())).collect();
+            (cells[0].as_ref().unwrap().parse().unwrap(), cells)
+        })
+        .collect()
+}
