@@ -4,12 +4,12 @@
 use crossdock_capture::{Severity, SourceKind, SourceOptions, Tls, check, describe};
 use crossdock_demo::systems::Systems;
 
-use crate::files::rules;
+use crate::files::config;
 
 const BLOCK_BYTES_MAX: usize = 256 << 10;
 
 fn sources(systems: &Systems) -> Vec<SourceOptions> {
-    let rules = rules();
+    let rules = config().rules;
     let environment = systems.environment();
     [
         ("erp", "ERP", SourceKind::Postgres, "erp"),
@@ -40,7 +40,7 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
 fn grants_and_schemas_fit_the_files() {
     let systems = Systems::start().expect("servers start");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let rules = rules();
+    let rules = config().rules;
     let mut problems = Vec::new();
     for options in sources(&systems) {
         let findings = runtime.block_on(check(&options)).expect("check runs");
