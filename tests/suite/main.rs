@@ -2,4 +2,5 @@
 
 mod architecture;
 mod config_errors;
+mod crash;
 mod stage;
