@@ -29,7 +29,7 @@ deleted_when = 'row.gone == 1'
 [table.fields]
 site = { value = "EU" }
 shipment_no = "no"
-weight_kg = "weight"
+weight = "weight"
 incoterm = "incoterm"
 [table.links]
 sales_order = { order_no = "order.order_no" }

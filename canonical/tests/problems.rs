@@ -27,7 +27,7 @@ fn mapping_mistakes() {
     let with = |from: &str, to: &str| problems(&ERP.replace(from, to), RULES);
     expect(
         &with("incoterm = \"incoterm\"", "incotrm = \"incoterm\""),
-        "erp.toml:7: sales_order has no field `incotrm`\n    did you mean `incoterm`?",
+        "erp.toml:8: sales_order has no field `incotrm`\n    did you mean `incoterm`?",
     );
     expect(
         &with("source = \"erp\"", "source = \"erq\""),
@@ -102,7 +102,7 @@ fn files_are_compared_with_the_database() {
     );
     expect(
         &found,
-        "erp.toml:7: table `public.orders` has no column `incoterm`\n    did you mean `incotern`?",
+        "erp.toml:8: table `public.orders` has no column `incoterm`\n    did you mean `incotern`?",
     );
     expect(&rules.verify("erp", &[]), "erp.toml:3: the database has no table `public.orders`");
 }
