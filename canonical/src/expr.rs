@@ -13,7 +13,6 @@ use cel::common::value::CowVal;
 use cel::parser::{Macro, ParseErrors};
 use cel::{Context, Env, ExecutionError};
 use crossdock_model::Value;
-use crossdock_model::canonical::Name;
 
 use crate::decimal::Dec;
 use crate::problems::{Report, Spot, did_you_mean};
@@ -32,8 +31,6 @@ static ENV: LazyLock<Option<Arc<Env>>> = LazyLock::new(|| environment().map(Arc:
 #[derive(Debug)]
 pub(crate) struct Expr {
     ast: IdedExpr,
-    /// Its source text.
-    pub text: Name,
     /// Where it stands.
     pub spot: Spot,
     roots: BTreeSet<String>,
@@ -53,14 +50,13 @@ impl Expr {
     /// Compiles an expression; a problem is reported and gives `None`. `variables` are those that
     /// it may use.
     pub fn compile(text: &str, spot: Spot, variables: &[&str], report: &Report) -> Option<Expr> {
-        match parse(text, &spot) {
+        match parse(text) {
             Ok(ast) => {
                 let mut found = Found::default();
                 found.walk(&ast, &mut Vec::new(), 0);
                 found.check(&spot, variables, report).then(|| Expr {
                     shortcut: shortcut(&ast.expr),
                     ast,
-                    text: text.into(),
                     spot,
                     roots: found.roots,
                     members: found.members,
@@ -184,8 +180,7 @@ fn sum_of<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Execution
     Ok(CowVal::owned(Dec(sum)))
 }
 
-fn parse(text: &str, spot: &Spot) -> Result<IdedExpr, String> {
-    let _ = spot;
+fn parse(text: &str) -> Result<IdedExpr, String> {
     if text.chars().count() > LENGTH_MAX {
         return Err(format!("the expression is longer than {LENGTH_MAX} characters"));
     }
@@ -260,10 +255,10 @@ impl Found {
                 }
             }
             Ast::Select(select) => {
-                if let Ast::Ident(name) = &select.operand.expr {
-                    if !local.contains(name) {
-                        self.members.insert((name.clone(), select.field.clone()));
-                    }
+                if let Ast::Ident(name) = &select.operand.expr
+                    && !local.contains(name)
+                {
+                    self.members.insert((name.clone(), select.field.clone()));
                 }
                 self.walk(&select.operand, local, next);
             }
@@ -309,10 +304,12 @@ impl Found {
             _ => false,
         };
         for (path, literal) in [(left, right), (right, left)] {
-            if call.func_name == operators::NOT_EQUALS && empty(literal) && is_path(&path.expr) {
-                if let Some(text) = nullable_path(&path.expr) {
-                    self.refused.push(text);
-                }
+            if call.func_name == operators::NOT_EQUALS
+                && empty(literal)
+                && is_path(&path.expr)
+                && let Some(text) = nullable_path(&path.expr)
+            {
+                self.refused.push(text);
             }
         }
     }

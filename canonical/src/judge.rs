@@ -14,7 +14,7 @@ use crate::fold::Folded;
 use crate::ownership::Merge;
 use crate::rules::Rules;
 use crate::scope::Children;
-use crate::step::{Stated, Step, Tallies};
+use crate::step::{Stated, Step};
 use crate::trouble::Troubles;
 
 /// Changes of children are followed upwards this far.
@@ -538,6 +538,7 @@ fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
 
 fn evidence(stated: &Stated, step: &Step, commit_micros: i64) -> Evidence {
     let fact = &stated.fact;
+    let commit_micros = step.committed.unwrap_or(commit_micros);
     Evidence {
         id: stated.id,
         record: fact.record.clone(),
