@@ -78,12 +78,23 @@ impl Finding {
                 Self { severity: Severity::Error, what, remedy }
             }
             other => found(
-                Severity::Error,
-                other.to_string(),
-                "start the server, or correct host and port in the config",
+                Severity::Warning,
+                format!("cannot be looked at now: {}", with_causes(&other)),
+                "start the server, or correct host and port; `crossdock run` keeps trying",
             ),
         }
     }
+}
+
+/// An error and what is underneath it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// A finding.

@@ -288,9 +288,9 @@ async fn replaying_owes_and_counts_nothing_twice() {
     };
     store.commit(&closed, &progress(7), "r").await.unwrap();
     assert_eq!(counts(), "1|f\n2|t");
-    let summary = store.summary().await.unwrap();
-    assert_eq!((summary.exceptions_open, summary.holds), (1, 1));
-    assert_eq!(summary.records, [(Arc::from("shipment"), 1)].into());
+    let attention = store.attention().await.unwrap();
+    assert_eq!((attention.exceptions_open, attention.holds), (1, 1));
+    assert_eq!(store.record_counts().await.unwrap(), [(Arc::from("shipment"), 1)].into());
     let views = "SELECT kind, count FROM crossdock.v_open_exceptions;
                  SELECT rule, waiting_for FROM crossdock.v_holds;
                  SELECT source, from_seq, to_seq FROM crossdock.rewind";

@@ -69,7 +69,34 @@ pub(crate) struct ReleaseRule {
     pub write: Writing,
 }
 
+/// A table of a target and what a rule writes into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetWrite {
+    /// Target.
+    pub target: Name,
+    /// Table.
+    pub table: TableName,
+    /// How.
+    pub kind: WriteKind,
+    /// Columns that identify the row.
+    pub key: Vec<Name>,
+    /// Further columns.
+    pub columns: Vec<Name>,
+}
+
 impl Writing {
+    /// What it writes, without the expressions.
+    pub fn target_write(&self) -> TargetWrite {
+        let names = |list: &[(Name, Expr)]| list.iter().map(|(name, _)| name.clone()).collect();
+        TargetWrite {
+            target: self.target.clone(),
+            table: self.table.clone(),
+            kind: self.kind,
+            key: names(&self.key),
+            columns: names(&self.columns),
+        }
+    }
+
     /// The row to write.
     ///
     /// # Errors

@@ -37,5 +37,6 @@ mod verify;
 mod violation;
 mod workspace;
 
+pub use deliver::TargetWrite;
 pub use rules::{Known, Rules};
 pub use workspace::Workspace;

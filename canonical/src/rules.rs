@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::codes::{self, Codes};
-use crate::deliver::{Telling, TellingReader};
+use crate::deliver::{TargetWrite, Telling, TellingReader, Writing};
 use crate::document::{File, Section};
 use crate::evidence::{self, Evidences};
 use crate::lifecycle::{self, Lifecycles};
@@ -116,6 +116,13 @@ impl Rules {
     /// cannot find a row by one value.
     pub fn verify(&self, source: &str, schemas: &[TableSchema]) -> Vec<Problem> {
         verify::verify(self, source, schemas)
+    }
+
+    /// How subscriptions and releases write into the tables of targets.
+    pub fn writes(&self) -> Vec<TargetWrite> {
+        let subscriptions = self.telling.subscriptions.values().flatten().map(|s| &s.write);
+        let releases = self.telling.releases.values().flatten().map(|r| &r.write);
+        subscriptions.chain(releases).map(Writing::target_write).collect()
     }
 
     /// Tables that subscriptions and releases write, each once with its target.

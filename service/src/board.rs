@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use serde_json::{Value as Json, json};
 
 /// What a stage is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -131,12 +132,13 @@ impl Board {
         let sources = self.sources.iter().all(|s| {
             s.stage.state() == StageState::Running
                 && s.probed.load(Ordering::Relaxed)
-                && s.behind_bytes.load(Ordering::Relaxed) == 0
-                && s.journal_seq.load(Ordering::Relaxed) == s.integrated_seq.load(Ordering::Relaxed)
+                && load(&s.behind_bytes) == 0
+                && s.blocks_behind() == 0
         });
-        let targets = self.targets.iter().all(|t| {
-            t.stage.state() == StageState::Running && t.pending.load(Ordering::Relaxed) == 0
-        });
+        let targets = self
+            .targets
+            .iter()
+            .all(|t| t.stage.state() == StageState::Running && load(&t.pending) == 0);
         sources && targets && self.integrate.state() == StageState::Running
     }
 
@@ -148,37 +150,11 @@ impl Board {
     }
 
     /// The answer of `/status`.
-    pub fn to_json(&self) -> serde_json::Value {
-        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let sources: Vec<_> = self.sources.iter().map(|s| {
-            serde_json::json!({
-                "name": s.name,
-                "state": s.stage.state(),
-                "error": s.stage.error(),
-                "position": lock(&s.durable).as_ref().map(ToString::to_string),
-                "lag_seconds": load(&s.lag_millis) as f64 / 1000.0,
-                "behind_bytes": load(&s.behind_bytes),
-                "retained_bytes": load(&s.retained_bytes),
-                "events_total": load(&s.events),
-                "events_per_second": load(&s.events_per_second),
-                "journal_block": load(&s.journal_seq),
-                "integrated_block": load(&s.integrated_seq),
-            })
-        });
-        let sources: Vec<_> = sources.collect();
-        let targets: Vec<_> = self.targets.iter().map(|t| {
-            serde_json::json!({
-                "name": t.name,
-                "state": t.stage.state(),
-                "error": t.stage.error(),
-                "pending": load(&t.pending),
-                "delivered": load(&t.seq),
-                "lag_seconds": load(&t.lag_millis) as f64 / 1000.0,
-            })
-        }).collect();
-        let behind: u64 =
-            self.sources.iter().map(|s| load(&s.journal_seq).saturating_sub(load(&s.integrated_seq))).sum();
-        serde_json::json!({
+    pub fn to_json(&self) -> Json {
+        let sources: Vec<Json> = self.sources.iter().map(|s| s.to_json()).collect();
+        let targets: Vec<Json> = self.targets.iter().map(|t| t.to_json()).collect();
+        let behind: u64 = self.sources.iter().map(|s| s.blocks_behind()).sum();
+        json!({
             "name": self.name,
             "ready": self.ready(),
             "caught_up": self.caught_up(),
@@ -196,6 +172,46 @@ impl Board {
             "echo_leaked_total": load(&self.echo_leaked),
         })
     }
+}
+
+impl SourceBoard {
+    /// Journal blocks that have not been integrated.
+    pub fn blocks_behind(&self) -> u64 {
+        load(&self.journal_seq).saturating_sub(load(&self.integrated_seq))
+    }
+
+    fn to_json(&self) -> Json {
+        json!({
+            "name": self.name,
+            "state": self.stage.state(),
+            "error": self.stage.error(),
+            "position": lock(&self.durable).as_ref().map(ToString::to_string),
+            "lag_seconds": load(&self.lag_millis) as f64 / 1000.0,
+            "behind_bytes": load(&self.behind_bytes),
+            "retained_bytes": load(&self.retained_bytes),
+            "events_total": load(&self.events),
+            "events_per_second": load(&self.events_per_second),
+            "journal_block": load(&self.journal_seq),
+            "integrated_block": load(&self.integrated_seq),
+        })
+    }
+}
+
+impl TargetBoard {
+    fn to_json(&self) -> Json {
+        json!({
+            "name": self.name,
+            "state": self.stage.state(),
+            "error": self.stage.error(),
+            "pending": load(&self.pending),
+            "delivered": load(&self.seq),
+            "lag_seconds": load(&self.lag_millis) as f64 / 1000.0,
+        })
+    }
+}
+
+fn load(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
 }
 
 /// A poisoned lock only means that another thread panicked while it held it; these are plain

@@ -42,8 +42,18 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let r = Registry::new();
         Ok(Self {
-            events: counter(&r, "events_total", "Row changes journaled.", &["source", "table", "op"])?,
-            delivered: counter(&r, "delivered_rows_total", "Rows written into targets.", &["target"])?,
+            events: counter(
+                &r,
+                "events_total",
+                "Row changes journaled.",
+                &["source", "table", "op"],
+            )?,
+            delivered: counter(
+                &r,
+                "delivered_rows_total",
+                "Rows written into targets.",
+                &["target"],
+            )?,
             withheld: counter(
                 &r,
                 "withheld_total",
@@ -141,7 +151,11 @@ impl Metrics {
                 "1 while a stage is at work, 0 while it retries or needs a person.",
                 &["stage", "name"],
             )?,
-            exceptions_open: single(&r, "exceptions_open", "Exceptions that a person must look at.")?,
+            exceptions_open: single(
+                &r,
+                "exceptions_open",
+                "Exceptions that a person must look at.",
+            )?,
             holds: single(&r, "holds", "Releases whose conditions do not hold yet.")?,
             echo_leaked: single(
                 &r,
@@ -203,16 +217,13 @@ impl Metrics {
         };
         for s in &board.sources {
             let label = [s.name.as_str()];
-            let journal = s.journal_seq.load(Ordering::Relaxed);
-            let integrated = s.integrated_seq.load(Ordering::Relaxed);
             let lag = s.lag_millis.load(Ordering::Relaxed) as f64 / 1000.0;
             self.source_lag.with_label_values(&label).set(lag);
             let behind = s.behind_bytes.load(Ordering::Relaxed);
             self.source_behind.with_label_values(&label).set(signed(behind));
             let retained = s.retained_bytes.load(Ordering::Relaxed);
             self.source_retained.with_label_values(&label).set(signed(retained));
-            let blocks = journal.saturating_sub(integrated);
-            self.integrate_behind.with_label_values(&label).set(signed(blocks));
+            self.integrate_behind.with_label_values(&label).set(signed(s.blocks_behind()));
             self.stage_up.with_label_values(&["ingest", &s.name]).set(up(s.stage.state()));
         }
         for t in &board.targets {

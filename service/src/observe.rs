@@ -161,9 +161,9 @@ async fn read_store(
         Some(store) => store,
         None => reader.insert(PostgresStore::open_reader(options).await?),
     };
-    let summary = store.summary().await?;
-    board.exceptions_open.store(summary.exceptions_open, Ordering::Relaxed);
-    board.holds.store(summary.holds, Ordering::Relaxed);
+    let attention = store.attention().await?;
+    board.exceptions_open.store(attention.exceptions_open, Ordering::Relaxed);
+    board.holds.store(attention.holds, Ordering::Relaxed);
     for target in &board.targets {
         let done = target.seq.load(Ordering::Relaxed);
         let oldest = store.oldest_owed_micros(&target.name, done).await?;

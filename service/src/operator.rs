@@ -13,8 +13,11 @@ use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target};
 use crossdock_model::Position;
 use crossdock_model::canonical::Name;
+use crossdock_state::checkpoints::saved::{
+    integrate_key, load, load_all, save, savepoint_key, target_key,
+};
 use crossdock_state::{
-    BlockMeta, Checkpoints, LocalJournal, Savepoint, SledCheckpoints, StageCheckpoint,
+    BlockMeta, LocalJournal, Savepoint, SledCheckpoints, SourceCheckpoint, StageCheckpoint,
 };
 use serde::{Deserialize, Serialize};
 
@@ -115,10 +118,10 @@ impl Operator {
             Err(error) => {
                 let note = format!("as last noted here; the store says: {error:#}");
                 for (source, _) in self.journals.iter() {
-                    let key = format!("integrate/{source}");
-                    if let Some(copy) = self.checkpoints.get_json::<StageCheckpoint>(&key)? {
+                    let key = integrate_key(source);
+                    if let Some(copy) = load::<StageCheckpoint>(&*self.checkpoints, &key)? {
                         let at = copy.saved_micros;
-                        lines.push(line("integrate", source, copy.seq, &copy.position, at, &note));
+                        lines.push(line("integrate", source, copy.seq, "", at, &note));
                     }
                 }
             }
@@ -139,8 +142,7 @@ impl Operator {
         match self.delivered(options).await {
             Ok((seq, at)) => Ok(line("target", name, seq, "", at, "")),
             Err(error) => {
-                let copy: Option<StageCheckpoint> =
-                    self.checkpoints.get_json(&format!("target/{name}"))?;
+                let copy: Option<StageCheckpoint> = load(&*self.checkpoints, &target_key(name))?;
                 let (seq, at) = copy.map_or((0, 0), |c| (c.seq, c.saved_micros));
                 let note = format!("as last noted here; the target says: {error:#}");
                 Ok(line("target", name, seq, "", at, &note))
@@ -154,14 +156,8 @@ impl Operator {
         Ok(progress.map_or((0, 0), |p| (p.seq, p.applied_micros)))
     }
 
-    fn savepoints(&self) -> anyhow::Result<Vec<(String, Savepoint)>> {
-        let mut points = Vec::new();
-        for key in self.checkpoints.list("savepoint/")? {
-            if let Some(point) = self.checkpoints.get_json::<Savepoint>(&key)? {
-                points.push((key.trim_start_matches("savepoint/").to_string(), point));
-            }
-        }
-        Ok(points)
+    fn savepoints(&self) -> anyhow::Result<BTreeMap<String, Savepoint>> {
+        Ok(load_all(&*self.checkpoints, "savepoint/")?)
     }
 
     /// Gives the present progress a name.
@@ -170,30 +166,37 @@ impl Operator {
         if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
             bail!("a savepoint's name has 1 to 64 letters, digits, `-`, `_`, `.` or `:`");
         }
+        let saved_micros = now_micros();
+        let stage = |seq, commit_micros| StageCheckpoint { seq, commit_micros, saved_micros };
         let integrated = self.integrated().await.context("ask the store for its progress")?;
         let mut targets = BTreeMap::new();
         for (name, options) in &self.targets {
-            let (seq, _) = self.delivered(options).await.with_context(|| format!("ask {name}"))?;
-            targets.insert(name.clone(), seq);
+            let (seq, at) = self.delivered(options).await.with_context(|| format!("ask {name}"))?;
+            targets.insert(name.clone(), stage(seq, at));
         }
         let sources = self.journals.iter().filter_map(|(source, journal)| {
-            Some((source.to_string(), journal.last()?.1.position))
+            let (seq, meta) = journal.last()?;
+            let BlockMeta { position, commit_micros, .. } = meta;
+            let at = SourceCheckpoint { position, seq, commit_micros, saved_micros };
+            Some((source.to_string(), at))
         });
+        let integrate =
+            integrated.into_iter().map(|(source, (seq, _, at))| (source, stage(seq, at)));
         let point = Savepoint {
             name: name.to_string(),
-            saved_micros: now_micros(),
+            saved_micros,
             sources: sources.collect(),
-            integrate: integrated.into_iter().map(|(source, (seq, ..))| (source, seq)).collect(),
+            integrate: integrate.collect(),
             targets,
         };
-        self.checkpoints.put_json(&format!("savepoint/{name}"), &point)?;
+        save(&*self.checkpoints, &savepoint_key(name), &point)?;
         Ok(())
     }
 
     /// Moves progress back to a savepoint, a position, a time, or a number, and lets what follows
     /// be done again.
     pub async fn rewind(&self, which: &Which, to: &str) -> anyhow::Result<Moved> {
-        let point = self.savepoints()?.into_iter().find(|(name, _)| name == to).map(|(_, p)| p);
+        let point = self.savepoints()?.remove(to);
         match which {
             Which::Source(source) => self.rewind_source(source, to, point.as_ref()).await,
             Which::Integrate => {
@@ -219,7 +222,7 @@ impl Operator {
             format!("there is no source {source}; there are: {}", known.join(", "))
         })?;
         let seq = match point {
-            Some(point) => point.integrate.get(source).copied().unwrap_or(0),
+            Some(point) => point.integrate.get(source).map_or(0, |c| c.seq),
             None => match destination(to)? {
                 Destination::Number(seq) => seq,
                 Destination::Time(micros) => before(journal, journal.find_time(micros)?),
@@ -269,7 +272,7 @@ impl Operator {
             format!("there is no target {target}; there are: {}", known.join(", "))
         })?;
         let seq = match point {
-            Some(point) => point.targets.get(target).copied().unwrap_or(0),
+            Some(point) => point.targets.get(target).map_or(0, |c| c.seq),
             None => match destination(to)? {
                 Destination::Number(seq) => seq,
                 Destination::Time(micros) => {

@@ -1,12 +1,9 @@
 //! Looks at every database before anything is touched: is it reachable, set up and granted as it
 //! must be, and do the tables and columns that the files name exist?
 
-use std::collections::BTreeMap;
-
-use crossdock_apply::{ApplyError, ConnectOptions};
+use crossdock_apply::{ConnectOptions, TableUse};
 use crossdock_capture::{CaptureError, SourceOptions};
 use crossdock_config::Config;
-use crossdock_model::TableName;
 use futures_util::future::join_all;
 
 use crate::wiring;
@@ -40,7 +37,7 @@ pub async fn look(config: &Config) -> Vec<Finding> {
     let sources = sources.iter().map(|options| look_at_source(config, options));
     let mut findings: Vec<Finding> = join_all(sources).await.into_iter().flatten().collect();
     let store = wiring::connect_options(&config.store);
-    findings.extend(written("store", crossdock_apply::check_store(&store).await));
+    findings.extend(written("store", crossdock_apply::store::check(&store).await));
     for target in &config.targets {
         let options = wiring::connect_options(&target.connection);
         findings.extend(look_at_target(config, &target.name, &options).await);
@@ -91,45 +88,28 @@ async fn look_at_source(config: &Config, options: &SourceOptions) -> Vec<Finding
 }
 
 async fn look_at_target(config: &Config, name: &str, options: &ConnectOptions) -> Vec<Finding> {
-    let mut tables: BTreeMap<TableName, ()> = BTreeMap::new();
-    for (_, table) in config.rules.targets_of().into_iter().filter(|(t, _)| **t == *name) {
-        tables.insert(table, ());
-    }
-    let tables: Vec<TableName> = tables.into_keys().collect();
-    written(&format!("target {name}"), crossdock_apply::check_target(options, &tables).await)
+    let writes = config.rules.writes();
+    let uses: Vec<TableUse> = writes
+        .into_iter()
+        .filter(|w| *w.target == *name)
+        .map(|w| TableUse { table: w.table, key: w.key, columns: w.columns, kinds: vec![w.kind] })
+        .collect();
+    written(&format!("target {name}"), crossdock_apply::target::check(options, &uses).await)
 }
 
-fn written(
-    subject: &str,
-    found: Result<Vec<crossdock_apply::Finding>, ApplyError>,
-) -> Vec<Finding> {
-    let finding = |severity, what: String, remedy: String| Finding {
+/// Findings of `apply` about one database.
+fn written(subject: &str, found: Vec<crossdock_apply::Finding>) -> Vec<Finding> {
+    let finding = |f: crossdock_apply::Finding| Finding {
         subject: subject.to_string(),
-        severity,
-        what,
-        remedy,
+        severity: match f.severity {
+            crossdock_apply::Severity::Ok => Severity::Ok,
+            crossdock_apply::Severity::Warning => Severity::Warning,
+            crossdock_apply::Severity::Error => Severity::Error,
+        },
+        what: f.what,
+        remedy: f.remedy,
     };
-    match found {
-        Ok(found) => found
-            .into_iter()
-            .map(|f| {
-                let severity = match f.severity {
-                    crossdock_apply::Severity::Ok => Severity::Ok,
-                    crossdock_apply::Severity::Warning => Severity::Warning,
-                    crossdock_apply::Severity::Error => Severity::Error,
-                };
-                finding(severity, f.what, f.remedy)
-            })
-            .collect(),
-        Err(ApplyError::Definite { what, remedy }) => {
-            vec![finding(Severity::Error, what, remedy)]
-        }
-        Err(error) => vec![finding(
-            Severity::Warning,
-            format!("cannot be reached now: {}", chain(&error)),
-            "start the server, or correct host and port; `run` keeps trying".into(),
-        )],
-    }
+    found.into_iter().map(finding).collect()
 }
 
 /// An error and what is underneath it, in one line.

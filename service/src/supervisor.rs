@@ -91,7 +91,12 @@ pub async fn supervise(
         let pause = match &failed {
             StageError::Transient(cause) => {
                 let pause = jitter(backoff);
-                warn!(stage = name, cause = format!("{cause:#}"), ?pause, "interrupted, will go on");
+                warn!(
+                    stage = name,
+                    cause = format!("{cause:#}"),
+                    ?pause,
+                    "interrupted, will go on"
+                );
                 status.set(StageState::Retrying, Some(failed.to_string()));
                 backoff = (backoff * 2).min(RETRY_MAX);
                 pause
@@ -168,9 +173,8 @@ mod tests {
     async fn a_running_stage_stands_still_for_an_operator() {
         let (handle, jobs) = handle();
         let status = StageStatus::default();
-        let running = tokio::spawn(async move {
-            supervise("test".into(), Endless, &status, jobs).await
-        });
+        let running =
+            tokio::spawn(async move { supervise("test".into(), Endless, &status, jobs).await });
         assert_eq!(handle.while_stopped(|| async { 7 }).await, Some(7));
         running.abort();
     }

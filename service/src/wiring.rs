@@ -7,11 +7,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use crossdock_apply::{ConnectOptions, DatabaseKind};
 use crossdock_capture::{SourceKind, SourceOptions};
-use crossdock_config::{Config, Connection, Kind, LogConfig, SourceConfig, Tls};
+use crossdock_config::{Config, Connection, Kind, SourceConfig, Tls};
 use crossdock_model::canonical::Name;
-use crossdock_state::{
-    Checkpoints, JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint,
-};
+use crossdock_state::checkpoints::saved::{integrate_key, load};
+use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint};
 
 use crate::operator::Operator;
 use crate::stage::Journals;
@@ -39,10 +38,9 @@ pub fn open_state(config: &Config) -> anyhow::Result<State> {
     let checkpoints = Arc::new(opened.store);
     let mut journals = BTreeMap::new();
     for source in &config.sources {
-        let name: Name = source.name.clone();
+        let name: Name = source.name.as_str().into();
         // Should the journal be lost, its numbers must go on above what was integrated.
-        let integrated: Option<StageCheckpoint> =
-            checkpoints.get_json(&format!("integrate/{name}"))?;
+        let integrated: Option<StageCheckpoint> = load(&*checkpoints, &integrate_key(&name))?;
         let options = JournalOptions {
             dir: journal_dir(config, &name),
             segment_bytes: config.journal.segment_bytes,
@@ -72,10 +70,6 @@ pub fn source_options(config: &Config) -> Vec<SourceOptions> {
 
 fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
     let at = &source.connection;
-    let (slot, publication, server_id) = match &source.log {
-        LogConfig::Slot { slot, publication } => (slot.clone(), publication.clone(), 0),
-        LogConfig::Binlog { server_id } => (String::new(), String::new(), *server_id),
-    };
     SourceOptions {
         name: source.name.to_string(),
         kind: match at.kind {
@@ -95,9 +89,9 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
             }
         },
         tables: config.tables_of(&source.name).into_iter().collect(),
-        slot,
-        publication,
-        server_id,
+        slot: source.slot.clone(),
+        publication: source.publication.clone(),
+        server_id: source.server_id,
         block_bytes_max: BLOCK_BYTES,
     }
 }
@@ -149,9 +143,7 @@ pub fn operator(config: &Config, state: &State, handles: BTreeMap<String, Handle
         checkpoints: state.checkpoints.clone(),
         journals: state.journals.clone(),
         store: connect_options(&config.store),
-        targets: targets
-            .map(|t| (t.name.to_string(), connect_options(&t.connection)))
-            .collect(),
+        targets: targets.map(|t| (t.name.to_string(), connect_options(&t.connection))).collect(),
         handles,
     }
 }

@@ -34,15 +34,13 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// What the store holds, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoreSummary {
+/// What needs attention, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attention {
     /// Exceptions that nobody has closed.
     pub exceptions_open: u64,
     /// Releases that are held back.
     pub holds: u64,
-    /// Records that are not deleted, by entity.
-    pub records: BTreeMap<Name, u64>,
 }
 
 impl PostgresStore {
@@ -68,21 +66,35 @@ impl PostgresStore {
         Self { name: options.name.clone(), client, epoch, statements: HashMap::new() }
     }
 
-    /// Counts of what needs attention, and of records. Counts every record: not for every second.
-    pub async fn summary(&mut self) -> Result<StoreSummary, ApplyError> {
+    /// Counts of what needs attention; cheap enough for every second.
+    pub async fn attention(&mut self) -> Result<Attention, ApplyError> {
         let sql = "SELECT (SELECT count(*) FROM crossdock.exception WHERE open),
                           (SELECT count(*) FROM crossdock.release WHERE NOT released)";
         let counts = self.query(sql, &[]).await?;
-        let mut summary = StoreSummary::default();
-        for (exceptions, holds) in self.read(counts, |r| Ok((r.counter(0)?, r.counter(1)?)))? {
-            summary.exceptions_open = exceptions;
-            summary.holds = holds;
-        }
+        let read = |r: &Cells<'_>| {
+            Ok(Attention { exceptions_open: r.counter(0)?, holds: r.counter(1)? })
+        };
+        Ok(self.read(counts, read)?.pop().unwrap_or_default())
+    }
+
+    /// Records that are not deleted, by entity. Counts every record: not for every second.
+    pub async fn record_counts(&mut self) -> Result<BTreeMap<Name, u64>, ApplyError> {
         let sql = "SELECT entity, count(*) FROM crossdock.record WHERE NOT deleted GROUP BY entity";
         let records = self.query(sql, &[]).await?;
-        summary.records =
-            self.read(records, |r| Ok((r.name(0)?, r.counter(1)?)))?.into_iter().collect();
-        Ok(summary)
+        Ok(self.read(records, |r| Ok((r.name(0)?, r.counter(1)?)))?.into_iter().collect())
+    }
+
+    /// When the oldest delivery with a number above `after` was owed to a target, microseconds
+    /// since the Unix epoch; `None` when nothing is owed.
+    pub async fn oldest_owed_micros(
+        &mut self,
+        target: &str,
+        after: u64,
+    ) -> Result<Option<i64>, ApplyError> {
+        let sql = "SELECT (extract(epoch FROM at) * 1000000)::bigint FROM crossdock.delivery
+                   WHERE target = $1 AND seq > $2 ORDER BY seq LIMIT 1";
+        let rows = self.query(sql, &[&target, &number(after)]).await?;
+        Ok(rows.first().map(|row| row.get(0)))
     }
 
     /// Number of the last delivery owed to a target; 0 when there is none.

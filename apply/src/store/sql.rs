@@ -43,14 +43,21 @@ ON CONFLICT (entity, key) DO UPDATE SET
     version = excluded.version, deleted = excluded.deleted, fields = excluded.fields,
     origins = excluded.origins, links = excluded.links, updated_at = excluded.updated_at";
 
+/// Links change far less often than their records: only what differs is touched. $3 is the names
+/// of the links that a record still has, joined by U+001F.
 pub(super) const DROP_LINKS: &str = "
 DELETE FROM crossdock.link l
-USING unnest($1::text[], $2::text[]) AS n(a, b)
-WHERE l.entity = n.a AND l.key = n.b";
+USING unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
+WHERE l.entity = n.a AND l.key = n.b AND l.name <> ALL (string_to_array(n.c, E'\\x1f'))";
 
 pub(super) const PUT_LINKS: &str = "
 INSERT INTO crossdock.link (entity, key, name, to_entity, to_key)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+SELECT a, b, c, d, e
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS n(a, b, c, d, e)
+WHERE NOT EXISTS (
+    SELECT FROM crossdock.link l
+    WHERE l.entity = a AND l.key = b AND l.name = c AND l.to_entity = d AND l.to_key = e
+)
 ON CONFLICT (entity, key, name) DO UPDATE SET
     to_entity = excluded.to_entity, to_key = excluded.to_key";
 

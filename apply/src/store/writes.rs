@@ -125,7 +125,12 @@ fn records<'a>(out: &mut Vec<Write<'a>>, records: &[&'a Record]) {
     params.push(column(records, |r| json_of(&r.origins)));
     params.push(column(records, |r| json_of(&r.links)));
     out.push((sql::PUT_RECORDS, params));
-    out.push((sql::DROP_LINKS, record_columns(records, |r| &r.key).into()));
+    let mut params: Vec<Param<'a>> = record_columns(records, |r| &r.key).into();
+    params.push(column(records, |r| {
+        let names: Vec<&str> = r.links.keys().map(|name| &**name).collect();
+        text(&names.join("\u{1f}")).into_owned()
+    }));
+    out.push((sql::DROP_LINKS, params));
     let links: Vec<(&RecordKey, &str, &RecordKey)> = records
         .iter()
         .flat_map(|r| r.links.iter().map(move |(name, to)| (&r.key, &**name, to)))

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crossdock_model::{Column, TableName, TableSchema};
+use crossdock_model::{Column, TableName, TableSchema, Value};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -22,14 +22,19 @@ pub(super) struct Table {
     pub(super) codecs: Vec<Codec>,
     /// Whether the column belongs to the key, by column.
     pub(super) in_key: Vec<bool>,
+    /// What an insert stores in a column that it does not name, where that is a constant. Needed
+    /// because `binlog_row_image=MINIMAL` leaves such columns out.
+    pub(super) defaults: Vec<Option<Value<'static>>>,
 }
 
-/// Data type, column type, nullable, charset, octets, precision, scale, digits follow the name.
+/// Data type, column type, nullable, default, charset, octets, precision, scale, digits follow the
+/// name.
 type ColumnRow = (
     String,
     String,
     String,
     String,
+    Option<String>,
     Option<String>,
     Option<u64>,
     Option<u64>,
@@ -38,7 +43,7 @@ type ColumnRow = (
 );
 
 const COLUMNS: &str = "SELECT column_name, data_type, column_type, is_nullable, \
-    character_set_name, character_octet_length, numeric_precision, numeric_scale, \
+    column_default, character_set_name, character_octet_length, numeric_precision, numeric_scale, \
     datetime_precision FROM information_schema.columns \
     WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position";
 const KEY: &str = "SELECT column_name, seq_in_index FROM information_schema.statistics \
@@ -64,10 +69,11 @@ pub(super) async fn table(
         true => conn.exec(CHECKS, of()).await.map_err(fail)?,
         false => Vec::new(),
     };
-    Ok(Some(Arc::new(build(name, columns, &key, &checks))))
+    Ok(Some(Arc::new(build(server, name, columns, &key, &checks))))
 }
 
 fn build(
+    server: &Server,
     name: &TableName,
     rows: Vec<ColumnRow>,
     key: &[(String, u16)],
@@ -75,9 +81,10 @@ fn build(
 ) -> Table {
     let mut columns = Vec::with_capacity(rows.len());
     let mut codecs = Vec::with_capacity(rows.len());
-    for (column, data_type, column_type, nullable, charset, octets, precision, scale, digits) in
-        rows
-    {
+    let mut defaults = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (column, data_type, column_type, nullable, default, charset, ..) = row;
+        let (.., octets, precision, scale, digits) = row;
         let declared = Declared {
             data_type: &data_type.to_ascii_lowercase(),
             column_type: &column_type,
@@ -88,15 +95,41 @@ fn build(
             digits,
         };
         let valid = format!("json_valid(`{}`)", column.replace('`', "``"));
-        codecs.push(Codec { kind: declared.kind(), json: checks.contains(&valid) });
+        let codec = Codec { kind: declared.kind(), json: checks.contains(&valid) };
+        let nullable = nullable == "YES";
+        defaults.push(constant(server, &codec, nullable, default.as_deref()));
+        codecs.push(codec);
         columns.push(Column {
             key: key.iter().find(|(name, _)| *name == column).map(|(_, seq)| seq - 1),
             name: column.into(),
             type_name: column_type.into(),
-            nullable: nullable == "YES",
+            nullable,
         });
     }
-    Table::new(TableSchema { name: name.clone(), columns }, codecs)
+    Table::new(TableSchema { name: name.clone(), columns }, codecs, defaults)
+}
+
+/// The value of a declared default; `None` when it is an expression or there is none.
+fn constant(
+    server: &Server,
+    codec: &Codec,
+    nullable: bool,
+    declared: Option<&str>,
+) -> Option<Value<'static>> {
+    let text = match declared {
+        None => return nullable.then_some(Value::Null),
+        Some("NULL") if server.mariadb => return Some(Value::Null),
+        Some(text) if server.mariadb => text,
+        // MySQL does not quote, so a text can't be told from an expression.
+        Some(_) => return None,
+    };
+    let plain = match text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
+        Some(quoted) if quoted.contains('\\') => return None,
+        Some(quoted) => quoted.replace("''", "'"),
+        None if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => text.to_string(),
+        None => return None,
+    };
+    codec.parse(plain.as_bytes()).ok().map(Value::into_owned)
 }
 
 /// Reads all collations of the server.
@@ -128,9 +161,9 @@ pub(super) async fn collations(
 }
 
 impl Table {
-    fn new(schema: TableSchema, codecs: Vec<Codec>) -> Self {
+    fn new(schema: TableSchema, codecs: Vec<Codec>, defaults: Vec<Option<Value<'static>>>) -> Self {
         let in_key = schema.columns.iter().map(|column| column.key.is_some()).collect();
-        Self { schema: Arc::new(schema), codecs, in_key }
+        Self { schema: Arc::new(schema), codecs, in_key, defaults }
     }
 
     /// The table as the log describes it, completed from the catalog. `None` when the log alone
@@ -146,6 +179,7 @@ impl Table {
         }
         let mut columns = Vec::with_capacity(map.columns.len());
         let mut codecs = Vec::with_capacity(map.columns.len());
+        let mut defaults = Vec::with_capacity(map.columns.len());
         for (i, wire) in map.columns.into_iter().enumerate() {
             let at = match &wire.name {
                 Some(name) => by_name.get(name.as_str()).copied(),
@@ -158,6 +192,8 @@ impl Table {
             if !named && agreeing.is_none() {
                 return None;
             }
+            let default = known.zip(at).filter(|_| agreeing.is_some());
+            defaults.push(default.and_then(|(table, at)| table.defaults.get(at)?.clone()));
             let codec = complete(&wire, agreeing.map(|(_, codec)| codec))?;
             let name = match (wire.name, agreeing) {
                 (Some(name), _) => name.into(),
@@ -166,8 +202,10 @@ impl Table {
             };
             columns.push(Column {
                 name,
-                type_name: agreeing
-                    .map_or_else(|| codec.kind.name().into(), |(column, _)| column.type_name.clone()),
+                type_name: agreeing.map_or_else(
+                    || codec.kind.name().into(),
+                    |(column, _)| column.type_name.clone(),
+                ),
                 nullable: wire.nullable,
                 key: match &map.key {
                     Some(key) => key.get(i).copied().flatten(),
@@ -176,7 +214,7 @@ impl Table {
             });
             codecs.push(codec);
         }
-        Some(Self::new(TableSchema { name, columns }, codecs))
+        Some(Self::new(TableSchema { name, columns }, codecs, defaults))
     }
 }
 

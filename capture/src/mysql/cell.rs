@@ -166,7 +166,7 @@ pub(super) fn date_of<'a>(year: u64, month: u64, day: u64) -> Value<'a> {
 }
 
 fn days(year: u64, month: u64, day: u64) -> Option<i32> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let last = match month {
         2 => 28 + u64::from(leap),
         4 | 6 | 9 | 11 => 30,
@@ -258,10 +258,9 @@ fn timestamp2<'a>(input: &mut Input<'_>, digits: u8) -> Result<Value<'a>, Malfor
 /// An instant; second 0 is the server's zero timestamp.
 fn timestamp<'a>(seconds: i64, micros: i64, digits: u8) -> Value<'a> {
     match (seconds, micros) {
-        (0, 0) => Value::Text(Cow::Owned(format!(
-            "0000-00-00 00:00:00{}",
-            fraction_text(0, digits)
-        ))),
+        (0, 0) => {
+            Value::Text(Cow::Owned(format!("0000-00-00 00:00:00{}", fraction_text(0, digits))))
+        }
         _ => Value::TimestampTz(seconds * 1_000_000 + micros),
     }
 }

@@ -61,14 +61,34 @@ async fn settings(
     found: &mut Vec<Finding>,
 ) -> Result<(), CaptureError> {
     let wanted = [
-        ("log_bin", "ON", Severity::Error, "set `log_bin = binlog` in the server's configuration \
-          and restart it"),
-        ("binlog_format", "ROW", Severity::Error, "SET GLOBAL binlog_format = 'ROW'; then \
-          reconnect all writers"),
-        ("binlog_row_image", "FULL", Severity::Warning, "SET GLOBAL binlog_row_image = 'FULL'; \
-          otherwise inserts and before images lack columns"),
-        ("binlog_row_metadata", "FULL", Severity::Warning, "SET GLOBAL binlog_row_metadata = \
-          'FULL'; otherwise changed tables can't be read from the log"),
+        (
+            "log_bin",
+            "ON",
+            Severity::Error,
+            "set `log_bin = binlog` in the server's configuration \
+          and restart it",
+        ),
+        (
+            "binlog_format",
+            "ROW",
+            Severity::Error,
+            "SET GLOBAL binlog_format = 'ROW'; then \
+          reconnect all writers",
+        ),
+        (
+            "binlog_row_image",
+            "FULL",
+            Severity::Warning,
+            "SET GLOBAL binlog_row_image = 'FULL'; \
+          otherwise inserts and before images lack columns",
+        ),
+        (
+            "binlog_row_metadata",
+            "FULL",
+            Severity::Warning,
+            "SET GLOBAL binlog_row_metadata = \
+          'FULL'; otherwise changed tables can't be read from the log",
+        ),
         ("binlog_checksum", "CRC32", Severity::Warning, "SET GLOBAL binlog_checksum = 'CRC32'"),
     ];
     for (name, value, severity, remedy) in wanted {
@@ -157,11 +177,7 @@ async fn privileges(
     let may_read = all || global.iter().any(|g| slave.iter().any(|word| has_word(g, word)));
     found.push(match may_read {
         true => finding(Severity::Ok, "the user may read the binlog", ""),
-        false => finding(
-            Severity::Error,
-            "the user lacks REPLICATION SLAVE",
-            grants(options),
-        ),
+        false => finding(Severity::Error, "the user lacks REPLICATION SLAVE", grants(options)),
     });
     found.push(match snapshot::head(options, conn).await {
         Ok(_) => finding(Severity::Ok, "the user may ask for the end of the binlog", ""),

@@ -121,8 +121,22 @@ pub(super) fn server_error(options: &SourceOptions, what: &str, error: Error) ->
                 format!("check user and password, then run: {}", grants(options)),
             ),
             // Shutting down, too many connections, killed, deadlock, table changed meanwhile.
-            1040 | 1053 | 1077 | 1079 | 1105 | 1129 | 1152..=1161 | 1203 | 1205 | 1213 | 1226
-            | 1317 | 1412 | 1927 | 3169 | 4031 => CaptureError::transient(
+            1040
+            | 1053
+            | 1077
+            | 1079
+            | 1105
+            | 1129
+            | 1152..=1161
+            | 1203
+            | 1205
+            | 1213
+            | 1226
+            | 1317
+            | 1412
+            | 1927
+            | 3169
+            | 4031 => CaptureError::transient(
                 format!("{source}: {what}: {} (error {})", e.message, e.code),
                 Error::Server(e),
             ),
@@ -158,8 +172,9 @@ fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
     CaptureError::Gap {
         source_name: source.clone(),
         what: format!("the server no longer has what comes next: {message}"),
-        remedy: "take the snapshot anew (`crossdock resync`), and raise binlog_expire_logs_seconds \
+        remedy:
+            "take the snapshot anew (`crossdock resync`), and raise binlog_expire_logs_seconds \
                  (expire_logs_days) above the longest outage expected"
-            .into(),
+                .into(),
     }
 }

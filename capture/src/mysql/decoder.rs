@@ -1,5 +1,7 @@
 //! Events of the log become transactions in blocks. No input or output: the stream feeds it.
 
+mod refusals;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -204,61 +206,6 @@ impl Decoder {
         Ok(Next::Go)
     }
 
-    /// Events without influence, and those that can't be captured.
-    fn rare(&self, header: &Header) -> Result<(), CaptureError> {
-        let at = format!("{} at {}:{}", self.options.name, self.file, self.offset);
-        match header.kind {
-            kind::FORMAT_DESCRIPTION
-            | kind::STOP
-            | kind::HEARTBEAT
-            | kind::HEARTBEAT_V2
-            | kind::PREVIOUS_GTIDS
-            | kind::MARIADB_GTID_LIST
-            | kind::MARIADB_BINLOG_CHECKPOINT
-            | kind::MARIADB_ANNOTATE_ROWS
-            | kind::MARIADB_START_ENCRYPTION
-            | kind::ROWS_QUERY
-            | kind::IGNORABLE
-            | kind::TRANSACTION_CONTEXT
-            | kind::VIEW_CHANGE
-            | kind::INTVAR
-            | kind::RAND
-            | kind::USER_VAR
-            | kind::BEGIN_LOAD_QUERY => Ok(()),
-            kind::EXECUTE_LOAD_QUERY => Err(self.statement_logged("LOAD DATA")),
-            kind::XA_PREPARE if self.tx.as_ref().is_none_or(|tx| !tx.started) => Ok(()),
-            kind::XA_PREPARE => Err(CaptureError::definite(
-                format!("{at}: an XA transaction was prepared on a captured table"),
-                "commit without XA on this server, or leave the table out; XA is not captured yet",
-            )),
-            kind::PARTIAL_UPDATE_ROWS => Err(CaptureError::definite(
-                format!("{at}: an update was logged as a JSON difference"),
-                "run `SET GLOBAL binlog_row_value_options = ''`, reconnect the writers, and take \
-                 the snapshot anew",
-            )),
-            kind::INCIDENT => Err(CaptureError::Gap {
-                source_name: self.options.name.clone(),
-                what: format!("the server lost changes before {}:{}", self.file, self.offset),
-                remedy: "take the snapshot anew".into(),
-            }),
-            _ if header.flags & event::FLAG_IGNORABLE != 0 => Ok(()),
-            unknown => Err(CaptureError::definite(
-                format!("{at}: event of type {unknown}, which this version does not know"),
-                "upgrade Crossdock, or turn off the server's feature that writes such events",
-            )),
-        }
-    }
-
-    fn malformed(&self, header: &Header, what: Malformed) -> CaptureError {
-        CaptureError::definite(
-            format!(
-                "{}: event of type {} before {}:{}: {what}",
-                self.options.name, header.kind, self.file, self.offset
-            ),
-            "look at the event with mysqlbinlog (mariadb-binlog) --stop-position, and report it",
-        )
-    }
-
     fn begin(
         &mut self,
         header: &Header,
@@ -277,9 +224,7 @@ impl Decoder {
         let start = self.offset.saturating_sub(u64::from(header.size));
         let origin = match header.flags & FLAG_SKIP_REPLICATION != 0 {
             true => Some("skip_replication".to_string()),
-            false => {
-                (header.server_id != self.server_id).then(|| header.server_id.to_string())
-            }
+            false => (header.server_id != self.server_id).then(|| header.server_id.to_string()),
         };
         let id = match event.gtid {
             Gtid::Anonymous => format!("{}:{start}", self.file),
@@ -369,8 +314,7 @@ impl Decoder {
     /// Opens the transaction in the block, unless it is open. False when it was read before.
     fn open(&mut self, header: &Header) -> Result<bool, CaptureError> {
         if self.tx.is_none() {
-            let gtid =
-                GtidEvent { gtid: Gtid::Anonymous, standalone: false, commit_micros: None };
+            let gtid = GtidEvent { gtid: Gtid::Anonymous, standalone: false, commit_micros: None };
             self.begin(header, gtid, true)?;
         }
         let Some(tx) = &mut self.tx else { return Ok(false) };
@@ -384,12 +328,7 @@ impl Decoder {
         Ok(true)
     }
 
-    fn rows(
-        &mut self,
-        header: &Header,
-        rows: RowsKind,
-        data: &[u8],
-    ) -> Result<(), CaptureError> {
+    fn rows(&mut self, header: &Header, rows: RowsKind, data: &[u8]) -> Result<(), CaptureError> {
         let id = table_map::table_id(&mut Input::new(data))
             .map_err(|what| self.malformed(header, what))?;
         // The server ends a statement with a dummy table number.
@@ -409,46 +348,14 @@ impl Decoder {
             .map_err(|RowError { column, what }| self.bad_row(header, &table, column, what))
     }
 
-    fn bad_row(
-        &self,
-        header: &Header,
-        table: &Table,
-        column: Option<usize>,
-        what: Malformed,
-    ) -> CaptureError {
-        let Some(column) = column.and_then(|at| table.schema.columns.get(at)) else {
-            return self.malformed(header, what);
-        };
-        CaptureError::definite(
-            format!(
-                "{}: {}.{} ({}) at {}:{}: {what}",
-                self.options.name,
-                table.schema.name,
-                column.name,
-                column.type_name,
-                self.file,
-                self.offset
-            ),
-            "give the column a type and character set that Crossdock reads (docs/capture-mysql.md)",
-        )
-    }
-
-    fn query(
-        &mut self,
-        header: &Header,
-        database: &str,
-        text: &str,
-    ) -> Result<Next, CaptureError> {
+    fn query(&mut self, header: &Header, database: &str, text: &str) -> Result<Next, CaptureError> {
         let begun = self.tx.as_ref().is_some_and(|tx| tx.begun);
         match statement::sort(text) {
             Statement::Begin => match &mut self.tx {
                 Some(tx) => tx.begun = true,
                 None => {
-                    let gtid = GtidEvent {
-                        gtid: Gtid::Anonymous,
-                        standalone: false,
-                        commit_micros: None,
-                    };
+                    let gtid =
+                        GtidEvent { gtid: Gtid::Anonymous, standalone: false, commit_micros: None };
                     self.begin(header, gtid, true)?;
                 }
             },
@@ -493,28 +400,6 @@ impl Decoder {
 
     fn touches_captured(&self, text: &str) -> bool {
         self.options.tables.iter().any(|name| statement::names(text, &name.table))
-    }
-
-    fn rolled_back(&self) -> CaptureError {
-        CaptureError::definite(
-            format!(
-                "{}: a rollback at {}:{} takes back rows that were logged already",
-                self.options.name, self.file, self.offset
-            ),
-            "do not mix transactional and other engines in one transaction; keep captured tables \
-             in InnoDB",
-        )
-    }
-
-    fn statement_logged(&self, what: &str) -> CaptureError {
-        CaptureError::definite(
-            format!(
-                "{}: {what} was logged as a statement at {}:{}",
-                self.options.name, self.file, self.offset
-            ),
-            "run `SET GLOBAL binlog_format = 'ROW'`, reconnect the writers, and take the snapshot \
-             anew",
-        )
     }
 
     /// Adds the truncation that [`Next::Truncate`] asked about.

@@ -326,8 +326,14 @@ mod tests {
 
     #[test]
     fn mariadb_gtids() {
-        let header =
-            Header { seconds: 0, kind: kind::MARIADB_GTID, server_id: 7, size: 0, end: 0, flags: 0 };
+        let header = Header {
+            seconds: 0,
+            kind: kind::MARIADB_GTID,
+            server_id: 7,
+            size: 0,
+            end: 0,
+            flags: 0,
+        };
         let mut data = 4711_u64.to_le_bytes().to_vec();
         data.extend([3, 0, 0, 0, 1]);
         let event = mariadb_gtid(&header, &data).unwrap();

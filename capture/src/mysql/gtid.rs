@@ -71,9 +71,10 @@ impl Executed {
             Gtid::MariaDb { domain, server, sequence } => {
                 self.domains.get(domain) == Some(&(*server, *sequence))
             }
-            Gtid::Mysql { source, number } => self.sources.get(source).is_some_and(|known| {
-                known.iter().any(|(from, to)| (*from..=*to).contains(number))
-            }),
+            Gtid::Mysql { source, number } => self
+                .sources
+                .get(source)
+                .is_some_and(|known| known.iter().any(|(from, to)| (*from..=*to).contains(number))),
             Gtid::Anonymous => false,
         }
     }
@@ -86,11 +87,11 @@ impl Executed {
 
 /// Adds an inclusive interval to sorted ones, joining neighbours.
 fn for_interval(known: &mut Vec<(u64, u64)>, from: u64, to: u64) {
-    if let Some(last) = known.last_mut() {
-        if from == last.1.saturating_add(1) {
-            last.1 = to;
-            return;
-        }
+    if let Some(last) = known.last_mut()
+        && from == last.1.saturating_add(1)
+    {
+        last.1 = to;
+        return;
     }
     known.push((from, to));
     known.sort_unstable();

@@ -167,9 +167,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let wide = (0..3).fold(0_usize, |sum, i| {
-            sum << 8 | chunk.get(i).map_or(0, |byte| usize::from(*byte))
-        });
+        let wide = (0..3)
+            .fold(0_usize, |sum, i| sum << 8 | chunk.get(i).map_or(0, |byte| usize::from(*byte)));
         for i in 0..4 {
             match i <= chunk.len() {
                 true => out.push(char::from(DIGITS[wide >> (18 - 6 * i) & 63])),

@@ -9,14 +9,14 @@ use crate::{CaptureError, Head, SourceOptions};
 
 /// A connection that asks about the log.
 pub struct BinlogProbe {
-    options: SourceOptions,
+    options: Box<SourceOptions>,
     conn: Conn,
 }
 
 /// Connects a probe.
 pub async fn probe(options: &SourceOptions) -> Result<BinlogProbe, CaptureError> {
     let conn = connect::connect(options).await?;
-    Ok(BinlogProbe { options: options.clone(), conn })
+    Ok(BinlogProbe { options: Box::new(options.clone()), conn })
 }
 
 impl BinlogProbe {

@@ -123,7 +123,10 @@ pub(super) fn decode(
         match (rows.op, &second) {
             (Op::Create, _) => {
                 out.no_image();
-                image(out, table, &mut input, &first, after_kind(&first, columns))?;
+                match first.count == columns {
+                    true => image(out, table, &mut input, &first, ImageKind::Full)?,
+                    false => created(out, table, &mut input, &first)?,
+                }
             }
             (Op::Update, Some(second)) => {
                 update(out, table, &mut input, (&first, second), &mut places)?;
@@ -138,10 +141,6 @@ pub(super) fn decode(
         }
     }
     Ok(())
-}
-
-fn after_kind(present: &Present<'_>, columns: usize) -> ImageKind {
-    if present.count == columns { ImageKind::Full } else { ImageKind::Partial }
 }
 
 fn before_kind(table: &Table, present: &Present<'_>) -> ImageKind {
@@ -190,6 +189,30 @@ fn image(
             false => cell(out, table, column, input)?,
         }
         logged += 1;
+    }
+    Ok(())
+}
+
+/// An inserted row of which only the named columns were logged: the others have their defaults.
+fn created(
+    out: &mut BlockBuilder,
+    table: &Table,
+    input: &mut Input<'_>,
+    present: &Present<'_>,
+) -> Result<(), RowError> {
+    let nulls = input.take(present.count.div_ceil(8))?;
+    let mut columns = table.defaults.iter().enumerate();
+    let whole = columns.all(|(column, default)| present.has(column) || default.is_some());
+    out.image(if whole { ImageKind::Full } else { ImageKind::Partial }, table.codecs.len());
+    let mut logged = 0;
+    for (column, default) in table.defaults.iter().enumerate() {
+        match (present.has(column), default) {
+            (true, _) if bit(nulls, logged) => out.value(&Value::Null),
+            (true, _) => cell(out, table, column, input)?,
+            (false, Some(default)) => out.value(default),
+            (false, None) => out.missing(),
+        }
+        logged += usize::from(present.has(column));
     }
     Ok(())
 }

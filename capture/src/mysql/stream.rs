@@ -227,12 +227,12 @@ impl<'a> Stream<'a> {
             );
         if !checked {
             // The rotate event that opens a dump may have a checksum before any is announced.
-            if header.kind == kind::ROTATE && data.len() == header.body_bytes() as usize {
-                if let Some((body, sum)) = data.split_last_chunk::<4>() {
-                    if header.checksum_holds(body, &[], *sum) {
-                        return Ok(body);
-                    }
-                }
+            if header.kind == kind::ROTATE
+                && data.len() == header.body_bytes() as usize
+                && let Some((body, sum)) = data.split_last_chunk::<4>()
+                && header.checksum_holds(body, &[], *sum)
+            {
+                return Ok(body);
             }
             return Ok(data);
         }

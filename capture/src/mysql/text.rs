@@ -157,8 +157,10 @@ mod tests {
         let time = Kind::Time { digits: 2 };
         assert_eq!(parse(time, "-838:59:59.10"), Value::Time(-3_020_399_100_000));
         let at = Kind::Datetime { digits: 3 };
-        assert_eq!(parse(at.clone(), "2026-00-00 00:00:00.000").to_text().unwrap(),
-            "2026-00-00 00:00:00.000");
+        assert_eq!(
+            parse(at.clone(), "2026-00-00 00:00:00.000").to_text().unwrap(),
+            "2026-00-00 00:00:00.000"
+        );
         assert_eq!(parse(at, "1970-01-01 00:00:00.001"), Value::Timestamp(1000));
         let id = "00112233-4455-6677-8899-aabbccddeeff";
         assert_eq!(parse(Kind::Uuid, id).to_text().unwrap(), id);

@@ -115,9 +115,7 @@ async fn statements_and_wrong_passwords_are_definite() {
     let mut options = options(&server, &["wms.counter"]);
     let mut rig = Rig::open(&options, None).await;
     rig.snapshot().await;
-    server
-        .sql("wms", "SET binlog_format = STATEMENT; INSERT INTO counter(n) VALUES (1)")
-        .unwrap();
+    server.sql("wms", "SET binlog_format = STATEMENT; INSERT INTO counter(n) VALUES (1)").unwrap();
     let error = rig.error().await;
     assert!(matches!(error, CaptureError::Definite { .. }), "{error:?}");
     assert!(error.to_string().contains("binlog_format"), "{error}");

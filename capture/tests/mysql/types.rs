@@ -71,8 +71,10 @@ async fn snapshot_and_stream_agree(settings: &str) {
     let options = options(&server, &["wms.tm"]);
     let mut streaming = Rig::open(&options, None).await;
     streaming.snapshot().await;
-    let insert = format!("SET sql_mode = 'ALLOW_INVALID_DATES'; SET time_zone = '+00:00';
-        INSERT INTO tm({COLUMNS}) VALUES {ROWS}; INSERT INTO tm(c_bool) VALUES (NULL);");
+    let insert = format!(
+        "SET sql_mode = 'ALLOW_INVALID_DATES'; SET time_zone = '+00:00';
+        INSERT INTO tm({COLUMNS}) VALUES {ROWS}; INSERT INTO tm(c_bool) VALUES (NULL);"
+    );
     server.sql("wms", &insert).unwrap();
     streaming.until(|rig| rig.events("tm").len() == 4).await;
     let mut other = options.clone();

@@ -382,3 +382,29 @@ fn terms(systems: &Systems, model: &Model) -> Result<Check> {
         .collect();
     Ok(Check::rows("Warehouses: terms put back", &expected, &found))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &str) -> Rows {
+        parse(text)
+    }
+
+    #[test]
+    fn a_missing_a_wrong_and_a_surplus_row_differ() {
+        let expected = rows("a|1\nb|2\nc|3");
+        let check = Check::rows("rows", &expected, &rows("a|1\nb|9\nd|4"));
+        assert!(!check.ok);
+        assert_eq!(
+            check.differences,
+            [
+                "b: expected 2, found 9",
+                "c: expected 3, found nothing",
+                "d: expected nothing, found 4"
+            ]
+        );
+        assert!(Check::rows("rows", &expected, &expected).ok);
+        assert!(table(&[check]).contains("DIFFERS"));
+    }
+}

@@ -1,38 +1,27 @@
-//! The demo's mapping and rule files are accepted as they are.
+//! The demo's configuration, mapping and rule files are accepted as they are.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crossdock_canonical::{Known, Rules};
-use crossdock_model::canonical::Name;
-use crossdock_model::problem::SourceText;
-use crossdock_schema_registry::Entities;
+use crossdock_config::{Config, load};
 
-fn folder(name: &str) -> Vec<SourceText> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let read = |path: &PathBuf| SourceText {
-        file: format!("{name}/{}", path.file_name().unwrap().to_string_lossy()),
-        text: fs::read_to_string(path).unwrap(),
+/// The demo's configuration with everything that it names; fails with every problem of every file.
+pub(crate) fn config() -> Config {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crossdock.toml");
+    // Any port and password will do: nothing is connected to.
+    let environment = |name: &str| match name {
+        "CROSSDOCK_LISTEN" => None,
+        "CROSSDOCK_STATE" => Some("state".to_owned()),
+        _ if name.ends_with("_PORT") => Some("5432".to_owned()),
+        _ => Some("secret".to_owned()),
     };
-    files.iter().map(read).collect()
+    load(&path, &environment).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[test]
-fn mappings_and_rules_load_without_problems() {
-    let names = |names: &[&str]| -> Vec<Name> { names.iter().map(|name| (*name).into()).collect() };
-    let sources = names(&["erp", "wms_eu", "wms_us", "tms"]);
-    let targets = names(&["erp", "wms_eu", "wms_us"]);
-    let known = Known { sources: &sources, targets: &targets };
-    let loaded = Rules::load(Entities::shipped(), &folder("mappings"), &folder("rules"), &known);
-    let problems: Vec<String> = match &loaded {
-        Ok(_) => Vec::new(),
-        Err(problems) => problems.iter().map(ToString::to_string).collect(),
-    };
-    assert!(problems.is_empty(), "{}", problems.join("\n"));
-    let rules = loaded.unwrap();
-    let tables: usize = sources.iter().map(|source| rules.tables(source).len()).sum();
-    assert_eq!(tables, 6 + 5 + 6 + 5, "tables that mappings and lookups read");
+fn files_load_without_problems() {
+    let config = config();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    for (source, tables) in [("erp", 6), ("wms_eu", 5), ("wms_us", 6), ("tms", 5)] {
+        assert_eq!(config.rules.tables(source).len(), tables, "tables of {source}");
+    }
 }

@@ -43,7 +43,10 @@ fn print(lines: &[Line]) {
             0 => "-".to_string(),
             at => crossdock_model::time::instant_text(at),
         };
-        println!("{:<10} {:<24} {:>10}  {time:<27} {}", line.kind, line.name, line.number, line.position);
+        println!(
+            "{:<10} {:<24} {:>10}  {time:<27} {}",
+            line.kind, line.name, line.number, line.position
+        );
         if !line.note.is_empty() {
             println!("    {}", line.note);
         }

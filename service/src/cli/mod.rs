@@ -60,10 +60,12 @@ enum Command {
     ///
     /// Works on a running process and on a stopped one. Replays from the journal, so it reaches as
     /// far back as the journal is kept.
-    #[command(after_help = "Examples:\n  crossdock rewind --config crossdock.toml --source wms_eu --to 2h\n  \
+    #[command(
+        after_help = "Examples:\n  crossdock rewind --config crossdock.toml --source wms_eu --to 2h\n  \
         crossdock rewind --config crossdock.toml --integrate --to before-new-rules\n  \
         crossdock rewind --config crossdock.toml --target erp --to 2026-11-23T08:00:00Z\n  \
-        crossdock rewind --config crossdock.toml --source erp --to 0/16B3748")]
+        crossdock rewind --config crossdock.toml --source erp --to 0/16B3748"
+    )]
     Rewind {
         #[command(flatten)]
         config: ConfigFile,

@@ -74,12 +74,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 fn board(config: &Config) -> Arc<Board> {
-    let source = |name: &str| {
-        Arc::new(SourceBoard { name: name.to_string(), ..SourceBoard::default() })
-    };
-    let target = |name: &str| {
-        Arc::new(TargetBoard { name: name.to_string(), ..TargetBoard::default() })
-    };
+    let source =
+        |name: &str| Arc::new(SourceBoard { name: name.to_string(), ..SourceBoard::default() });
+    let target =
+        |name: &str| Arc::new(TargetBoard { name: name.to_string(), ..TargetBoard::default() });
     let mirrors = config.mirrors.iter().map(|m| target(&m.name));
     Arc::new(Board {
         name: config.name.to_string(),
@@ -129,9 +127,8 @@ fn start_stages(
     let (integrate, jobs) = handle();
     handles.insert("integrate".to_string(), integrate);
     let status = board.clone();
-    stages.spawn(async move {
-        supervise("integrate".into(), stage, &status.integrate, jobs).await
-    });
+    stages
+        .spawn(async move { supervise("integrate".into(), stage, &status.integrate, jobs).await });
     start_targets(config, state, metrics, board, news, stages, &mut handles);
     handles
 }
@@ -169,7 +166,7 @@ fn start_targets(
         let stage = MirrorStage {
             mirror: mirror.name.to_string(),
             name: config.name.to_string(),
-            source: mirror.source.clone(),
+            source: mirror.source.as_str().into(),
             tables: mirror.tables.clone(),
             target: wiring::connect_options(&target.connection),
             journals: state.journals.clone(),

@@ -38,7 +38,10 @@ pub async fn status(path: &Path, json: bool) -> ExitCode {
 
 fn print(status: &Json) {
     let text = |v: &Json| v.as_str().unwrap_or("-").to_string();
-    println!("{:<24} {:<9} {:>9} {:>12} {:>9}  position", "source", "state", "lag s", "behind", "events/s");
+    println!(
+        "{:<24} {:<9} {:>9} {:>12} {:>9}  position",
+        "source", "state", "lag s", "behind", "events/s"
+    );
     for s in status["sources"].as_array().into_iter().flatten() {
         println!(
             "{:<24} {:<9} {:>9.1} {:>12} {:>9}  {}",
@@ -52,7 +55,12 @@ fn print(status: &Json) {
         print_error(s);
     }
     let integrate = &status["integrate"];
-    println!("{:<24} {:<9} {} blocks behind", "integrate", text(&integrate["state"]), integrate["behind_blocks"]);
+    println!(
+        "{:<24} {:<9} {} blocks behind",
+        "integrate",
+        text(&integrate["state"]),
+        integrate["behind_blocks"]
+    );
     print_error(integrate);
     for t in status["targets"].as_array().into_iter().flatten() {
         let name = format!("target {}", text(&t["name"]));
@@ -62,7 +70,10 @@ fn print(status: &Json) {
     }
     println!(
         "{} exceptions open, {} holds, {} changes withheld, {} echoes dropped",
-        status["exceptions_open"], status["holds"], status["withheld_total"], status["echo_dropped_total"]
+        status["exceptions_open"],
+        status["holds"],
+        status["withheld_total"],
+        status["echo_dropped_total"]
     );
 }
 

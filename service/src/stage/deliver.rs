@@ -8,7 +8,8 @@ use std::time::Duration;
 use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target, TargetBatch};
 use crossdock_model::canonical::Delivery;
-use crossdock_state::{Checkpoints, SledCheckpoints, StageCheckpoint};
+use crossdock_state::checkpoints::saved::{save, target_key};
+use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
 use super::StageError;
@@ -103,13 +104,10 @@ impl DeliverStage {
 
     /// Notes a copy of the progress in sled.
     pub fn checkpoint(&mut self, batch: &TargetBatch) -> Result<u64, StageError> {
-        let checkpoint = StageCheckpoint {
-            seq: batch.upto,
-            position: String::new(),
-            saved_micros: now_micros(),
-        };
-        let key = format!("target/{}", self.target.name);
-        tokio::task::block_in_place(|| self.checkpoints.put_json(&key, &checkpoint))?;
+        let checkpoint =
+            StageCheckpoint { seq: batch.upto, commit_micros: 0, saved_micros: now_micros() };
+        let key = target_key(&self.target.name);
+        tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
         self.board.seq.store(batch.upto, Ordering::Relaxed);
         Ok(batch.upto)
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use crossdock_capture::{LogReader, Reader, SourceOptions};
 use crossdock_model::{Block, Position, SnapshotPart};
+use crossdock_state::checkpoints::saved::{save, source_key};
 use crossdock_state::journal::SnapshotFlag;
-use crossdock_state::{BlockMeta, Checkpoints, Journal, LocalJournal, SledCheckpoints, SourceCheckpoint};
+use crossdock_state::{BlockMeta, Journal, LocalJournal, SledCheckpoints, SourceCheckpoint};
 use futures_util::FutureExt;
 
 use super::StageError;
@@ -120,8 +121,8 @@ impl IngestStage {
             commit_micros: durable.commit_micros,
             saved_micros: now_micros(),
         };
-        let key = format!("source/{}", self.options.name);
-        tokio::task::block_in_place(|| self.checkpoints.put_json(&key, &checkpoint))?;
+        let key = source_key(&self.options.name);
+        tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
         *lock(&self.board.durable) = Some(position.clone());
         Ok(())
     }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Progress};
 use crossdock_canonical::{Rules, Workspace};
 use crossdock_model::canonical::{Outcome, Tally};
-use crossdock_state::{Checkpoints, SledCheckpoints, StageCheckpoint};
+use crossdock_state::checkpoints::saved::{integrate_key, save};
+use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
-use super::journals::{Cursor, Journals, Run};
 use super::StageError;
+use super::journals::{Cursor, Journals, Run};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
@@ -144,11 +145,11 @@ impl IntegrateStage {
         for progress in &batch.progress {
             let checkpoint = StageCheckpoint {
                 seq: progress.seq,
-                position: progress.position.clone(),
+                commit_micros: progress.commit_micros,
                 saved_micros: now_micros(),
             };
-            let key = format!("integrate/{}", progress.source);
-            tokio::task::block_in_place(|| self.checkpoints.put_json(&key, &checkpoint))?;
+            let key = integrate_key(&progress.source);
+            tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
         }
         Ok(())
     }

@@ -8,11 +8,12 @@ use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{ConnectOptions, Target, TargetBatch};
 use crossdock_model::canonical::{Name, RowWrite, WriteKind};
 use crossdock_model::{ChangeEvent, Op, RowImage, TableName, TableSchema};
-use crossdock_state::{Checkpoints, SledCheckpoints, StageCheckpoint};
+use crossdock_state::checkpoints::saved::save;
+use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use uuid::Uuid;
 
-use super::journals::{Cursor, Journals};
 use super::StageError;
+use super::journals::{Cursor, Journals};
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
@@ -91,7 +92,8 @@ impl MirrorStage {
             return Err(StageError::Definite(anyhow::anyhow!(
                 "mirror {}: {} was truncated, which a mirror does not repeat; truncate the target's \
                  table, then restart",
-                self.mirror, table.name
+                self.mirror,
+                table.name
             )));
         }
         let key = |image: &RowImage<'static>| columns(table, image, true);
@@ -123,13 +125,10 @@ impl MirrorStage {
 
     /// Notes a copy of the progress in sled.
     pub fn checkpoint(&mut self, batch: &TargetBatch) -> Result<u64, StageError> {
-        let checkpoint = StageCheckpoint {
-            seq: batch.upto,
-            position: String::new(),
-            saved_micros: now_micros(),
-        };
+        let checkpoint =
+            StageCheckpoint { seq: batch.upto, commit_micros: 0, saved_micros: now_micros() };
         let key = format!("mirror/{}", self.mirror);
-        tokio::task::block_in_place(|| self.checkpoints.put_json(&key, &checkpoint))?;
+        tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
         self.board.seq.store(batch.upto, Ordering::Relaxed);
         Ok(batch.upto)
     }

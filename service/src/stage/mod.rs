@@ -11,5 +11,5 @@ pub use deliver::{DeliverStage, stream_name as deliver_stream};
 pub use error::StageError;
 pub use ingest::IngestStage;
 pub use integrate::IntegrateStage;
-pub use journals::{Cursor, Journals};
+pub use journals::Journals;
 pub use mirror::MirrorStage;

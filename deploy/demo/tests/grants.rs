@@ -1,0 +1,54 @@
+//! The shipped grants suffice for capture, and the mapping files speak of tables and columns that
+//! the shipped schemas have.
+
+use crossdock_capture::{Severity, SourceKind, SourceOptions, Tls, check, describe};
+use crossdock_demo::systems::Systems;
+
+use crate::files::config;
+
+const BLOCK_BYTES_MAX: usize = 256 << 10;
+
+fn sources(systems: &Systems) -> Vec<SourceOptions> {
+    let rules = config().rules;
+    let environment = systems.environment();
+    [
+        ("erp", "ERP", SourceKind::Postgres, "erp"),
+        ("wms_us", "WMS_US", SourceKind::Postgres, "wms_us"),
+        ("wms_eu", "WMS_EU", SourceKind::Mariadb, "wms"),
+        ("tms", "TMS", SourceKind::Mariadb, "tms"),
+    ]
+    .into_iter()
+    .map(|(name, variable, kind, database)| SourceOptions {
+        name: name.to_owned(),
+        kind,
+        host: "127.0.0.1".to_owned(),
+        port: environment[&format!("{variable}_PORT")].parse().unwrap(),
+        user: "crossdock".to_owned(),
+        password: environment[&format!("{variable}_PASSWORD")].clone().into(),
+        database: database.to_owned(),
+        tls: Tls::Disable,
+        tables: rules.tables(name),
+        slot: format!("crossdock_demo_{name}"),
+        publication: format!("crossdock_demo_{name}"),
+        server_id: 7101,
+        block_bytes_max: BLOCK_BYTES_MAX,
+    })
+    .collect()
+}
+
+#[test]
+fn grants_and_schemas_fit_the_files() {
+    let systems = Systems::start().expect("servers start");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let rules = config().rules;
+    let mut problems = Vec::new();
+    for options in sources(&systems) {
+        let findings = runtime.block_on(check(&options)).expect("check runs");
+        let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+        problems.extend(errors.map(|f| format!("{}: {}: {}", options.name, f.what, f.remedy)));
+        let schemas = runtime.block_on(describe(&options)).expect("describe runs");
+        let found = rules.verify(&options.name, &schemas);
+        problems.extend(found.iter().map(|p| format!("{}: {p}", options.name)));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
