@@ -66,7 +66,8 @@ fn rule_mistakes() {
     expect(
         &with(
             "[entity.sales_order]\nowner = \"erp\"",
-            "[entity.sales_order]\nowner = \"erp\"\nfields.incoterm = [{ owner = \"erp\" }, { owner = \"tms\" }]",
+            "[entity.sales_order]\nowner = \"erp\"\n\
+             fields.incoterm = [{ owner = \"erp\" }, { owner = \"tms\" }]",
         ),
         "sales_order.incoterm has two owners: erp at rules.toml:8, and this one",
     );

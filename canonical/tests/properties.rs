@@ -130,7 +130,8 @@ proptest! {
             sources.iter().map(|n| (format!("{n}.toml"), mapping(n))).collect();
         let files: Vec<(&str, &str)> = files.iter().map(|(a, b)| (&**a, &**b)).collect();
         let rules = load(&files, "[entity.sales_order]\nowner = \"erp\"\n\
-            [entity.sales_order.fields]\nchannel = { owner = \"tms\", on_violation = \"ignore\" }\n");
+            [entity.sales_order.fields]\nchannel = { owner = \"tms\",\
+             on_violation = \"ignore\" }\n");
         let rules = rules.unwrap();
         let owners = [0, 2];
         // The model: each source has its own row; of each field only the owner's value counts.
