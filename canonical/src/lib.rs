@@ -13,6 +13,7 @@ mod codes;
 mod compute;
 mod decimal;
 mod deliver;
+mod difference;
 mod document;
 mod echo;
 mod evidence;

@@ -185,7 +185,7 @@ impl OwnershipReader<'_> {
             }
         }
         if let Some(item) = block.get("owner") {
-            let rule = self.choice(&item, None, entity, policy).into_iter().collect();
+            let rule = self.choice(&item, entity, policy).into_iter().collect();
             if let Some(earlier) = into.default.as_ref().and_then(|r| r.first()) {
                 two_owners(&item, &format!("{}.*", entity.name), earlier);
             }
@@ -222,7 +222,7 @@ impl OwnershipReader<'_> {
         let items = if item.is_array() { item.array() } else { vec![*item] };
         let mut rule = FieldRule::new();
         for item in &items {
-            let Some(choice) = self.choice(item, Some(name), entity, policy) else { continue };
+            let Some(choice) = self.choice(item, entity, policy) else { continue };
             let unconditional = rule.iter().find(|c| c.when.is_none());
             if let Some(earlier) = unconditional {
                 two_owners(item, &format!("{}.{name}", entity.name), earlier);
@@ -236,13 +236,7 @@ impl OwnershipReader<'_> {
         rule
     }
 
-    fn choice(
-        &self,
-        item: &Item<'_>,
-        field: Option<&str>,
-        entity: &EntityDef,
-        policy: Defaults,
-    ) -> Option<Choice> {
+    fn choice(&self, item: &Item<'_>, entity: &EntityDef, policy: Defaults) -> Option<Choice> {
         let spot = item.spot();
         let mut choice = Choice {
             owner: "".into(),
@@ -292,7 +286,6 @@ impl OwnershipReader<'_> {
                 item.problem(format!("`{key}` is not supported yet"), "use a list with `when`");
             }
         }
-        let _ = field;
         s.done();
         Some(choice)
     }

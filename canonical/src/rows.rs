@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crossdock_model::Op;
 use crossdock_model::canonical::{Fields, Name, Needs, RowKey, SourceRow, Tally};
+use crossdock_model::{Op, Value};
 
 use crate::echo;
 use crate::evidence::Normalise;
@@ -14,6 +14,10 @@ use crate::mapping::Mapping;
 use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
 use crate::rules::Rules;
 use crate::step::{Doing, Mapped, Stated, Step};
+
+/// Kept with the image of a parked row: when the source committed it, so that its evidence has
+/// the right time once it is mapped.
+const COMMITTED: &str = "crossdock.committed_micros";
 
 /// What has been loaded about source rows.
 #[derive(Debug, Default)]
@@ -82,6 +86,8 @@ struct Images<'i> {
     mapped: Option<&'i Fields>,
     /// Nothing but an echo of what Crossdock wrote.
     silent: bool,
+    /// When the source committed it.
+    committed: i64,
 }
 
 /// Looked-up rows of one mapping.
@@ -129,7 +135,7 @@ impl<'w> Work<'w> {
             match self.row(&net.row) {
                 Some(stored) if stored.at > net.at => {
                     let stored = stored.image.clone();
-                    self.replayed(net, &stored);
+                    self.replayed(tx, net, &stored);
                 }
                 _ => self.change(tx, net),
             }
@@ -137,7 +143,7 @@ impl<'w> Work<'w> {
     }
 
     /// A change that is older than what is known: only its evidence counts.
-    fn replayed(&mut self, net: &Net, stored: &Fields) {
+    fn replayed(&mut self, tx: &Folded, net: &Net, stored: &Fields) {
         let mut image = if net.full { Fields::new() } else { stored.clone() };
         image.extend(net.image.clone());
         let before = net.before.clone().or_else(|| self.stale.get(&net.row).cloned());
@@ -156,6 +162,7 @@ impl<'w> Work<'w> {
                     before: before.as_ref(),
                     mapped: None,
                     silent: false,
+                    committed: tx.header.commit_micros,
                 };
                 self.state(rule, &images, &mut step);
             }
@@ -173,7 +180,10 @@ impl<'w> Work<'w> {
 
     /// A change that is at least as late as what is known.
     fn change(&mut self, tx: &Folded, net: &Net) {
-        let stored = self.row(&net.row).cloned();
+        let mut stored = self.row(&net.row).cloned();
+        if let Some(stored) = &mut stored {
+            stored.image.remove(COMMITTED);
+        }
         let again = stored.as_ref().is_some_and(|s| s.at == net.at);
         let alive = stored.as_ref().filter(|s| !s.deleted);
         let spoken = alive.filter(|s| s.waiting_for.is_empty()).map(|s| s.image.clone());
@@ -222,6 +232,7 @@ impl<'w> Work<'w> {
             before: before.as_ref(),
             mapped: spoken.as_ref(),
             silent,
+            committed: tx.header.commit_micros,
         };
         self.speak(&images, &mut step);
         if again {
@@ -253,7 +264,7 @@ impl<'w> Work<'w> {
         if images.op != Op::Delete {
             speech = self.listen(images.row, images.now);
             if !speech.waiting_for.is_empty() {
-                self.park(images.row, &speech.waiting_for);
+                self.park(images, &speech.waiting_for);
                 return;
             }
         }
@@ -374,11 +385,13 @@ impl<'w> Work<'w> {
         Found::All(found)
     }
 
-    fn park(&mut self, key: &RowKey, waiting_for: &[RowKey]) {
+    fn park(&mut self, images: &Images<'_>, waiting_for: &[RowKey]) {
+        let key = images.row;
         for other in waiting_for {
             self.waiting.entry(other.clone()).or_default().insert(key.clone());
         }
         if let Some(row) = self.now.get_mut(key) {
+            row.image.insert(COMMITTED.into(), Value::Int(images.committed));
             row.waiting_for = waiting_for.to_vec();
             row.waiting_for.sort();
             row.waiting_for.dedup();
@@ -401,12 +414,18 @@ impl<'w> Work<'w> {
             };
             let mut row = row.clone();
             row.waiting_for.clear();
+            let committed = match row.image.remove(COMMITTED) {
+                Some(Value::Int(micros)) => micros,
+                Some(Value::Text(text)) => text.parse().unwrap_or_default(),
+                _ => 0,
+            };
             self.now.insert(other.clone(), row.clone());
             if row.deleted {
                 continue;
             }
             let found = row.at.ordinal == 0;
             let mut step = Step::new(&other, row.at);
+            step.committed = Some(committed);
             let images = Images {
                 row: &other,
                 op: if found { Op::Read } else { Op::Create },
@@ -414,6 +433,7 @@ impl<'w> Work<'w> {
                 before: None,
                 mapped: None,
                 silent: false,
+                committed,
             };
             self.speak(&images, &mut step);
             step.image = row.image;
