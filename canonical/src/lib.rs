@@ -22,6 +22,7 @@ mod fold;
 mod ids;
 mod judge;
 mod lifecycle;
+mod lookups;
 mod mapping;
 mod names;
 mod ownership;

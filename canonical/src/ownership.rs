@@ -236,6 +236,18 @@ impl OwnershipReader<'_> {
         rule
     }
 
+    /// The owner's name. A list is what people write who want two owners.
+    fn one_owner<'i>(&self, item: &Item<'i>, entity: &EntityDef) -> Option<&'i str> {
+        if item.is_array() {
+            let what = format!("two owners for a field of {}: there can be only one", entity.name);
+            let remedy = "write one source, or the name of a [group] whose sources speak of \
+                          different records; for \"the first that has a value\" write fallback";
+            item.problem(what, remedy);
+            return None;
+        }
+        item.text()
+    }
+
     fn choice(&self, item: &Item<'_>, entity: &EntityDef, policy: Defaults) -> Option<Choice> {
         let spot = item.spot();
         let mut choice = Choice {
@@ -250,13 +262,16 @@ impl OwnershipReader<'_> {
             spot,
         };
         if !item.is_table() {
-            let owner = item.text()?;
+            let owner = self.one_owner(item, entity)?;
             choice.owner = owner.into();
             choice.sources = self.sources_of(item, owner)?;
             return Some(choice);
         }
         let s = item.table()?;
-        let owner = s.required("owner")?;
+        let owner = match s.get("owner") {
+            Some(item) => self.one_owner(&item, entity)?,
+            None => s.required("owner")?,
+        };
         choice.owner = owner.into();
         choice.sources = self.sources_of(&s.get("owner")?, owner)?;
         let policy = read_policy(&s, policy);

@@ -230,6 +230,37 @@ fn pack_time_confirmation_is_not_departure_and_accrual_waits_for_it() {
 }
 
 #[test]
+fn a_change_of_a_looked_up_row_reaches_the_rows_that_refer_to_it() {
+    let link = |store: &Store| {
+        let (_, record) = store.records.iter().find(|(key, _)| &*key.key == "shp:EU:S1").unwrap();
+        (record.version, record.links["sales_order"].key.to_string())
+    };
+    let renumbered = || {
+        let t = table("wms.orders", &["id*", "order_no"]);
+        put(Op::Update, &t, vec![i(7), s("SO-2")])
+    };
+    let (rules, mut store) = (rules(), Store::default());
+    run(&rules, &mut store, &[one("wms_eu", 10, wms_order())]);
+    run(&rules, &mut store, &[one("wms_eu", 20, shipment(Op::Create, "OPEN", "5"))]);
+    let (version, order) = link(&store);
+    assert_eq!(order, "ord:SO-1");
+    run(&rules, &mut store, &[one("wms_eu", 30, renumbered())]);
+    assert_eq!(link(&store), (version + 1, "ord:SO-2".to_string()));
+    // Said again, nothing changes.
+    run(&rules, &mut store, &[one("wms_eu", 40, renumbered())]);
+    assert_eq!(link(&store), (version + 1, "ord:SO-2".to_string()));
+    // All in one batch it comes out the same.
+    let mut batch = Store::default();
+    let all = [
+        one("wms_eu", 10, wms_order()),
+        one("wms_eu", 20, shipment(Op::Create, "OPEN", "5")),
+        one("wms_eu", 30, renumbered()),
+    ];
+    run(&rules, &mut batch, &all);
+    assert_eq!(link(&batch).1, "ord:SO-2");
+}
+
+#[test]
 fn unknown_codes_move_nothing_and_late_cancellations_are_illegal() {
     let (rules, mut store) = (rules(), Store::default());
     let all = [

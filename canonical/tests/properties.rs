@@ -34,10 +34,18 @@ fn log() -> impl Strategy<Value = Vec<Tx>> {
     proptest::collection::vec(proptest::collection::vec(change, 1..5), 1..12).prop_map(|txs| {
         let t = table("public.orders", &["id*", "order_no", "incoterm", "cents"]);
         let mut lsn = 0;
-        let make = |(_, id, op, term): &(usize, i64, u8, String)| {
+        // A database changes and deletes only rows that are there.
+        let mut there = BTreeSet::new();
+        let mut make = |(_, id, op, term): &(usize, i64, u8, String)| {
             let full = vec![i(*id), s(&format!("SO-{id}")), s(term), i(i64::from(*op))];
+            if there.insert(*id) {
+                return put(Op::Create, &t, full);
+            }
             match op {
-                0 => crate::store::delete(&t, vec![i(*id)]),
+                0 => {
+                    there.remove(id);
+                    crate::store::delete(&t, vec![i(*id)])
+                }
                 1 => {
                     let partial = vec![Some(i(*id)), None, Some(s(term)), None];
                     let mut event = put(Op::Update, &t, Vec::new());
@@ -50,7 +58,7 @@ fn log() -> impl Strategy<Value = Vec<Tx>> {
         txs.iter()
             .map(|changes| {
                 lsn += 10;
-                tx("erp", lsn, changes.iter().map(make).collect())
+                tx("erp", lsn, changes.iter().map(&mut make).collect())
             })
             .collect()
     })

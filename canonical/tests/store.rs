@@ -49,8 +49,8 @@ impl Store {
         let parked = self
             .rows
             .values()
-            .filter(|r| r.waiting_for.iter().any(|w| needs.parked_on.contains(w)));
-        loaded.parked.extend(parked.cloned());
+            .filter(|r| r.refers_to.iter().any(|w| needs.referring_to.contains(w)));
+        loaded.referring.extend(parked.cloned());
         for key in &needs.records {
             let of = |r: &RecordKey| r == key;
             let plain_contribution =
@@ -161,7 +161,7 @@ pub fn run(rules: &Rules, store: &mut Store, batch: &[Tx]) {
         }
         let all = [
             needs.rows.iter().map(|k| format!("row {k:?}")).collect::<Vec<_>>(),
-            needs.parked_on.iter().map(|k| format!("parked {k:?}")).collect(),
+            needs.referring_to.iter().map(|k| format!("parked {k:?}")).collect(),
             needs.records.iter().map(|k| format!("record {k:?}")).collect(),
             needs.linking_to.iter().map(|k| format!("linking {k:?}")).collect(),
             needs.releases_on.iter().map(|k| format!("releases {k:?}")).collect(),

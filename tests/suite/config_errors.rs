@@ -41,7 +41,7 @@ const MISTAKES: &[Mistake] = &[
         file: "rules/10-ownership.toml",
         from: "[entity.product]\nowner = \"erp\"",
         to: "[entity.product]\nowner = [\"erp\", \"tms\"]",
-        says: &["rules/10-ownership.toml:", "product"],
+        says: &["rules/10-ownership.toml:", "product", "two owners"],
     },
     Mistake {
         file: "rules/30-finance.toml",

@@ -67,19 +67,20 @@ fn killed_at_random_moments_it_ends_like_an_undisturbed_run() {
     assert!(crossdock.stop().unwrap(), "{}", crossdock.log_tail());
 }
 
-/// Rewinds the integration to its beginning and a target by a few deliveries, while running.
+/// Rewinds the integration and a target to their beginning, then a source by time, while running.
 fn replay_changes_nothing(run: &Run, crossdock: &mut Crossdock, model: &Model) {
     let before = (run.state(), run.versions());
-    for arguments in [
-        &["checkpoints", "save", "before-replay"][..],
-        &["rewind", "--integrate", "--to", "0"],
-        &["rewind", "--target", "erp", "--to", "1"],
-        &["rewind", "--source", "wms_eu", "--to", "before-replay"],
-    ] {
+    let operate = |crossdock: &Crossdock, arguments: &[&str]| {
         let output = crossdock.run(arguments).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
-    }
+    };
+    operate(crossdock, &["checkpoints", "save", "before-replay"]);
+    operate(crossdock, &["rewind", "--integrate", "--to", "0"]);
+    operate(crossdock, &["rewind", "--target", "erp", "--to", "1"]);
+    crossdock.wait_caught_up(SETTLE).unwrap();
+    operate(crossdock, &["rewind", "--source", "wms_eu", "--to", "2h"]);
+    operate(crossdock, &["rewind", "--target", "wms_eu", "--to", "before-replay"]);
     crossdock.wait_caught_up(SETTLE).unwrap();
     run.judge(model, crossdock);
     same(&before.0, &run.state());
@@ -153,7 +154,9 @@ impl Run {
         vec![
             (
                 "records",
-                store("SELECT entity, key, deleted, fields, links FROM crossdock.record ORDER BY 1, 2"),
+                store(
+                    "SELECT entity, key, deleted, fields, links FROM crossdock.record ORDER BY 1, 2",
+                ),
             ),
             (
                 "evidence",
@@ -166,7 +169,9 @@ impl Run {
             ),
             (
                 "releases",
-                store("SELECT rule, business_key, unmet, released FROM crossdock.release ORDER BY 1, 2"),
+                store(
+                    "SELECT rule, business_key, unmet, released FROM crossdock.release ORDER BY 1, 2",
+                ),
             ),
             (
                 "exceptions",
@@ -177,10 +182,8 @@ impl Run {
             ),
             (
                 "accruals",
-                erp(
-                    "SELECT shipment_no, charge_code, cost_version, amount, currency
-                     FROM freight_accruals ORDER BY 1, 2, 3",
-                ),
+                erp("SELECT shipment_no, charge_code, cost_version, amount, currency
+                     FROM freight_accruals ORDER BY 1, 2, 3"),
             ),
         ]
     }

@@ -3,4 +3,5 @@
 mod architecture;
 mod config_errors;
 mod crash;
+mod operation;
 mod stage;
