@@ -40,6 +40,8 @@ pub(crate) struct Judge<'j> {
     pub(crate) recs: BTreeMap<RecordKey, Rec>,
     /// Links made in this batch, by the record that is linked to.
     linked_from: BTreeMap<RecordKey, BTreeSet<RecordKey>>,
+    /// Records with a release that depends on a record, by that record.
+    depending: HashMap<RecordKey, BTreeSet<RecordKey>>,
     pub(crate) needs: NeedSets,
     pub(crate) troubles: Troubles,
     pub(crate) out: Outcome,
@@ -85,6 +87,7 @@ pub(crate) fn judge_all(
         store,
         recs: BTreeMap::new(),
         linked_from: BTreeMap::new(),
+        depending: HashMap::new(),
         needs: NeedSets::default(),
         troubles: Troubles::new(installation),
         out: Outcome::default(),
@@ -111,6 +114,7 @@ impl<'j> Judge<'j> {
                     Rec::default()
                 }
             };
+            rec.releases.values().for_each(|release| self.note_depends(release));
             self.recs.insert(key.clone(), rec);
         }
         self.recs.entry(key.clone()).or_default()
@@ -428,12 +432,19 @@ impl<'j> Judge<'j> {
             Some(releases) => found.extend(releases.iter().map(|r| r.record.clone())),
             None => _ = self.needs.releases.insert(key.clone()),
         }
-        for (other, rec) in &self.recs {
-            if rec.releases.values().any(|r| !r.released && r.depends.contains(key)) {
-                found.insert(other.clone());
-            }
-        }
+        let waits = |other: &&RecordKey| {
+            let releases = self.recs.get(*other).into_iter().flat_map(|r| r.releases.values());
+            releases.into_iter().any(|r| !r.released && r.depends.contains(key))
+        };
+        found.extend(self.depending.get(key).into_iter().flatten().filter(waits).cloned());
         found
+    }
+
+    /// Remembers which records a release waits for.
+    pub(crate) fn note_depends(&mut self, release: &Release) {
+        for on in &release.depends {
+            self.depending.entry(on.clone()).or_default().insert(release.record.clone());
+        }
     }
 
     fn finish(mut self) -> Result<Outcome, Needs> {
