@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use crossdock_apply::{ConnectOptions, DatabaseKind};
-use crossdock_capture::{SourceKind, SourceOptions};
-use crossdock_config::{Config, Connection, Kind, SourceConfig, Tls};
+use crossdock_apply::ConnectOptions;
+use crossdock_capture::SourceOptions;
+use crossdock_config::{Config, Connection, SourceConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
 use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint};
@@ -72,22 +72,13 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
     let at = &source.connection;
     SourceOptions {
         name: source.name.to_string(),
-        kind: match at.kind {
-            Kind::Postgres => SourceKind::Postgres,
-            Kind::Mysql => SourceKind::Mysql,
-            Kind::Mariadb => SourceKind::Mariadb,
-        },
+        kind: at.kind,
         host: at.host.clone(),
         port: at.port,
         user: at.user.clone(),
         password: at.password.clone(),
         database: at.database.clone(),
-        tls: match &at.tls {
-            Tls::Disable => crossdock_capture::Tls::Disable,
-            Tls::VerifyFull { ca_file } => {
-                crossdock_capture::Tls::VerifyFull { ca_file: ca_file.clone() }
-            }
-        },
+        tls: at.tls.clone(),
         tables: config.tables_of(&source.name).into_iter().collect(),
         slot: source.slot.clone(),
         publication: source.publication.clone(),
@@ -100,22 +91,13 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
 pub fn connect_options(at: &Connection) -> ConnectOptions {
     ConnectOptions {
         name: at.name.to_string(),
-        kind: match at.kind {
-            Kind::Postgres => DatabaseKind::Postgres,
-            Kind::Mysql => DatabaseKind::Mysql,
-            Kind::Mariadb => DatabaseKind::Mariadb,
-        },
+        kind: at.kind,
         host: at.host.clone(),
         port: at.port,
         user: at.user.clone(),
         password: at.password.clone(),
         database: at.database.clone(),
-        tls: match &at.tls {
-            Tls::Disable => crossdock_apply::Tls::Disable,
-            Tls::VerifyFull { ca_file } => {
-                crossdock_apply::Tls::VerifyFull { ca_file: ca_file.clone() }
-            }
-        },
+        tls: at.tls.clone(),
     }
 }
 

@@ -32,6 +32,8 @@ fn outages_metrics_and_a_changed_owner() {
     assert!(crossdock.stop().unwrap(), "{}", crossdock.log_tail());
     a_changed_owner_changes_what_is_applied(&systems, folder.path(), &mut crossdock);
     assert!(crossdock.stop().unwrap(), "{}", crossdock.log_tail());
+    lost_state_is_noticed(&folder.path().join("state"), &mut crossdock);
+    assert!(crossdock.stop().unwrap(), "{}", crossdock.log_tail());
     let status = crossdock.run(&["status"]).unwrap();
     assert_eq!(status.status.code(), Some(1), "nothing runs any more");
     let list = crossdock.run(&["checkpoints", "list"]).unwrap();
@@ -133,4 +135,37 @@ fn a_changed_owner_changes_what_is_applied(
     systems.wms_eu.sql("wms", &sql).unwrap();
     let applied = wait_until(SOON, || customer_name(systems, &code) == "The warehouse says");
     assert!(applied, "{} {}", customer_name(systems, &code), crossdock.log_tail());
+}
+
+/// Lost checkpoints are only a warning. A lost journal is noticed, and the message mends it.
+fn lost_state_is_noticed(state: &std::path::Path, crossdock: &mut Crossdock) {
+    let forget_checkpoints = || {
+        for entry in std::fs::read_dir(state).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("checkpoints") {
+                let removed = std::fs::remove_dir_all(&path);
+                removed.or_else(|_| std::fs::remove_file(&path)).unwrap();
+            }
+        }
+    };
+    forget_checkpoints();
+    crossdock.start().unwrap();
+    crossdock.wait_caught_up(SOON).unwrap();
+    assert!(crossdock.stop().unwrap());
+
+    forget_checkpoints();
+    std::fs::remove_dir_all(state.join("journal/wms_us")).unwrap();
+    crossdock.start().unwrap();
+    let mut page = String::new();
+    let noticed = wait_until(SOON, || {
+        page = crossdock.page("/readyz").unwrap_or_default();
+        page.contains("the journal of wms_us is not the one")
+    });
+    assert!(noticed, "{page}");
+    let advice = page.split("crossdock rewind ").nth(1).unwrap().lines().next().unwrap();
+    let words: Vec<&str> = std::iter::once("rewind").chain(advice.split(' ')).collect();
+    let output = crossdock.run(&words).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    crossdock.wait_caught_up(SOON).unwrap();
 }
