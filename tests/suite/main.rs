@@ -2,4 +2,5 @@
 
 mod architecture;
 mod config_errors;
+mod debezium;
 mod stage;
