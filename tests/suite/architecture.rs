@@ -15,10 +15,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("state", &["model"]),
     ("capture", &["model"]),
     ("apply", &["model"]),
-    (
-        "service",
-        &["model", "schema-registry", "canonical", "config", "state", "capture", "apply"],
-    ),
+    ("service", &["model", "schema-registry", "canonical", "config", "state", "capture", "apply"]),
     ("tests/harness", &[]),
     ("deploy/demo", &["tests/harness"]),
     ("tests", &["tests/harness"]),
