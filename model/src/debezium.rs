@@ -21,6 +21,8 @@ mod schema;
 mod value;
 
 mod envelope;
+#[cfg(test)]
+mod tests;
 
 pub use envelope::{Envelope, EnvelopeError, Message, Source, TransactionBlock};
 pub use options::{

@@ -7,7 +7,7 @@ use crate::{block, open, segment_files, stream};
 /// Numbers of the blocks that are there now.
 fn drain(follower: &mut JournalFollower) -> Vec<u64> {
     let mut found = Vec::new();
-    while let Some(entry) = follower.next().unwrap() {
+    while let Some(entry) = follower.next_block().unwrap() {
         assert_eq!(entry.bytes, vec![entry.seq as u8; 40]);
         found.push(entry.seq);
     }
@@ -18,7 +18,7 @@ fn drain(follower: &mut JournalFollower) -> Vec<u64> {
 fn blocks_appear_as_they_are_written_across_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut before = JournalFollower::open(dir.path().join("none"), 0).unwrap();
-    assert!(before.next().unwrap().is_none());
+    assert!(before.next_block().unwrap().is_none());
     let journal = open(dir.path(), 600);
     let mut follower = JournalFollower::open(dir.path(), 0).unwrap();
     let mut expected = 1;
@@ -85,6 +85,6 @@ fn a_trimmed_block_and_damage_are_errors() {
     bytes[last] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     let mut follower = JournalFollower::open(dir.path(), 0).unwrap();
-    let damage = std::iter::from_fn(|| follower.next().transpose()).find(Result::is_err);
+    let damage = std::iter::from_fn(|| follower.next_block().transpose()).find(Result::is_err);
     assert!(matches!(damage, Some(Err(JournalError::Corrupt { .. }))), "{damage:?}");
 }

@@ -51,7 +51,7 @@ pub(super) fn iso_timestamp(micros: i64) -> Json {
 
 /// Time of day moved to UTC: `11:14:15.123456Z`.
 pub(super) fn zoned_time(micros: i64, offset: i32) -> Json {
-    let utc = (micros - i64::from(offset) * 1_000_000).rem_euclid(DAY_MICROS);
+    let utc = micros.saturating_sub(i64::from(offset) * 1_000_000).rem_euclid(DAY_MICROS);
     iso_time(utc)
 }
 

@@ -58,7 +58,7 @@ impl FromStr for Placement {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Routed {
     /// It is sent: a message, or what is not of an outbox table.
-    Sent(Record),
+    Sent(Box<Record>),
     /// Nothing: outbox rows are deleted once they are sent.
     Dropped,
     /// Nothing, and the outbox is not used as one: a row of it was updated.
@@ -69,7 +69,7 @@ impl OutboxRouter {
     /// What becomes of a record. Records must be without schemas.
     pub fn apply(&self, record: Record) -> Routed {
         if !record.table.as_ref().is_some_and(|table| is_outbox(table)) {
-            return Routed::Sent(record);
+            return Routed::Sent(Box::new(record));
         }
         let Record { key, mut value, mut headers, table, .. } = record;
         match value.get("op").and_then(Json::as_str) {
@@ -103,7 +103,7 @@ impl OutboxRouter {
         };
         let destination = format!("outbox.event.{}", routed_by.as_str().unwrap_or_default());
         let key = if aggregate.is_null() { key } else { aggregate };
-        Routed::Sent(Record { destination, key, value, headers, table })
+        Routed::Sent(Box::new(Record { destination, key, value, headers, table }))
     }
 }
 

@@ -120,10 +120,10 @@ impl Encoder {
                 self.event(event, header, now_micros, &mut records);
             }
         }
-        if told && fragment.last {
-            if let Some(counts) = self.open.take() {
-                records.push(self.boundary(header, Some(counts)));
-            }
+        if fragment.last
+            && let Some(counts) = self.open.take()
+        {
+            records.push(self.boundary(header, Some(counts)));
         }
         records
     }

@@ -41,7 +41,7 @@ impl Unit {
         }
     }
 
-    fn from_micros(self, micros: i64) -> Json {
+    fn count(self, micros: i64) -> Json {
         Json::from(match self {
             Unit::Milli => micros.div_euclid(1_000),
             Unit::Micro => micros,
@@ -107,14 +107,14 @@ impl Encoding<'_> {
             },
             Value::Time(v) => match self.options.time {
                 TimeMode::Isostring => clock::iso_time(*v),
-                mode => Unit::of(kind, mode).from_micros(*v),
+                mode => Unit::of(kind, mode).count(*v),
             },
             Value::TimeTz(v, offset) => clock::zoned_time(*v, *offset),
             Value::Timestamp(v) => {
                 let micros = clock::finite(*v);
                 match self.options.time {
                     TimeMode::Isostring => clock::iso_timestamp(micros),
-                    mode => Unit::of(kind, mode).from_micros(micros),
+                    mode => Unit::of(kind, mode).count(micros),
                 }
             }
             Value::TimestampTz(v) => match kind {

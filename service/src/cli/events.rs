@@ -212,7 +212,7 @@ fn print(
     let mut printer = Printer::new(source, arguments);
     let mut out = BufWriter::new(io::stdout().lock());
     while !printer.done() {
-        match journal.next()? {
+        match journal.next_block()? {
             Some(entry) => printer.entry(&entry, &mut out)?,
             None => {
                 out.flush()?;
@@ -317,7 +317,7 @@ impl Change {
             Change::None => Some(record),
             Change::Unwrap(unwrap) => unwrap.apply(record),
             Change::Outbox(router) => match router.apply(record) {
-                Routed::Sent(record) => Some(record),
+                Routed::Sent(record) => Some(*record),
                 Routed::Dropped => None,
                 Routed::Updated => {
                     tracing::warn!("a row of an outbox table was updated: not sent");

@@ -80,7 +80,7 @@ impl JournalFollower {
     }
 
     /// The next visible block; `None` when there is none yet.
-    pub fn next(&mut self) -> Result<Option<Entry>, JournalError> {
+    pub fn next_block(&mut self) -> Result<Option<Entry>, JournalError> {
         if self.ready.is_empty() {
             self.look()?;
         }

@@ -56,8 +56,11 @@ impl Comparison {
 
     pub fn finish(&self) {
         assert!(self.failures.is_empty(), "\n{}", self.failures.join("\n"));
+        let page = include_str!("../../../docs/debezium.md");
         for difference in self.differences {
-            assert!(self.seen.contains(difference.name), "never occurred: {}", difference.name);
+            let name = difference.name;
+            assert!(self.seen.contains(name), "never occurred: {name}");
+            assert!(page.contains(&format!("| {name} |")), "not in docs/debezium.md: {name}");
         }
     }
 }
