@@ -14,7 +14,7 @@ pub mod target;
 
 pub use error::ApplyError;
 pub use options::{ConnectOptions, DatabaseKind, Finding, Severity, Tls};
-pub use store::{CanonicalStore, PostgresStore, Progress, Attention};
+pub use store::{Attention, CanonicalStore, PostgresStore, Progress};
 pub use target::{
     AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress,
 };

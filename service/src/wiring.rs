@@ -17,7 +17,7 @@ use crate::stage::Journals;
 use crate::supervisor::Handle;
 
 /// A block is closed at this size; see `docs/performance.md`.
-const BLOCK_BYTES: usize = 256 * 1024;
+const BLOCK_BYTES: usize = 64 * 1024;
 
 /// State on local disk, opened.
 pub struct State {

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
 /// About as much of each source's journal is judged and committed at once.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 /// The copies in sled are for listing; the store is the authority.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
@@ -97,12 +97,12 @@ impl IntegrateStage {
     pub async fn judge(
         &mut self,
         store: &mut PostgresStore,
-        batch: &Batch,
+        batch: &mut Batch,
     ) -> Result<Outcome, StageError> {
         let mut work = Workspace::new(&self.rules, &self.name, now_micros());
-        for run in &batch.runs {
-            for (header, events) in &run.transactions {
-                work.take_in(&run.source, header, events.clone());
+        for run in &mut batch.runs {
+            for (header, events) in run.transactions.drain(..) {
+                work.take_in(&run.source, &header, events);
             }
         }
         loop {
