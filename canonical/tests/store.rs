@@ -205,6 +205,8 @@ pub fn table(name: &str, columns: &[&str]) -> Arc<TableSchema> {
                 type_name: "text".into(),
                 nullable: key.is_none(),
                 key,
+                base_type: None,
+                default: None,
             }
         })
         .collect();

@@ -53,7 +53,8 @@ pub fn open_state(config: &Config) -> anyhow::Result<State> {
     Ok(State { checkpoints, journals: Journals::new(journals) })
 }
 
-fn journal_dir(config: &Config, source: &str) -> PathBuf {
+/// Folder of a source's journal.
+pub fn journal_dir(config: &Config, source: &str) -> PathBuf {
     config.state_dir.join("journal").join(source)
 }
 

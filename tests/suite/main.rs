@@ -3,5 +3,6 @@
 mod architecture;
 mod config_errors;
 mod crash;
+mod debezium;
 mod operation;
 mod stage;

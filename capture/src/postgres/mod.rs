@@ -18,6 +18,7 @@ mod catalog;
 mod check;
 mod connection;
 mod control;
+mod declared;
 mod decoder;
 mod errors;
 mod image;
