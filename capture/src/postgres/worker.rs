@@ -183,24 +183,29 @@ impl Stream {
         loop {
             self.report(Instant::now())?;
             let behind = self.pace.is_behind();
-            let filled = if behind { self.connection.fill_now() } else { self.connection.fill() }?;
+            let mut filled =
+                if behind { self.connection.fill_now() } else { self.connection.fill() }?;
+            let mut reader = Reader::There;
+            if behind && filled == Filled::Nothing {
+                // What is whole need not wait for what the server says next.
+                reader = self.hand_over_at_boundary()?;
+                filled = self.connection.fill()?;
+            }
             let now = Instant::now();
-            let reader = match filled {
+            match filled {
                 Filled::Bytes(count) => {
+                    self.pace.found_nothing(now);
                     self.status.heard(now);
-                    self.pace.read(now);
-                    let reader = self.frames(now)?;
+                    self.pace.read(count, now);
+                    if reader == Reader::There {
+                        reader = self.frames(now)?;
+                    }
                     if behind && count < SHORT_READ_BYTES {
                         self.pace.pause();
                     }
-                    reader
                 }
-                Filled::Nothing if behind => {
-                    self.pace.caught_up(now);
-                    self.hand_over_at_boundary()?
-                }
-                Filled::Nothing => Reader::There,
-            };
+                Filled::Nothing => self.pace.found_nothing(now),
+            }
             if reader == Reader::Gone || self.idle(now)? == Reader::Gone {
                 return Ok(());
             }
