@@ -145,6 +145,7 @@ fn options(task: &Task) -> SourceOptions {
         publication: "bench".to_string(),
         server_id: 7_001,
         block_bytes_max: 256 << 10,
+        spill_dir: None,
     }
 }
 
