@@ -7,8 +7,9 @@ DEMO_SECONDS ?= 0
 DEMO_RATE ?= 8
 CRASH_KILLS ?= 200
 BENCH_RUNS ?= 5
+POSTGRES_VERSIONS ?= 14 18
 
-.PHONY: help setup build test demo lint crash bench-capture-postgres bench-capture-mariadb
+.PHONY: help setup build test test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -21,6 +22,10 @@ build: setup ## Build the programs that tests and demo start
 
 test: build ## All tests, against real private servers
 	cargo test --locked --workspace
+
+test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest and newest server that npm has
+	cargo test --locked -p crossdock-capture --no-run
+	deploy/setup/postgres-versions.sh "$(POSTGRES_VERSIONS)" cargo test --locked -p crossdock-capture --test main postgres::
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45 for a short, checked run
 	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE)

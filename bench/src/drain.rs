@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use crossdock_capture::{DatabaseKind, LogReader, SourceOptions, Tls};
-use crossdock_model::{Position, TableName};
+use crossdock_capture::{LogReader, Reader, DatabaseKind, SourceOptions, Tls};
+use crossdock_model::{Block, Position, TableName};
 use crossdock_state::journal::SnapshotFlag;
 use crossdock_state::{BlockMeta, Journal, JournalOptions, LocalJournal};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
+
+/// As `ingest` has it: blocks that are appended with one sync, at most.
+const BLOCKS_PER_SYNC: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
@@ -73,23 +77,18 @@ async fn drain(task: &Task) -> Result<Measure> {
     let mut reader = crossdock_capture::open(&options(task), Some(&task.from)).await?;
     let (mut changes, mut journal_bytes) = (0, 0);
     while changes < task.changes {
-        let block = reader.next().await?;
-        let events: u64 = block.counts.iter().map(|(.., n)| n).sum();
-        let meta = BlockMeta {
-            position: block.end.to_string(),
-            boundary: block.boundary,
-            snapshot: SnapshotFlag::Stream,
-            commit_micros: block.commit_micros,
-            appended_micros: 0,
-            events: u32::try_from(events)?,
-        };
+        let blocks = next_blocks(&mut reader).await?;
         tokio::task::block_in_place(|| {
-            journal.append(meta, &block.bytes)?;
-            journal.sync()
+            for block in &blocks {
+                journal.append(meta(block)?, &block.bytes)?;
+            }
+            anyhow::Ok(journal.sync()?)
         })?;
-        changes += events;
-        journal_bytes += block.bytes.len() as u64;
-        if block.boundary {
+        for block in &blocks {
+            changes += events(block);
+            journal_bytes += block.bytes.len() as u64;
+        }
+        if let Some(block) = blocks.last().filter(|block| block.boundary) {
             reader.acknowledge(&block.end);
         }
     }
@@ -98,6 +97,34 @@ async fn drain(task: &Task) -> Result<Measure> {
         bail!("{changes} row changes came, {} were expected", task.changes);
     }
     Ok(Measure { seconds, cpu_seconds: cpu_seconds()?, memory_mib: peak_memory()?, journal_bytes })
+}
+
+/// As `ingest` does: waits for a block, then takes what else is there, to be made durable with
+/// one sync.
+async fn next_blocks(reader: &mut Reader) -> Result<Vec<Block>> {
+    let mut blocks = vec![reader.next().await?];
+    while blocks.len() < BLOCKS_PER_SYNC {
+        match reader.next().now_or_never() {
+            Some(block) => blocks.push(block?),
+            None => break,
+        }
+    }
+    Ok(blocks)
+}
+
+fn events(block: &Block) -> u64 {
+    block.counts.iter().map(|(.., n)| n).sum()
+}
+
+fn meta(block: &Block) -> Result<BlockMeta> {
+    Ok(BlockMeta {
+        position: block.end.to_string(),
+        boundary: block.boundary,
+        snapshot: SnapshotFlag::Stream,
+        commit_micros: block.commit_micros,
+        appended_micros: 0,
+        events: u32::try_from(events(block))?,
+    })
 }
 
 fn options(task: &Task) -> SourceOptions {
@@ -118,6 +145,7 @@ fn options(task: &Task) -> SourceOptions {
         publication: "bench".to_string(),
         server_id: 7_001,
         block_bytes_max: 256 << 10,
+        spill_dir: None,
     }
 }
 

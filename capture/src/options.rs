@@ -33,4 +33,8 @@ pub struct SourceOptions {
     pub server_id: u32,
     /// A block is closed when it holds this many bytes, or earlier when nothing more is waiting.
     pub block_bytes_max: usize,
+    /// Folder for the changes of large transactions that have not ended yet (PostgreSQL 14 or
+    /// newer); it needs room for the largest one. Default: the system's folder for temporary files.
+    /// Nothing is left there, whatever ends the process.
+    pub spill_dir: Option<std::path::PathBuf>,
 }

@@ -85,6 +85,7 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
         publication: source.publication.clone(),
         server_id: source.server_id,
         block_bytes_max: BLOCK_BYTES,
+        spill_dir: Some(config.state_dir.clone()),
     }
 }
 

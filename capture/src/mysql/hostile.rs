@@ -30,6 +30,7 @@ fn decoder() -> Decoder {
         publication: String::new(),
         server_id: 9,
         block_bytes_max: 1 << 20,
+        spill_dir: None,
     };
     let server = Server { mariadb: true, version: String::new(), server_id: 1, gtids: true };
     let collations = Collations {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crossdock_model::{Block, BlockBuilder, Op, Position, SnapshotPart, TxHeader};
 
 use super::image::{Table, image, key_image};
+use super::in_progress::Commit;
 use super::pgoutput::{self, Malformed, Message, Old, RelationMessage, Tuple};
 use crate::CaptureError;
 
@@ -91,7 +92,31 @@ impl Decoder {
         sent_micros: i64,
         resolve: &mut Resolve<'_>,
     ) -> Result<(), CaptureError> {
-        match pgoutput::parse(bytes).map_err(malformed)? {
+        self.apply(pgoutput::parse(bytes).map_err(malformed)?, sent_micros, resolve)
+    }
+
+    /// Takes one message of a transaction that was in progress and has committed; between
+    /// [`Decoder::begin_committed`] and [`Decoder::commit`].
+    pub(super) fn committed_message(
+        &mut self,
+        bytes: &[u8],
+        resolve: &mut Resolve<'_>,
+    ) -> Result<(), CaptureError> {
+        self.apply(pgoutput::parse_streamed(bytes).map_err(malformed)?, 0, resolve)
+    }
+
+    /// Begins a transaction that was in progress and has committed.
+    pub(super) fn begin_committed(&mut self, commit: &Commit) -> Result<(), CaptureError> {
+        self.begin(commit.lsn, commit.micros, commit.xid)
+    }
+
+    fn apply(
+        &mut self,
+        message: Message<'_>,
+        sent_micros: i64,
+        resolve: &mut Resolve<'_>,
+    ) -> Result<(), CaptureError> {
+        match message {
             Message::Begin { final_lsn, commit_micros, xid } => {
                 self.begin(final_lsn, commit_micros, xid)
             }
@@ -138,7 +163,8 @@ impl Decoder {
         Ok(())
     }
 
-    fn commit(&mut self, end_lsn: u64) -> Result<(), CaptureError> {
+    /// The transaction is complete.
+    pub(super) fn commit(&mut self, end_lsn: u64) -> Result<(), CaptureError> {
         let transaction = self.transaction.take().ok_or_else(|| outside("a commit"))?;
         self.seen = self.seen.max(end_lsn);
         if transaction.begun {
@@ -237,7 +263,7 @@ fn next_event(
 
 fn malformed(error: Malformed) -> CaptureError {
     match error.tag {
-        b'S' | b'E' | b'c' | b'A' | b'b' | b'P' | b'K' | b'r' | b'p' => {
+        b'b' | b'P' | b'K' | b'r' | b'p' => {
             defect(&format!("a message of type `{}`, which was not asked for", error.tag as char))
         }
         tag => defect(&format!("a message of type {tag} that is malformed or unknown")),
@@ -248,7 +274,7 @@ fn outside(what: &str) -> CaptureError {
     defect(&format!("{what} outside a transaction"))
 }
 
-/// The server, or something between, does not speak pgoutput version 1 as documented.
+/// The server, or something between, does not speak pgoutput as documented.
 pub(super) fn defect(what: &str) -> CaptureError {
     CaptureError::definite(
         format!("the replication stream holds {what}"),

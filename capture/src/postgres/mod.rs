@@ -4,6 +4,7 @@
 //! open ─ prepare (SQL: tables, publication, slot) ─▶ one thread per source
 //!   thread: [snapshot under the slot's own snapshot] ─▶ stream
 //!           socket ─ frames in place ─ pgoutput ─ BlockBuilder ─▶ bounded channel ─▶ next()
+//!                                      └ transactions in progress ─ disk ─┘ at commit
 //!           acknowledge() ─ atomic ─▶ standby status updates
 //! ```
 //!
@@ -22,6 +23,7 @@ mod declared;
 mod decoder;
 mod errors;
 mod image;
+mod in_progress;
 mod pace;
 mod pgoutput;
 mod prepare;

@@ -1,11 +1,13 @@
-//! The messages of pgoutput, protocol version 1, parsed in place.
+//! The messages of pgoutput, protocol versions 1, 2 and 4, parsed in place.
 //!
 //! Source: PostgreSQL manual, "Logical Replication Message Formats". Integers are big-endian.
+
+use super::in_progress::Commit;
 
 /// Microseconds between the Unix epoch and PostgreSQL's (2000-01-01).
 pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// Bytes that are not a pgoutput message of version 1.
+/// Bytes that are not a pgoutput message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed {
     /// The message's type byte, 0 when there was none.
@@ -25,6 +27,16 @@ pub(super) enum Message<'a> {
     Delete { relation: u32, old: Old<'a> },
     Truncate { relations: Vec<u32> },
     Logical { lsn: u64, prefix: &'a str, content: &'a [u8] },
+}
+
+/// What says where a transaction in progress begins, pauses and ends. Its changes come as
+/// [`Message`]s with the sub-transaction before them; see [`parse_streamed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Streaming {
+    Start { xid: u32, first: bool },
+    Stop,
+    Commit(Commit),
+    Abort { xid: u32, subxid: u32 },
 }
 
 /// A table as the log describes it before its first change.
@@ -91,15 +103,27 @@ impl<'a> Tuple<'a> {
 
 /// Parses one message. An unknown type byte is an error: nothing is skipped unseen.
 pub(super) fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
-    let Some((&tag, body)) = bytes.split_first() else {
-        return Err(Malformed { tag: 0 });
-    };
-    let mut input = Input { bytes: body, tag };
+    let mut input = Input::new(bytes)?;
     let message = input.message()?;
-    if !input.bytes.is_empty() {
-        return Err(input.malformed());
+    input.end(message)
+}
+
+/// Parses one message of a transaction in progress: all but the origin name the sub-transaction
+/// that they belong to.
+pub(super) fn parse_streamed(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
+    let mut input = Input::new(bytes)?;
+    if input.tag != b'O' {
+        input.u32()?;
     }
-    Ok(message)
+    let message = input.message()?;
+    input.end(message)
+}
+
+/// Parses a message about a transaction in progress.
+pub(super) fn parse_streaming(bytes: &[u8]) -> Result<Streaming, Malformed> {
+    let mut input = Input::new(bytes)?;
+    let message = input.streaming()?;
+    input.end(message)
 }
 
 struct Input<'a> {
@@ -108,6 +132,16 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    fn new(message: &'a [u8]) -> Result<Self, Malformed> {
+        let (&tag, bytes) = message.split_first().ok_or(Malformed { tag: 0 })?;
+        Ok(Self { bytes, tag })
+    }
+
+    /// Nothing may follow what was understood.
+    fn end<T>(&self, message: T) -> Result<T, Malformed> {
+        if self.bytes.is_empty() { Ok(message) } else { Err(self.malformed()) }
+    }
+
     fn malformed(&self) -> Malformed {
         Malformed { tag: self.tag }
     }
@@ -207,6 +241,29 @@ impl<'a> Input<'a> {
         })
     }
 
+    fn streaming(&mut self) -> Result<Streaming, Malformed> {
+        Ok(match self.tag {
+            b'S' => Streaming::Start { xid: self.u32()?, first: self.u8()? == 1 },
+            b'E' => Streaming::Stop,
+            b'c' => {
+                let xid = self.u32()?;
+                // Flags, unused.
+                self.take(1)?;
+                let (lsn, end_lsn, micros) = (self.u64()?, self.u64()?, self.micros()?);
+                Streaming::Commit(Commit { xid, lsn, end_lsn, micros })
+            }
+            b'A' => {
+                let (xid, subxid) = (self.u32()?, self.u32()?);
+                if !self.bytes.is_empty() {
+                    // LSN and time, where `streaming` is `parallel`.
+                    self.take(16)?;
+                }
+                Streaming::Abort { xid, subxid }
+            }
+            _ => return Err(self.malformed()),
+        })
+    }
+
     fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.u8()? == byte { Ok(()) } else { Err(self.malformed()) }
     }
@@ -301,12 +358,31 @@ mod tests {
     fn unknown_messages_are_errors() {
         assert_eq!(parse(b"S\0\0\0\x01\x01"), Err(Malformed { tag: b'S' }));
         assert_eq!(parse(b""), Err(Malformed { tag: 0 }));
+        assert_eq!(parse_streaming(b"I\0\0\0\x01"), Err(Malformed { tag: b'I' }));
+    }
+
+    #[test]
+    fn an_abort_may_carry_place_and_time() {
+        let abort = Ok(Streaming::Abort { xid: 1, subxid: 2 });
+        assert_eq!(parse_streaming(b"A\0\0\0\x01\0\0\0\x02"), abort);
+        assert_eq!(parse_streaming(b"A\0\0\0\x01\0\0\0\x020123456789abcdef"), abort);
+        assert!(parse_streaming(b"A\0\0\0\x01\0\0\0\x02012").is_err());
+    }
+
+    #[test]
+    fn a_change_in_progress_names_its_sub_transaction() {
+        let Ok(Message::Truncate { relations }) =
+            parse_streamed(b"T\0\0\0\x09\0\0\0\x01\0\0\0\0\x07")
+        else {
+            panic!("not a truncate");
+        };
+        assert_eq!(relations, [7]);
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(
-            tag in proptest::sample::select(&b"BCORYIUDTMXS"[..]),
+            tag in proptest::sample::select(&b"BCORYIUDTMXSEcA"[..]),
             body in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let mut bytes = vec![tag];
@@ -314,6 +390,8 @@ mod tests {
             if let Ok(Message::Insert { new, .. }) = parse(&bytes) {
                 prop_assert_eq!(new.cells().count(), new.count);
             }
+            let _ = parse_streamed(&bytes);
+            let _ = parse_streaming(&bytes);
         }
     }
 }

@@ -372,6 +372,7 @@ mod tests {
             publication: "crossdock".into(),
             server_id: 0,
             block_bytes_max: 65_536,
+            spill_dir: None,
         }
     }
 

@@ -8,8 +8,11 @@ use super::pgoutput::EPOCH_MICROS;
 const INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// A changed acknowledgement is told at most this often.
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
-/// A server that says nothing for this long, although it has been asked to, is gone.
+/// A server without a timeout of its own that says nothing for this long, although it has been
+/// asked to, is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// With a timeout of its own, that time is given to the server too, but not less than this.
+const SILENCE_MIN: Duration = Duration::from_secs(10);
 
 /// State of the conversation about progress. Three places in the log are told apart:
 /// acknowledged (durable with the caller) ≤ received ≤ where the server is.
@@ -32,7 +35,10 @@ impl Status {
         };
         Self {
             interval: third.min(INTERVAL_MAX),
-            silence_max: sender_timeout.max(SILENCE_MAX),
+            silence_max: match sender_timeout {
+                Duration::ZERO => SILENCE_MAX,
+                timeout => timeout.max(SILENCE_MIN),
+            },
             sent: now,
             heard: now,
             told: from,

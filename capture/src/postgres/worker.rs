@@ -15,6 +15,7 @@ use super::connection::{Connection, Filled, server_error};
 use super::control::Control;
 use super::decoder::Decoder;
 use super::image::Table;
+use super::in_progress::{Changes, Commit, InProgress, Taken};
 use super::pace::{Pace, SHORT_READ_BYTES};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
@@ -65,6 +66,7 @@ impl Worker {
         self.control.acknowledged.fetch_max(from, Ordering::AcqRel);
         let mut connection = Connection::open(&self.options, &self.control, true)?;
         start(&mut connection, &self.options, self.prepared.version, from)?;
+        let spill_dir = self.options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
         let resolver = Resolver {
             tables: self.prepared.tables.into_iter().map(|(found, t)| (found.name, t)).collect(),
             options: self.options.clone(),
@@ -76,6 +78,7 @@ impl Worker {
             status: Status::new(from, self.prepared.sender_timeout, now),
             connection,
             decoder: Decoder::new(from),
+            in_progress: InProgress::new(spill_dir),
             resolver,
             control: self.control,
             blocks: self.blocks,
@@ -96,13 +99,18 @@ fn start(
     from: u64,
 ) -> Result<(), CaptureError> {
     let at = crossdock_model::Position::Postgres { lsn: from };
-    // Logical messages can be asked for since 14.
-    let messages = if version >= 140_000 { ", messages 'true'" } else { "" };
+    // 14 brought logical messages and transactions in progress (protocol 2). Of protocol 4 (16)
+    // nothing else is used: `parallel` only adds places to aborts, for who applies in parallel.
+    let (protocol, more) = match version {
+        160_000.. => (4, ", messages 'true', streaming 'on'"),
+        140_000.. => (2, ", messages 'true', streaming 'on'"),
+        _ => (1, ""),
+    };
     // The list of names is parsed once more by the plugin: quoted as identifiers in a literal.
     let publication = sql::literal(&sql::identifier(&options.publication));
     connection.send_query(&format!(
-        "START_REPLICATION SLOT {} LOGICAL {at} (proto_version '1', publication_names \
-         {publication}{messages})",
+        "START_REPLICATION SLOT {} LOGICAL {at} (proto_version '{protocol}', publication_names \
+         {publication}{more})",
         sql::identifier(&options.slot)
     ))?;
     let frame = connection.reply()?;
@@ -157,6 +165,7 @@ impl Resolver {
 struct Stream {
     connection: Connection,
     decoder: Decoder,
+    in_progress: InProgress,
     resolver: Resolver,
     control: Arc<Control>,
     blocks: Sender<Delivery>,
@@ -183,24 +192,29 @@ impl Stream {
         loop {
             self.report(Instant::now())?;
             let behind = self.pace.is_behind();
-            let filled = if behind { self.connection.fill_now() } else { self.connection.fill() }?;
+            let mut filled =
+                if behind { self.connection.fill_now() } else { self.connection.fill() }?;
+            let mut reader = Reader::There;
+            if behind && filled == Filled::Nothing {
+                // What is whole need not wait for what the server says next.
+                reader = self.hand_over_at_boundary()?;
+                filled = self.connection.fill()?;
+            }
             let now = Instant::now();
-            let reader = match filled {
+            match filled {
                 Filled::Bytes(count) => {
+                    self.pace.found_nothing(now);
                     self.status.heard(now);
-                    self.pace.read(now);
-                    let reader = self.frames(now)?;
+                    self.pace.read(count, now);
+                    if reader == Reader::There {
+                        reader = self.frames(now)?;
+                    }
                     if behind && count < SHORT_READ_BYTES {
                         self.pace.pause();
                     }
-                    reader
                 }
-                Filled::Nothing if behind => {
-                    self.pace.caught_up(now);
-                    self.hand_over_at_boundary()?
-                }
-                Filled::Nothing => Reader::There,
-            };
+                Filled::Nothing => self.pace.found_nothing(now),
+            }
             if reader == Reader::Gone || self.idle(now)? == Reader::Gone {
                 return Ok(());
             }
@@ -212,7 +226,9 @@ impl Stream {
     fn frames(&mut self, now: Instant) -> Result<Reader, CaptureError> {
         while let Some(frame) = self.connection.frame()? {
             let empty = self.decoder.len() == 0;
-            self.frame(&frame)?;
+            if self.frame(&frame)? == Reader::Gone {
+                return Ok(Reader::Gone);
+            }
             let (length, boundary) = (self.decoder.len(), self.decoder.at_boundary());
             if empty && length > 0 {
                 self.block_since = now;
@@ -227,7 +243,7 @@ impl Stream {
         if self.pace.is_behind() { Ok(Reader::There) } else { self.hand_over_at_boundary() }
     }
 
-    fn frame(&mut self, frame: &super::connection::Frame) -> Result<(), CaptureError> {
+    fn frame(&mut self, frame: &super::connection::Frame) -> Result<Reader, CaptureError> {
         let body = self.connection.body(frame);
         match (frame.0, body.split_first()) {
             (b'd', Some((b'w', rest))) => {
@@ -238,7 +254,14 @@ impl Stream {
                 let (_, sent) = lsn_and_clock(head);
                 self.server_micros = sent;
                 let resolver = &mut self.resolver;
-                self.decoder.message(message, sent, &mut |relation| resolver.resolve(relation))
+                match self.in_progress.take(message)? {
+                    Taken::Not => self
+                        .decoder
+                        .message(message, sent, &mut |relation| resolver.resolve(relation))?,
+                    Taken::Kept => {}
+                    Taken::Committed(commit, changes) => return self.committed(&commit, changes),
+                }
+                Ok(Reader::There)
             }
             (b'd', Some((b'k', rest))) => {
                 let Some((head, [reply])) = rest.split_first_chunk::<16>() else {
@@ -250,7 +273,7 @@ impl Stream {
                 if *reply == 1 {
                     self.status.reply_is_due();
                 }
-                Ok(())
+                Ok(Reader::There)
             }
             (b'E', _) => {
                 let error = server_error(body);
@@ -267,9 +290,29 @@ impl Stream {
                 what: format!("source {}: the server ended the stream", self.resolver.options.name),
                 source: None,
             }),
-            (b'N' | b'S' | b'A', _) => Ok(()),
+            (b'N' | b'S' | b'A', _) => Ok(Reader::There),
             (tag, _) => Err(self.connection.odd(tag)),
         }
+    }
+
+    /// A transaction that was in progress has committed: its changes go into blocks now.
+    fn committed(&mut self, commit: &Commit, mut changes: Changes) -> Result<Reader, CaptureError> {
+        self.decoder.begin_committed(commit)?;
+        while let Some(message) = changes.next()? {
+            let resolver = &mut self.resolver;
+            self.decoder.committed_message(message, &mut |relation| resolver.resolve(relation))?;
+            if self.decoder.len() >= self.block_bytes_max {
+                if self.hand_over()? == Reader::Gone {
+                    return Ok(Reader::Gone);
+                }
+                // The server waits to be read: it is not silent.
+                let now = Instant::now();
+                self.status.heard(now);
+                self.report(now)?;
+            }
+        }
+        self.decoder.commit(commit.end_lsn)?;
+        Ok(Reader::There)
     }
 
     fn hand_over_at_boundary(&mut self) -> Result<Reader, CaptureError> {

@@ -1,6 +1,7 @@
 //! PostgreSQL: one server for all tests, a database for each.
 
 mod access;
+mod in_progress;
 mod resume;
 mod snapshot;
 mod stream;
@@ -68,6 +69,7 @@ async fn database_on(
         publication: format!("pub_{name}"),
         server_id: 0,
         block_bytes_max: 64 * 1024,
+        spill_dir: None,
     };
     (options, client)
 }

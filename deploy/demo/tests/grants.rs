@@ -32,6 +32,7 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
         publication: format!("crossdock_demo_{name}"),
         server_id: 7101,
         block_bytes_max: BLOCK_BYTES_MAX,
+        spill_dir: None,
     })
     .collect()
 }
