@@ -1,7 +1,9 @@
 //! PostgreSQL: one server for all tests, a database for each.
 
 mod access;
+mod faults;
 mod in_progress;
+mod proxy;
 mod resume;
 mod snapshot;
 mod stream;
