@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use crossdock_config::{Config, Kind, SourceConfig};
+use crossdock_config::{Config, DatabaseKind, SourceConfig};
 use crossdock_model::debezium::{
     BigintUnsignedMode, BinaryMode, Connector, DecimalMode, DeleteHandling, Encoder, HstoreMode,
     IntervalMode, Options, OutboxRouter, Placement, Record, Routed, SourceInfo, TimeMode, Unwrap,
@@ -333,9 +333,9 @@ fn source_info(source: &SourceConfig, arguments: &DebeziumArguments) -> SourceIn
     SourceInfo {
         version: env!("CARGO_PKG_VERSION").to_string(),
         connector: match source.connection.kind {
-            Kind::Postgres => Connector::Postgres,
-            Kind::Mysql => Connector::Mysql,
-            Kind::Mariadb => Connector::Mariadb,
+            DatabaseKind::Postgres => Connector::Postgres,
+            DatabaseKind::Mysql => Connector::Mysql,
+            DatabaseKind::Mariadb => Connector::Mariadb,
         },
         name: prefix.to_string(),
         db: source.connection.database.clone(),
