@@ -225,7 +225,10 @@ async fn a_killed_server_loses_and_doubles_nothing() {
     let counting = tokio::spawn(count(options.port, "killed".to_string(), stop.clone()));
     let (read_so_far, mut progress) = tokio::sync::watch::channel(0);
     let reading = tokio::spawn(async move {
-        read(&options, position, |counts| drop(read_so_far.send(counts)), seed).await
+        let enough = |counts| {
+            read_so_far.send_replace(counts);
+        };
+        read(&options, position, enough, seed).await
     });
     let mut random = StdRng::seed_from_u64(seed);
     for _ in 0..3 {
