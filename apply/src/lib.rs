@@ -12,9 +12,10 @@ mod pipeline;
 pub mod store;
 pub mod target;
 
+pub use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
 pub use error::ApplyError;
-pub use options::{ConnectOptions, DatabaseKind, Finding, Severity, Tls};
-pub use store::{CanonicalStore, PostgresStore, Progress, Attention};
+pub use options::ConnectOptions;
+pub use store::{Attention, CanonicalStore, PostgresStore, Progress};
 pub use target::{
     AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress,
 };

@@ -38,6 +38,7 @@ fn outcome(batch: u64) -> Outcome {
             at,
             deleted: false,
             waiting_for: vec![],
+            refers_to: vec![],
         });
         outcome.contributions.push(Contribution {
             record: record.clone(),

@@ -125,6 +125,7 @@ fn outcome() -> Outcome {
                 at: at(4, 1),
                 deleted: false,
                 waiting_for: vec![],
+                refers_to: vec![],
             },
             SourceRow {
                 key: line.clone(),
@@ -132,6 +133,7 @@ fn outcome() -> Outcome {
                 at: at(4, 2),
                 deleted: true,
                 waiting_for: vec![row("wms.shipments", "900"), row("wms.items", "3")],
+                refers_to: vec![row("wms.shipments", "900"), row("wms.items", "3")],
             },
         ],
         contributions: vec![Contribution {
@@ -174,7 +176,7 @@ fn outcome() -> Outcome {
 fn needs() -> Needs {
     Needs {
         rows: vec![row("wms.shipments", "812"), row("wms.lines", "5\u{1f}A"), row("no", "1")],
-        parked_on: vec![row("wms.items", "3"), row("wms.shipments", "900")],
+        referring_to: vec![row("wms.items", "3"), row("wms.shipments", "900")],
         records: vec![
             key("shipment", "shp:EU:1"),
             key("freight_cost", "fc:1"),
@@ -196,7 +198,7 @@ async fn what_is_committed_is_loaded() {
     let mut rows = loaded.rows;
     rows.sort_by(|a, b| b.key.table.cmp(&a.key.table));
     assert_eq!(rows, given.rows);
-    assert_eq!(loaded.parked, vec![given.rows[1].clone()]);
+    assert_eq!(loaded.referring, vec![given.rows[1].clone()]);
     let mut evidence = given.evidence;
     evidence[0].data = json!({"code": "PACK␀ED"});
     let shipment = RecordState {
@@ -237,6 +239,7 @@ async fn a_later_commit_replaces_what_it_names() {
     store.commit(&outcome(), &progress(5), "r").await.unwrap();
     let mut later = outcome();
     later.rows[1].waiting_for = vec![];
+    later.rows[1].refers_to = vec![];
     later.contributions[0].gone = true;
     later.records[0].links = [(Arc::from("load"), key("load", "ld:9"))].into();
     later.evidence[0].withdrawn = true;
@@ -244,7 +247,7 @@ async fn a_later_commit_replaces_what_it_names() {
     later.deliveries = vec![delivery(11), delivery(12)];
     store.commit(&later, &progress(6), "r").await.unwrap();
     let loaded = store.load(&needs()).await.unwrap();
-    assert_eq!((loaded.parked.len(), loaded.linking.len()), (0, 0));
+    assert_eq!((loaded.referring.len(), loaded.linking.len()), (0, 0));
     let state = &loaded.records[0].1;
     assert!(state.contributions.is_empty() && state.evidence[0].withdrawn);
     assert!(loaded.releases[0].released);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use crossdock_capture::{LogReader, Reader, SourceKind, SourceOptions, Tls};
+use crossdock_capture::{LogReader, Reader, DatabaseKind, SourceOptions, Tls};
 use crossdock_model::{Block, Position, TableName};
 use crossdock_state::journal::SnapshotFlag;
 use crossdock_state::{BlockMeta, Journal, JournalOptions, LocalJournal};
@@ -131,8 +131,8 @@ fn options(task: &Task) -> SourceOptions {
     SourceOptions {
         name: "bench".to_string(),
         kind: match task.kind {
-            Kind::Postgres => SourceKind::Postgres,
-            Kind::Mariadb => SourceKind::Mariadb,
+            Kind::Postgres => DatabaseKind::Postgres,
+            Kind::Mariadb => DatabaseKind::Mariadb,
         },
         host: "127.0.0.1".to_string(),
         port: task.port,

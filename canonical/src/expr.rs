@@ -13,7 +13,6 @@ use cel::common::value::CowVal;
 use cel::parser::{Macro, ParseErrors};
 use cel::{Context, Env, ExecutionError};
 use crossdock_model::Value;
-use crossdock_model::canonical::Name;
 
 use crate::decimal::Dec;
 use crate::problems::{Report, Spot, did_you_mean};
@@ -32,8 +31,6 @@ static ENV: LazyLock<Option<Arc<Env>>> = LazyLock::new(|| environment().map(Arc:
 #[derive(Debug)]
 pub(crate) struct Expr {
     ast: IdedExpr,
-    /// Its source text.
-    pub text: Name,
     /// Where it stands.
     pub spot: Spot,
     roots: BTreeSet<String>,
@@ -53,14 +50,13 @@ impl Expr {
     /// Compiles an expression; a problem is reported and gives `None`. `variables` are those that
     /// it may use.
     pub fn compile(text: &str, spot: Spot, variables: &[&str], report: &Report) -> Option<Expr> {
-        match parse(text, &spot) {
+        match parse(text) {
             Ok(ast) => {
                 let mut found = Found::default();
                 found.walk(&ast, &mut Vec::new(), 0);
                 found.check(&spot, variables, report).then(|| Expr {
                     shortcut: shortcut(&ast.expr),
                     ast,
-                    text: text.into(),
                     spot,
                     roots: found.roots,
                     members: found.members,
@@ -184,8 +180,7 @@ fn sum_of<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Execution
     Ok(CowVal::owned(Dec(sum)))
 }
 
-fn parse(text: &str, spot: &Spot) -> Result<IdedExpr, String> {
-    let _ = spot;
+fn parse(text: &str) -> Result<IdedExpr, String> {
     if text.chars().count() > LENGTH_MAX {
         return Err(format!("the expression is longer than {LENGTH_MAX} characters"));
     }
@@ -260,10 +255,10 @@ impl Found {
                 }
             }
             Ast::Select(select) => {
-                if let Ast::Ident(name) = &select.operand.expr {
-                    if !local.contains(name) {
-                        self.members.insert((name.clone(), select.field.clone()));
-                    }
+                if let Ast::Ident(name) = &select.operand.expr
+                    && !local.contains(name)
+                {
+                    self.members.insert((name.clone(), select.field.clone()));
                 }
                 self.walk(&select.operand, local, next);
             }
@@ -309,10 +304,12 @@ impl Found {
             _ => false,
         };
         for (path, literal) in [(left, right), (right, left)] {
-            if call.func_name == operators::NOT_EQUALS && empty(literal) && is_path(&path.expr) {
-                if let Some(text) = nullable_path(&path.expr) {
-                    self.refused.push(text);
-                }
+            if call.func_name == operators::NOT_EQUALS
+                && empty(literal)
+                && is_path(&path.expr)
+                && let Some(text) = nullable_path(&path.expr)
+            {
+                self.refused.push(text);
             }
         }
     }
@@ -405,5 +402,73 @@ fn sentence(error: &ExecutionError) -> String {
         ExecutionError::Overflow(op, ..) => format!("`{op}` overflows"),
         ExecutionError::IndexOutOfBounds(_) => "the list is shorter than that".to_string(),
         _ => "the expression cannot be evaluated with this data".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::Var;
+    use crossdock_model::canonical::Fields;
+
+    fn eval(text: &str) -> Result<Value<'static>, String> {
+        let report = Report::default();
+        let spot = Spot { file: "r.toml".into(), line: 1 };
+        let Some(expr) = Expr::compile(text, spot, &["rec"], &report) else {
+            let problems = report.into_problems();
+            return Err(problems.iter().map(|p| p.what.clone()).collect::<Vec<_>>().join("; "));
+        };
+        let mut rec = Fields::new();
+        rec.insert("amount".into(), Value::Decimal("0.1".into()));
+        rec.insert("secret".into(), Value::Text("hunter2".into()));
+        rec.insert("note".into(), Value::Json(r#"{"a": {"b": [1, 2]}}"#.into()));
+        expr.value(&Scope::default().with("rec", Var::Fields(&rec)))
+    }
+
+    #[test]
+    fn decimals_are_exact() {
+        for text in [
+            "dec(rec.amount) + dec('0.2') == dec('0.3')",
+            "dec('12345678901234567890.01') * 100 > dec('1234567890123456789000')",
+            "abs_dec(dec('-5')) <= 5",
+            "sum_dec(['0.1', '0.2', rec.amount]) == dec('0.40')",
+            "-dec('1') < dec('1') / 3",
+            "abs_dec(dec('95') - dec('100')) * 100 <= dec('100') * 5",
+        ] {
+            assert_eq!(eval(text), Ok(Value::Bool(true)), "{text}");
+        }
+        assert_eq!(eval("dec('1.10') * dec('3')"), Ok(Value::Decimal("3.30".into())));
+    }
+
+    #[test]
+    fn presence_is_a_test_and_failure_is_not_a_boolean() {
+        assert_eq!(eval("present(rec.amount)"), Ok(Value::Bool(true)));
+        for text in ["present(rec.nothing)", "present(rec.note.x.y)", "present(rec.nothing.x)"] {
+            assert_eq!(eval(text), Ok(Value::Bool(false)), "{text}");
+        }
+        assert_eq!(eval("rec.note.a.b[1] == 2"), Ok(Value::Bool(true)));
+        for text in [
+            "dec(rec.nothing) > dec('0')",
+            "rec.secret > 1",
+            "rec.nothing.x == 1",
+            "dec(rec.secret) == dec('1')",
+            "dec('1') / 0 == dec('1')",
+            "rec",
+            "present(1 + 1)",
+            "unheard_of(rec.amount)",
+        ] {
+            let error = eval(text).expect_err(text);
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn size_is_bounded() {
+        assert!(eval(&format!("'{}' == ''", "x".repeat(5_000))).is_err());
+        assert!(eval(&("[".repeat(90) + &"]".repeat(90))).is_err());
+        assert!(eval(&vec!["1"; 1_500].join("+")).is_err());
+        assert!(eval(&"true ? 1 : ".repeat(300)).is_err());
+        // Repeated signs cancel out, however many there are.
+        assert_eq!(eval(&("!".repeat(3_000) + "true")), Ok(Value::Bool(true)));
     }
 }

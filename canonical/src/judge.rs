@@ -10,11 +10,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::compute::{Fresh, Rec, changed_fields, compute};
+use crate::difference::{changes, differences, differs, evidence, merge_evidence, unpack};
 use crate::fold::Folded;
 use crate::ownership::Merge;
 use crate::rules::Rules;
 use crate::scope::Children;
-use crate::step::{Stated, Step, Tallies};
+use crate::step::Step;
 use crate::trouble::Troubles;
 
 /// Changes of children are followed upwards this far.
@@ -39,6 +40,8 @@ pub(crate) struct Judge<'j> {
     pub(crate) recs: BTreeMap<RecordKey, Rec>,
     /// Links made in this batch, by the record that is linked to.
     linked_from: BTreeMap<RecordKey, BTreeSet<RecordKey>>,
+    /// Records with a release that depends on a record, by that record.
+    depending: HashMap<RecordKey, BTreeSet<RecordKey>>,
     pub(crate) needs: NeedSets,
     pub(crate) troubles: Troubles,
     pub(crate) out: Outcome,
@@ -84,6 +87,7 @@ pub(crate) fn judge_all(
         store,
         recs: BTreeMap::new(),
         linked_from: BTreeMap::new(),
+        depending: HashMap::new(),
         needs: NeedSets::default(),
         troubles: Troubles::new(installation),
         out: Outcome::default(),
@@ -110,6 +114,7 @@ impl<'j> Judge<'j> {
                     Rec::default()
                 }
             };
+            rec.releases.values().for_each(|release| self.note_depends(release));
             self.recs.insert(key.clone(), rec);
         }
         self.recs.entry(key.clone()).or_default()
@@ -427,12 +432,19 @@ impl<'j> Judge<'j> {
             Some(releases) => found.extend(releases.iter().map(|r| r.record.clone())),
             None => _ = self.needs.releases.insert(key.clone()),
         }
-        for (other, rec) in &self.recs {
-            if rec.releases.values().any(|r| !r.released && r.depends.contains(key)) {
-                found.insert(other.clone());
-            }
-        }
+        let waits = |other: &&RecordKey| {
+            let releases = self.recs.get(*other).into_iter().flat_map(|r| r.releases.values());
+            releases.into_iter().any(|r| !r.released && r.depends.contains(key))
+        };
+        found.extend(self.depending.get(key).into_iter().flatten().filter(waits).cloned());
         found
+    }
+
+    /// Remembers which records a release waits for.
+    pub(crate) fn note_depends(&mut self, release: &Release) {
+        for on in &release.depends {
+            self.depending.entry(on.clone()).or_default().insert(release.record.clone());
+        }
     }
 
     fn finish(mut self) -> Result<Outcome, Needs> {
@@ -460,107 +472,4 @@ impl<'j> Judge<'j> {
         self.out.exceptions = self.troubles.into_items();
         Ok(self.out)
     }
-}
-
-/// Adds to an outcome what is different about a record.
-fn differences(old: Rec, new: Rec, kept: &BTreeSet<Uuid>, out: &mut Outcome) {
-    for (row, contribution) in &old.contributions {
-        if !new.contributions.contains_key(row) {
-            out.contributions.push(Contribution { gone: true, ..contribution.clone() });
-        }
-    }
-    let changed =
-        new.contributions.into_iter().filter(|(r, c)| old.contributions.get(r) != Some(c));
-    out.contributions.extend(changed.map(|(_, c)| c));
-    for (id, evidence) in &old.evidence {
-        if !new.evidence.contains_key(id) && !kept.contains(id) {
-            out.evidence.push(Evidence { withdrawn: true, ..evidence.clone() });
-        }
-    }
-    let changed = new.evidence.into_iter().filter(|(id, e)| old.evidence.get(id) != Some(e));
-    out.evidence.extend(changed.map(|(_, e)| e));
-    let changed = new.releases.into_iter().filter(|(k, r)| old.releases.get(k) != Some(r));
-    out.releases.extend(changed.map(|(_, r)| r));
-    let version = |r: &Option<Record>| r.as_ref().map(|r| r.version);
-    if version(&new.record) != version(&old.record) {
-        out.records.extend(new.record);
-    }
-}
-
-fn unpack(state: &RecordState) -> Rec {
-    Rec {
-        record: state.record.clone(),
-        contributions: state
-            .contributions
-            .iter()
-            .filter(|c| !c.gone)
-            .map(|c| (c.row.clone(), c.clone()))
-            .collect(),
-        evidence: state.evidence.iter().map(|e| (e.id, e.clone())).collect(),
-        releases: state
-            .releases
-            .iter()
-            .map(|r| ((r.rule.clone(), r.business_key.clone()), r.clone()))
-            .collect(),
-    }
-}
-
-/// Whether two states of a record mean something different.
-fn differs(old: &Record, new: &Record) -> bool {
-    old.deleted != new.deleted
-        || old.links != new.links
-        || !changed_fields(Some(old), new).is_empty()
-}
-
-/// `{field: [old, new]}`; links and deletion are told like fields.
-fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
-    let mut all = serde_json::Map::new();
-    for field in changed_fields(old, new) {
-        let get = |r: Option<&Record>| {
-            r.and_then(|r| r.fields.get(&field)).map(crossdock_model::Value::to_json)
-        };
-        all.insert(field.to_string(), json!([get(old), get(Some(new))]));
-    }
-    let links: BTreeSet<&Name> =
-        old.iter().flat_map(|o| o.links.keys()).chain(new.links.keys()).collect();
-    for name in links {
-        let get = |r: Option<&Record>| r.and_then(|r| r.links.get(name)).map(|k| k.key.to_string());
-        let (before, after) = (get(old), get(Some(new)));
-        if before != after {
-            all.insert(name.to_string(), json!([before, after]));
-        }
-    }
-    if old.is_some_and(|o| o.deleted) != new.deleted {
-        all.insert("deleted".to_string(), json!([!new.deleted, new.deleted]));
-    }
-    all.into()
-}
-
-fn evidence(stated: &Stated, step: &Step, commit_micros: i64) -> Evidence {
-    let fact = &stated.fact;
-    Evidence {
-        id: stated.id,
-        record: fact.record.clone(),
-        kind: fact.kind.clone(),
-        event_micros: fact.event_micros.unwrap_or(commit_micros),
-        recorded_micros: commit_micros,
-        row: step.row.clone(),
-        authority: stated.authority,
-        at: step.at,
-        withdrawn: false,
-        data: fact.data.clone(),
-    }
-}
-
-/// The same fact said again keeps its first place; a correction by a later image replaces it.
-/// `timed` says that the event time comes from the row and not from the commit.
-fn merge_evidence(old: Option<Evidence>, new: Evidence, timed: bool) -> Evidence {
-    let Some(old) = old else { return new };
-    let same = !old.withdrawn
-        && old.kind == new.kind
-        && old.data == new.data
-        && old.authority == new.authority
-        && (!timed || old.event_micros == new.event_micros);
-    let replaces = if same { new.at < old.at } else { new.at >= old.at };
-    if replaces { new } else { old }
 }

@@ -262,10 +262,11 @@ fn read_one(block: &Section<'_>, entity: &EntityDef, reader: &Reader<'_>) -> Opt
         item.problem(format!("`{initial}` is not in `order`"), remedy);
     }
     for (key, wanted) in [("late_event", "evidence_only"), ("skip_ahead", "true")] {
-        if let Some(item) = block.get(key) {
-            if item.as_text() != Some(wanted) && item.as_bool() != Some(true) {
-                item.problem(format!("`{key}` is always {wanted}"), "remove this line");
-            }
+        if let Some(item) = block.get(key)
+            && item.as_text() != Some(wanted)
+            && item.as_bool() != Some(true)
+        {
+            item.problem(format!("`{key}` is always {wanted}"), "remove this line");
         }
     }
     for item in block.get("dwell").iter().flat_map(Item::array) {

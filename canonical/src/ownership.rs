@@ -185,7 +185,7 @@ impl OwnershipReader<'_> {
             }
         }
         if let Some(item) = block.get("owner") {
-            let rule = self.choice(&item, None, entity, policy).into_iter().collect();
+            let rule = self.choice(&item, entity, policy).into_iter().collect();
             if let Some(earlier) = into.default.as_ref().and_then(|r| r.first()) {
                 two_owners(&item, &format!("{}.*", entity.name), earlier);
             }
@@ -222,7 +222,7 @@ impl OwnershipReader<'_> {
         let items = if item.is_array() { item.array() } else { vec![*item] };
         let mut rule = FieldRule::new();
         for item in &items {
-            let Some(choice) = self.choice(item, Some(name), entity, policy) else { continue };
+            let Some(choice) = self.choice(item, entity, policy) else { continue };
             let unconditional = rule.iter().find(|c| c.when.is_none());
             if let Some(earlier) = unconditional {
                 two_owners(item, &format!("{}.{name}", entity.name), earlier);
@@ -236,13 +236,19 @@ impl OwnershipReader<'_> {
         rule
     }
 
-    fn choice(
-        &self,
-        item: &Item<'_>,
-        field: Option<&str>,
-        entity: &EntityDef,
-        policy: Defaults,
-    ) -> Option<Choice> {
+    /// The owner's name. A list is what people write who want two owners.
+    fn one_owner<'i>(&self, item: &Item<'i>, entity: &EntityDef) -> Option<&'i str> {
+        if item.is_array() {
+            let what = format!("two owners for a field of {}: there can be only one", entity.name);
+            let remedy = "write one source, or the name of a [group] whose sources speak of \
+                          different records; for \"the first that has a value\" write fallback";
+            item.problem(what, remedy);
+            return None;
+        }
+        item.text()
+    }
+
+    fn choice(&self, item: &Item<'_>, entity: &EntityDef, policy: Defaults) -> Option<Choice> {
         let spot = item.spot();
         let mut choice = Choice {
             owner: "".into(),
@@ -256,13 +262,16 @@ impl OwnershipReader<'_> {
             spot,
         };
         if !item.is_table() {
-            let owner = item.text()?;
+            let owner = self.one_owner(item, entity)?;
             choice.owner = owner.into();
             choice.sources = self.sources_of(item, owner)?;
             return Some(choice);
         }
         let s = item.table()?;
-        let owner = s.required("owner")?;
+        let owner = match s.get("owner") {
+            Some(item) => self.one_owner(&item, entity)?,
+            None => s.required("owner")?,
+        };
         choice.owner = owner.into();
         choice.sources = self.sources_of(&s.get("owner")?, owner)?;
         let policy = read_policy(&s, policy);
@@ -292,7 +301,6 @@ impl OwnershipReader<'_> {
                 item.problem(format!("`{key}` is not supported yet"), "use a list with `when`");
             }
         }
-        let _ = field;
         s.done();
         Some(choice)
     }

@@ -227,10 +227,10 @@ fn contributes(mapping: &Mapping, view: &RowView<'_>) -> Result<bool, RowTrouble
             what,
         })
     };
-    if let Some(when) = &mapping.when {
-        if !check(when, "when")? {
-            return Ok(false);
-        }
+    if let Some(when) = &mapping.when
+        && !check(when, "when")?
+    {
+        return Ok(false);
     }
     match &mapping.deleted_when {
         Some(gone) => Ok(!check(gone, "deleted_when")?),

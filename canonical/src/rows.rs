@@ -1,6 +1,8 @@
 //! The first half of judging: source rows. Which images are new, what they say about which
 //! records, and which rows must wait for others.
 
+mod referring;
+
 use std::collections::{BTreeSet, HashMap};
 
 use crossdock_model::Op;
@@ -15,13 +17,17 @@ use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
 use crate::rules::Rules;
 use crate::step::{Doing, Mapped, Stated, Step};
 
+/// Kept with the image of a parked row: when the source committed it, so that its evidence has
+/// the right time once it is mapped.
+const COMMITTED: &str = "crossdock.committed_micros";
+
 /// What has been loaded about source rows.
 #[derive(Debug, Default)]
 pub(crate) struct RowStore {
     /// Rows by key; `None` when the store does not have it.
     pub rows: HashMap<RowKey, Option<SourceRow>>,
-    /// Parked rows by the row that they wait for; present once asked.
-    pub parked: HashMap<RowKey, BTreeSet<RowKey>>,
+    /// Rows by a row that they refer to; present once asked.
+    pub referring: HashMap<RowKey, BTreeSet<RowKey>>,
 }
 
 /// Works through the rows of all transactions.
@@ -37,10 +43,10 @@ pub(crate) fn map_all(
         rules,
         store,
         now: HashMap::new(),
-        waiting: HashMap::new(),
+        referring: HashMap::new(),
         stale: HashMap::new(),
         needs: BTreeSet::new(),
-        parked_needs: BTreeSet::new(),
+        referring_needs: BTreeSet::new(),
         out: Mapped::default(),
     };
     for net in transactions.iter().flat_map(|t| &t.nets) {
@@ -61,12 +67,12 @@ struct Work<'w> {
     store: &'w RowStore,
     /// Rows as they are now in this batch.
     now: HashMap<RowKey, SourceRow>,
-    /// Rows of this batch that wait for another.
-    waiting: HashMap<RowKey, BTreeSet<RowKey>>,
+    /// Rows of this batch that refer to another.
+    referring: HashMap<RowKey, BTreeSet<RowKey>>,
     /// Last image of rows that are being replayed.
     stale: HashMap<RowKey, Fields>,
     needs: BTreeSet<RowKey>,
-    parked_needs: BTreeSet<RowKey>,
+    referring_needs: BTreeSet<RowKey>,
     out: Mapped,
 }
 
@@ -82,6 +88,8 @@ struct Images<'i> {
     mapped: Option<&'i Fields>,
     /// Nothing but an echo of what Crossdock wrote.
     silent: bool,
+    /// When the source committed it.
+    committed: i64,
 }
 
 /// Looked-up rows of one mapping.
@@ -129,7 +137,7 @@ impl<'w> Work<'w> {
             match self.row(&net.row) {
                 Some(stored) if stored.at > net.at => {
                     let stored = stored.image.clone();
-                    self.replayed(net, &stored);
+                    self.replayed(tx, net, &stored);
                 }
                 _ => self.change(tx, net),
             }
@@ -137,7 +145,7 @@ impl<'w> Work<'w> {
     }
 
     /// A change that is older than what is known: only its evidence counts.
-    fn replayed(&mut self, net: &Net, stored: &Fields) {
+    fn replayed(&mut self, tx: &Folded, net: &Net, stored: &Fields) {
         let mut image = if net.full { Fields::new() } else { stored.clone() };
         image.extend(net.image.clone());
         let before = net.before.clone().or_else(|| self.stale.get(&net.row).cloned());
@@ -156,6 +164,7 @@ impl<'w> Work<'w> {
                     before: before.as_ref(),
                     mapped: None,
                     silent: false,
+                    committed: tx.header.commit_micros,
                 };
                 self.state(rule, &images, &mut step);
             }
@@ -173,7 +182,10 @@ impl<'w> Work<'w> {
 
     /// A change that is at least as late as what is known.
     fn change(&mut self, tx: &Folded, net: &Net) {
-        let stored = self.row(&net.row).cloned();
+        let mut stored = self.row(&net.row).cloned();
+        if let Some(stored) = &mut stored {
+            stored.image.remove(COMMITTED);
+        }
         let again = stored.as_ref().is_some_and(|s| s.at == net.at);
         let alive = stored.as_ref().filter(|s| !s.deleted);
         let spoken = alive.filter(|s| s.waiting_for.is_empty()).map(|s| s.image.clone());
@@ -202,6 +214,12 @@ impl<'w> Work<'w> {
             at: net.at,
             deleted,
             waiting_for: Vec::new(),
+            refers_to: stored.as_ref().map_or_else(Vec::new, |s| s.refers_to.clone()),
+        };
+        // What referring rows say as long as this one is as it was.
+        let said_before = match &spoken {
+            Some(was) if !deleted => self.referring_speech(&net.row, was, &image),
+            _ => Vec::new(),
         };
         let mut step = Step::new(&net.row, net.at);
         step.doing = match (&before, net.op) {
@@ -222,6 +240,7 @@ impl<'w> Work<'w> {
             before: before.as_ref(),
             mapped: spoken.as_ref(),
             silent,
+            committed: tx.header.commit_micros,
         };
         self.speak(&images, &mut step);
         if again {
@@ -231,6 +250,9 @@ impl<'w> Work<'w> {
         self.push(step);
         if stored.is_none() {
             self.unpark(&net.row);
+        }
+        for (other, last) in said_before {
+            self.map_again(&other, last, tx.header.commit_micros);
         }
     }
 
@@ -249,15 +271,22 @@ impl<'w> Work<'w> {
     /// Works out what a row says now and what it said before.
     fn speak(&mut self, images: &Images<'_>, step: &mut Step) {
         let last = images.mapped.map(|image| self.listen(images.row, image));
+        self.speak_after(images, last.unwrap_or_default(), step);
+    }
+
+    /// Works out what a row says now, after it has said `last`.
+    fn speak_after(&mut self, images: &Images<'_>, last: Speech, step: &mut Step) {
+        if images.op != Op::Delete {
+            self.note_references(images.row, images.now);
+        }
         let mut speech = Speech::default();
         if images.op != Op::Delete {
             speech = self.listen(images.row, images.now);
             if !speech.waiting_for.is_empty() {
-                self.park(images.row, &speech.waiting_for);
+                self.park(images, &speech.waiting_for);
                 return;
             }
         }
-        let last = last.unwrap_or_default();
         let still = |said: &&Said| {
             !speech.said.iter().any(|s| s.record == said.record)
                 && !speech.failed.contains(&said.record.entity)
@@ -374,53 +403,6 @@ impl<'w> Work<'w> {
         Found::All(found)
     }
 
-    fn park(&mut self, key: &RowKey, waiting_for: &[RowKey]) {
-        for other in waiting_for {
-            self.waiting.entry(other.clone()).or_default().insert(key.clone());
-        }
-        if let Some(row) = self.now.get_mut(key) {
-            row.waiting_for = waiting_for.to_vec();
-            row.waiting_for.sort();
-            row.waiting_for.dedup();
-        }
-    }
-
-    /// Maps the rows that waited for this one.
-    fn unpark(&mut self, key: &RowKey) {
-        if !self.rules.looked_up.contains(&(key.source.clone(), key.table.clone())) {
-            return;
-        }
-        let mut parked = self.waiting.remove(key).unwrap_or_default();
-        match self.store.parked.get(key) {
-            Some(rows) => parked.extend(rows.iter().cloned()),
-            None => _ = self.parked_needs.insert(key.clone()),
-        }
-        for other in parked {
-            let Some(row) = self.row(&other).filter(|r| r.waiting_for.contains(key)) else {
-                continue;
-            };
-            let mut row = row.clone();
-            row.waiting_for.clear();
-            self.now.insert(other.clone(), row.clone());
-            if row.deleted {
-                continue;
-            }
-            let found = row.at.ordinal == 0;
-            let mut step = Step::new(&other, row.at);
-            let images = Images {
-                row: &other,
-                op: if found { Op::Read } else { Op::Create },
-                now: &row.image,
-                before: None,
-                mapped: None,
-                silent: false,
-            };
-            self.speak(&images, &mut step);
-            step.image = row.image;
-            self.push(step);
-        }
-    }
-
     fn push(&mut self, step: Step) {
         if let Some(steps) = self.out.steps.last_mut() {
             steps.push(step);
@@ -428,10 +410,10 @@ impl<'w> Work<'w> {
     }
 
     fn finish(mut self) -> Result<Mapped, Needs> {
-        if !self.needs.is_empty() || !self.parked_needs.is_empty() {
+        if !self.needs.is_empty() || !self.referring_needs.is_empty() {
             return Err(Needs {
                 rows: self.needs.into_iter().collect(),
-                parked_on: self.parked_needs.into_iter().collect(),
+                referring_to: self.referring_needs.into_iter().collect(),
                 ..Needs::default()
             });
         }

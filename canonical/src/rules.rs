@@ -15,6 +15,7 @@ use crate::deliver::{TargetWrite, Telling, TellingReader, Writing};
 use crate::document::{File, Section};
 use crate::evidence::{self, Evidences};
 use crate::lifecycle::{self, Lifecycles};
+use crate::lookups::{self, LookedUp};
 use crate::mapping::{Mappings, Reader};
 use crate::names::{Links, linked_entities, links_of};
 use crate::ownership::{Ownership, OwnershipReader};
@@ -49,8 +50,8 @@ pub struct Rules {
     pub(crate) telling: Telling,
     pub(crate) links: BTreeMap<Name, Links>,
     pub(crate) targets: Vec<Name>,
-    /// Tables that lookups read, by source and table.
-    pub(crate) looked_up: BTreeSet<(Name, Name)>,
+    /// What lookups read, by source and table.
+    pub(crate) looked_up: LookedUp,
     /// Entities whose computed fields read lists of an entity: child to parents.
     pub(crate) parents: BTreeMap<Name, BTreeSet<Name>>,
     /// Fields that are computed, by entity.
@@ -104,7 +105,7 @@ impl Rules {
 
     /// Tables that a mapping, lookup or evidence rule of a source needs, sorted.
     pub fn tables(&self, source: &str) -> Vec<TableName> {
-        let mapped = self.mappings.keys().chain(&self.looked_up);
+        let mapped = self.mappings.keys().chain(self.looked_up.keys());
         let names: BTreeSet<TableName> = mapped
             .filter(|(s, _)| &**s == source)
             .filter_map(|(_, table)| TableName::parse(table))
@@ -158,7 +159,7 @@ impl Loader {
             telling: Telling::default(),
             links: BTreeMap::new(),
             targets: known.targets.to_vec(),
-            looked_up: BTreeSet::new(),
+            looked_up: LookedUp::new(),
             parents: BTreeMap::new(),
             computed: BTreeMap::new(),
             released_by_links: BTreeSet::new(),
@@ -194,9 +195,6 @@ impl Loader {
         let reader = Reader { entities, codes: &codes, sources: known.sources, report };
         for mapping in mapping_roots.iter().flat_map(|root| reader.file(root)) {
             let key = (mapping.source.clone(), mapping.table.clone());
-            for lookup in &mapping.lookups {
-                rules.looked_up.insert((mapping.source.clone(), lookup.table.clone()));
-            }
             rules.mappings.entry(key).or_default().push(mapping);
         }
         rules.links = links_of(&rules.mappings, report);
@@ -219,6 +217,7 @@ impl Loader {
             DESCRIPTIVE.iter().for_each(|key| _ = root.get(key));
             root.done();
         }
+        rules.looked_up = lookups::used(&rules.mappings, &rules.evidence);
         connect(rules);
         for (entity, field) in check::computed_fields(rules).into_keys() {
             rules.computed.entry(entity).or_default().insert(field);

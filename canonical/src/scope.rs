@@ -39,8 +39,6 @@ pub(crate) enum Var<'s> {
     Missing,
     /// A text.
     Text(&'s str),
-    /// A JSON document.
-    Json(&'s Json),
 }
 
 /// The variables of one evaluation.
@@ -73,7 +71,7 @@ impl<'s> Var<'s> {
                 None => Some(Value::Null),
             },
             Var::Missing => Some(Value::Null),
-            Var::Text(_) | Var::Json(_) => None,
+            Var::Text(_) => None,
         }
     }
 
@@ -81,7 +79,6 @@ impl<'s> Var<'s> {
     pub fn to_val(self) -> Box<dyn Val + 's> {
         match self {
             Var::Text(text) => Box::new(CelString::from(text)),
-            Var::Json(json) => from_json(json),
             other => Box::new(View(other)),
         }
     }
@@ -127,11 +124,11 @@ impl Indexer for View<'_> {
             });
         };
         let name = name.inner();
-        if let Var::Record { children: Some(children), .. } = self.0 {
-            if let Some(list) = children.get(name) {
-                let items = list.iter().map(|f| Var::Fields(f).to_val()).collect::<Vec<_>>();
-                return Ok(CowVal::owned(CelList::from(items)));
-            }
+        if let Var::Record { children: Some(children), .. } = self.0
+            && let Some(list) = children.get(name)
+        {
+            let items = list.iter().map(|f| Var::Fields(f).to_val()).collect::<Vec<_>>();
+            return Ok(CowVal::owned(CelList::from(items)));
         }
         let value = self.0.member(name).unwrap_or(Value::Null);
         Ok(CowVal::Owned(to_cel(&value)))
@@ -172,7 +169,7 @@ fn from_json<'v>(json: &Json) -> Box<dyn Val + 'v> {
         },
         Json::String(s) => Box::new(CelString::from(s.clone())),
         Json::Array(items) => {
-            Box::new(CelList::from(items.iter().map(|i| from_json(i)).collect::<Vec<_>>()))
+            Box::new(CelList::from(items.iter().map(from_json).collect::<Vec<_>>()))
         }
         Json::Object(members) => {
             let map: std::collections::HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> =

@@ -38,6 +38,8 @@ pub(crate) struct Step {
     pub row: RowKey,
     /// Place of its image.
     pub at: LogOrder,
+    /// When the source committed it, where that was not with the transaction at hand.
+    pub committed: Option<i64>,
     /// Who is behind it.
     pub doing: Doing,
     /// What it says now.
@@ -66,6 +68,7 @@ impl Step {
         Self {
             row: row.clone(),
             at,
+            committed: None,
             doing: Doing::Found,
             said: Vec::new(),
             before: Vec::new(),

@@ -146,6 +146,7 @@ impl<'j> Judge<'j> {
         if let Some(what) = errors.first().filter(|_| known.as_ref() != Some(&release)) {
             self.troubles.of_rule(key, &rule.name, what, &rule.team);
         }
+        self.note_depends(&release);
         self.load(key).releases.insert(place, release);
     }
 

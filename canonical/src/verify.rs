@@ -53,12 +53,12 @@ impl Verifier<'_> {
         }
         for lookup in &mapping.lookups {
             self.path(mapping, &lookup.key, &lookup.spot);
-            if let Some(found) = self.table(&lookup.table, &lookup.spot) {
-                if found.key_columns().len() != 1 {
-                    let what = format!("`{}` is not found by one column", lookup.table);
-                    let remedy = "look up only tables whose primary key is a single column";
-                    self.report.at(&lookup.spot, what, remedy);
-                }
+            if let Some(found) = self.table(&lookup.table, &lookup.spot)
+                && found.key_columns().len() != 1
+            {
+                let what = format!("`{}` is not found by one column", lookup.table);
+                let remedy = "look up only tables whose primary key is a single column";
+                self.report.at(&lookup.spot, what, remedy);
             }
         }
         mapping.fields.iter().for_each(|f| self.field(mapping, f));

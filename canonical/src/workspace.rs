@@ -52,7 +52,7 @@ impl<'r> Workspace<'r> {
         let rules = self.rules;
         let wanted = |table: &Name| {
             let key = (source.clone(), table.clone());
-            rules.mappings.contains_key(&key) || rules.looked_up.contains(&key)
+            rules.mappings.contains_key(&key) || rules.looked_up.contains_key(&key)
         };
         let mut header = header.clone();
         if header.commit_micros == 0 {
@@ -92,12 +92,12 @@ impl<'r> Workspace<'r> {
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
     pub fn provide(&mut self, loaded: Loaded) {
         let entities = &self.rules.entities;
-        for row in loaded.rows.into_iter().chain(loaded.parked.iter().cloned()) {
+        for row in loaded.rows.into_iter().chain(loaded.referring.iter().cloned()) {
             self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
         }
-        for row in loaded.parked {
-            for other in &row.waiting_for {
-                self.rows.parked.entry(other.clone()).or_default().insert(row.key.clone());
+        for row in loaded.referring {
+            for other in &row.refers_to {
+                self.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
         for (key, state) in loaded.records {
@@ -115,8 +115,8 @@ impl<'r> Workspace<'r> {
         for key in asked.rows {
             self.rows.rows.entry(key).or_insert(None);
         }
-        for key in asked.parked_on {
-            self.rows.parked.entry(key).or_default();
+        for key in asked.referring_to {
+            self.rows.referring.entry(key).or_default();
         }
         for key in asked.records {
             self.records.records.entry(key).or_insert_with(nothing);

@@ -9,8 +9,7 @@ use crate::store::{names, text};
 
 fn folder(name: &str) -> Vec<crossdock_model::SourceText> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").join(name);
-    let mut files: Vec<_> =
-        std::fs::read_dir(path).unwrap().map(|f| f.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(path).unwrap().map(|f| f.unwrap().path()).collect();
     files.sort();
     let read = |p: &std::path::PathBuf| {
         text(p.file_name().unwrap().to_str().unwrap(), &std::fs::read_to_string(p).unwrap())
@@ -22,8 +21,7 @@ fn folder(name: &str) -> Vec<crossdock_model::SourceText> {
 fn the_demo_rules_load() {
     let sources = names(&["erp", "wms_eu", "wms_us", "tms"]);
     let known = Known { sources: &sources, targets: &sources };
-    let rules =
-        Rules::load(Entities::shipped(), &folder("mappings"), &folder("rules"), &known);
+    let rules = Rules::load(Entities::shipped(), &folder("mappings"), &folder("rules"), &known);
     let problems: Vec<String> =
         rules.as_ref().err().into_iter().flatten().map(ToString::to_string).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));

@@ -1,1 +1,164 @@
-//! p
+//! Invariants under random input, against an independent model where there is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crossdock_model::{ChangeEvent, Op, RowImage};
+use proptest::prelude::*;
+
+use crate::judging::{cost, milestone, order, rules, shipment, wms_order};
+use crate::store::{Store, Tx, i, load, put, run, s, table, tx};
+
+/// Transactions that may arrive in any order: each is about rows of its own.
+fn facts() -> Vec<Tx> {
+    let one = |source, lsn, event: ChangeEvent| tx(source, lsn, vec![event]);
+    vec![
+        one("erp", 10, order(Op::Create, "SO-1", "FCA")),
+        one("wms_eu", 10, wms_order()),
+        one("wms_eu", 20, shipment(Op::Create, "CONFIRMED", "5")),
+        one("tms", 10, milestone(1, "AF", "2023-11-10T17:40:00Z")),
+        one("tms", 20, milestone(2, "D1", "2023-11-11T17:40:00Z")),
+        one("tms", 30, milestone(3, "AF", "2023-11-10T16:00:00Z")),
+        one("tms", 40, milestone(4, "XX", "2023-11-12T16:00:00Z")),
+        one("tms", 50, cost(Op::Create, s("12.30"))),
+    ]
+}
+
+/// Ids of deliveries that may exist once only, whatever the order.
+fn accruals(store: &Store) -> BTreeSet<uuid::Uuid> {
+    store.told("freight_accrual").iter().map(|d| d.event_id).collect()
+}
+
+/// A log of changes of a few rows by several sources.
+fn log() -> impl Strategy<Value = Vec<Tx>> {
+    let change = (0..3usize, 0..3i64, 0..5u8, "[A-C]{3}");
+    proptest::collection::vec(proptest::collection::vec(change, 1..5), 1..12).prop_map(|txs| {
+        let t = table("public.orders", &["id*", "order_no", "incoterm", "cents"]);
+        let mut lsn = 0;
+        // A database changes and deletes only rows that are there.
+        let mut there = BTreeSet::new();
+        let mut make = |(_, id, op, term): &(usize, i64, u8, String)| {
+            let full = vec![i(*id), s(&format!("SO-{id}")), s(term), i(i64::from(*op))];
+            if there.insert(*id) {
+                return put(Op::Create, &t, full);
+            }
+            match op {
+                0 => {
+                    there.remove(id);
+                    crate::store::delete(&t, vec![i(*id)])
+                }
+                1 => {
+                    let partial = vec![Some(i(*id)), None, Some(s(term)), None];
+                    let mut event = put(Op::Update, &t, Vec::new());
+                    event.after = Some(RowImage::Partial(partial));
+                    event
+                }
+                _ => put(Op::Update, &t, full),
+            }
+        };
+        txs.iter()
+            .map(|changes| {
+                lsn += 10;
+                tx("erp", lsn, changes.iter().map(&mut make).collect())
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// I5: every order of arrival, with repetitions, gives the same record.
+    #[test]
+    fn arrival_order_does_not_matter(
+        order in Just((0..8usize).chain(0..8).collect::<Vec<_>>()).prop_shuffle(),
+        batch in 1..5usize,
+    ) {
+        let (rules, facts) = (rules(), facts());
+        let mut straight = Store::default();
+        run(&rules, &mut straight, &facts);
+        let mut shuffled = Store::default();
+        for chunk in order.chunks(batch) {
+            let txs: Vec<Tx> = chunk.iter().map(|n| facts[*n].clone()).collect();
+            run(&rules, &mut shuffled, &txs);
+        }
+        prop_assert_eq!(shuffled.meaning(), straight.meaning());
+        prop_assert_eq!(&shuffled.evidence, &straight.evidence);
+        prop_assert_eq!(accruals(&shuffled), accruals(&straight));
+        prop_assert_eq!(accruals(&straight).len(), 1);
+        let status = straight.field("shp:EU:S1", "status");
+        prop_assert_eq!(status.as_deref(), Some("delivered"));
+        let departed = straight.field("shp:EU:S1", "departed_at");
+        prop_assert_eq!(departed.as_deref(), Some("2023-11-10T16:00:00Z"));
+    }
+
+    /// I8: replaying any stretch of the log changes nothing.
+    #[test]
+    fn replay_changes_nothing(log in log(), from in 0..12usize, batch in 1..5usize) {
+        let rules = rules();
+        let mut store = Store::default();
+        log.chunks(batch).for_each(|chunk| run(&rules, &mut store, chunk));
+        let before = store.clone();
+        for chunk in log[from.min(log.len())..].chunks(2) {
+            run(&rules, &mut store, chunk);
+        }
+        store.tallies.clone_from(&before.tallies);
+        prop_assert_eq!(store, before);
+    }
+
+    /// A folded transaction has the effect of its changes one by one, and batches do not matter.
+    #[test]
+    fn folding_and_batching_do_not_alter_the_result(log in log(), batch in 1..5usize) {
+        let rules = rules();
+        let (mut folded, mut single) = (Store::default(), Store::default());
+        log.chunks(batch).for_each(|chunk| run(&rules, &mut folded, chunk));
+        let mut lsn = 0;
+        for event in log.iter().flat_map(|t| &t.events) {
+            lsn += 1;
+            run(&rules, &mut single, &[tx("erp", lsn, vec![event.clone()])]);
+        }
+        let alive = |store: &Store| {
+            let all = store.meaning().into_iter();
+            all.filter(|(_, (deleted, _))| !deleted).collect::<BTreeMap<_, _>>()
+        };
+        prop_assert_eq!(alive(&folded), alive(&single));
+    }
+
+    /// I4: whatever others write, a field holds the last value of its owner.
+    #[test]
+    fn the_owner_wins(
+        writes in proptest::collection::vec((0..3usize, 0..2usize, "[A-C]{2}"), 1..40),
+        batch in 1..7usize,
+    ) {
+        let sources = ["erp", "wms_eu", "tms"];
+        let mapping = |source: &str| format!(
+            "source = \"{source}\"\n[[table]]\ntable = \"a.orders\"\nentity = \"sales_order\"\n\
+             fields = {{ order_no = \"no\", incoterm = \"f0\", priority_note = \"f1\" }}\n"
+        ).replace("priority_note", "channel");
+        let files: Vec<(String, String)> =
+            sources.iter().map(|n| (format!("{n}.toml"), mapping(n))).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(a, b)| (&**a, &**b)).collect();
+        let rules = load(&files, "[entity.sales_order]\nowner = \"erp\"\n\
+            [entity.sales_order.fields]\nchannel = { owner = \"tms\",\
+             on_violation = \"ignore\" }\n");
+        let rules = rules.unwrap();
+        let owners = [0, 2];
+        // The model: each source has its own row; of each field only the owner's value counts.
+        let mut rows = [[None, None], [None, None], [None, None]];
+        let t = table("a.orders", &["id*", "no", "f0", "f1"]);
+        let mut txs = Vec::new();
+        for (n, (source, field, value)) in writes.iter().enumerate() {
+            let op = if rows[*source] == [None, None] { Op::Create } else { Op::Update };
+            rows[*source][*field] = Some(value.clone());
+            let cell = |f: usize| {
+                rows[*source][f].as_ref().map_or(crossdock_model::Value::Null, |v| s(v))
+            };
+            let event = put(op, &t, vec![i(1), s("SO-1"), cell(0), cell(1)]);
+            txs.push(tx(sources[*source], 10 * (n as u64 + 1), vec![event]));
+        }
+        let mut store = Store::default();
+        txs.chunks(batch).for_each(|chunk| run(&rules, &mut store, chunk));
+        for (field, name) in ["incoterm", "channel"].iter().enumerate() {
+            prop_assert_eq!(&store.field("ord:SO-1", name), &rows[owners[field]][field]);
+        }
+    }
+}

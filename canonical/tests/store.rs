@@ -46,21 +46,20 @@ impl Store {
     pub fn load(&self, needs: &Needs) -> Loaded {
         let mut loaded = Loaded::default();
         loaded.rows.extend(needs.rows.iter().filter_map(|k| self.rows.get(k).cloned()));
-        let parked = self.rows.values().filter(|r| {
-            r.waiting_for.iter().any(|w| needs.parked_on.contains(w))
-        });
-        loaded.parked.extend(parked.cloned());
+        let parked = self
+            .rows
+            .values()
+            .filter(|r| r.refers_to.iter().any(|w| needs.referring_to.contains(w)));
+        loaded.referring.extend(parked.cloned());
         for key in &needs.records {
             let of = |r: &RecordKey| r == key;
-            let plain_contribution = |c: &Contribution| Contribution {
-                fields: plain(&c.fields),
-                ..c.clone()
-            };
+            let plain_contribution =
+                |c: &Contribution| Contribution { fields: plain(&c.fields), ..c.clone() };
             let state = RecordState {
-                record: self.records.get(key).map(|r| Record {
-                    fields: plain(&r.fields),
-                    ..r.clone()
-                }),
+                record: self
+                    .records
+                    .get(key)
+                    .map(|r| Record { fields: plain(&r.fields), ..r.clone() }),
                 contributions: self
                     .contributions
                     .values()
@@ -70,7 +69,9 @@ impl Store {
                 evidence: self.evidence.values().filter(|e| of(&e.record)).cloned().collect(),
                 releases: self.releases.values().filter(|r| of(&r.record)).cloned().collect(),
             };
-            if state.record.is_some() || !state.contributions.is_empty() || !state.evidence.is_empty()
+            if state.record.is_some()
+                || !state.contributions.is_empty()
+                || !state.evidence.is_empty()
             {
                 loaded.records.push((key.clone(), state));
             }
@@ -160,7 +161,7 @@ pub fn run(rules: &Rules, store: &mut Store, batch: &[Tx]) {
         }
         let all = [
             needs.rows.iter().map(|k| format!("row {k:?}")).collect::<Vec<_>>(),
-            needs.parked_on.iter().map(|k| format!("parked {k:?}")).collect(),
+            needs.referring_to.iter().map(|k| format!("parked {k:?}")).collect(),
             needs.records.iter().map(|k| format!("record {k:?}")).collect(),
             needs.linking_to.iter().map(|k| format!("linking {k:?}")).collect(),
             needs.releases_on.iter().map(|k| format!("releases {k:?}")).collect(),
@@ -204,6 +205,8 @@ pub fn table(name: &str, columns: &[&str]) -> Arc<TableSchema> {
                 type_name: "text".into(),
                 nullable: key.is_none(),
                 key,
+                base_type: None,
+                default: None,
             }
         })
         .collect();
@@ -241,10 +244,7 @@ pub fn put(op: Op, table: &Arc<TableSchema>, after: Vec<Value<'static>>) -> Chan
 pub fn delete(table: &Arc<TableSchema>, key: Vec<Value<'static>>) -> ChangeEvent {
     let mut values: Vec<Option<Value<'static>>> = key.into_iter().map(Some).collect();
     values.resize(table.columns.len(), None);
-    ChangeEvent {
-        before: Some(RowImage::Key(values)),
-        ..event(Op::Delete, table, None, None)
-    }
+    ChangeEvent { before: Some(RowImage::Key(values)), ..event(Op::Delete, table, None, None) }
 }
 
 /// A transaction that commits at `lsn`.

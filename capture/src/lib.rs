@@ -10,6 +10,7 @@ mod reader;
 pub mod mysql;
 pub mod postgres;
 
+pub use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
 pub use error::CaptureError;
-pub use options::{Finding, Severity, SourceKind, SourceOptions, Tls};
+pub use options::SourceOptions;
 pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};

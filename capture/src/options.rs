@@ -1,32 +1,8 @@
 //! How a source is reached and what is captured from it.
 
 use crossdock_model::TableName;
+use crossdock_model::database::{DatabaseKind, Tls};
 use secrecy::SecretString;
-
-/// Which kind of database a source is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceKind {
-    /// PostgreSQL 13 or newer.
-    Postgres,
-    /// MySQL 5.7 or newer.
-    Mysql,
-    /// MariaDB 10.6 or newer.
-    Mariadb,
-}
-
-/// How a connection is protected.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Tls {
-    /// No encryption: for loopback and private sockets.
-    #[default]
-    Disable,
-    /// Encrypted; certificate and host name are checked against the system's roots, or against
-    /// the PEM file given.
-    VerifyFull {
-        /// File with the accepted root certificates.
-        ca_file: Option<std::path::PathBuf>,
-    },
-}
 
 /// Everything needed to capture one source. Built by `service` from the checked config.
 #[derive(Clone, Debug)]
@@ -34,7 +10,7 @@ pub struct SourceOptions {
     /// Name of the source: `wms_eu`.
     pub name: String,
     /// Kind of database.
-    pub kind: SourceKind,
+    pub kind: DatabaseKind,
     /// Host name or address.
     pub host: String,
     /// TCP port.
@@ -61,26 +37,4 @@ pub struct SourceOptions {
     /// newer); it needs room for the largest one. Default: the system's folder for temporary files.
     /// Nothing is left there, whatever ends the process.
     pub spill_dir: Option<std::path::PathBuf>,
-}
-
-/// How bad a finding of `check` is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Works, but will hurt.
-    Warning,
-    /// Capture can't run like this.
-    Error,
-}
-
-/// One thing that `crossdock check` looked at.
-#[derive(Clone, Debug)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What was looked at and what was found: `wal_level is "replica", must be "logical"`.
-    pub what: String,
-    /// The exact statement (or setting) that mends it; empty when nothing needs mending.
-    pub remedy: String,
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crossdock_model::{Block, Position, TableSchema};
 
-use crate::{CaptureError, Finding, SourceKind, SourceOptions, mysql, postgres};
+use crate::{CaptureError, DatabaseKind, Finding, SourceOptions, mysql, postgres};
 
 /// Reads one source's log.
 ///
@@ -92,31 +92,33 @@ pub async fn open(
     from: Option<&Position>,
 ) -> Result<Reader, CaptureError> {
     Ok(match options.kind {
-        SourceKind::Postgres => Reader::Postgres(postgres::open(options, from).await?),
-        SourceKind::Mysql | SourceKind::Mariadb => Reader::Mysql(mysql::open(options, from).await?),
+        DatabaseKind::Postgres => Reader::Postgres(postgres::open(options, from).await?),
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => {
+            Reader::Mysql(mysql::open(options, from).await?)
+        }
     })
 }
 
 /// Connects a probe.
 pub async fn probe(options: &SourceOptions) -> Result<Probe, CaptureError> {
     Ok(match options.kind {
-        SourceKind::Postgres => Probe::Postgres(postgres::probe(options).await?),
-        SourceKind::Mysql | SourceKind::Mariadb => Probe::Mysql(mysql::probe(options).await?),
+        DatabaseKind::Postgres => Probe::Postgres(postgres::probe(options).await?),
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => Probe::Mysql(mysql::probe(options).await?),
     })
 }
 
 /// Reads the present schemas of the captured tables. A table that does not exist is left out.
 pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, CaptureError> {
     match options.kind {
-        SourceKind::Postgres => postgres::describe(options).await,
-        SourceKind::Mysql | SourceKind::Mariadb => mysql::describe(options).await,
+        DatabaseKind::Postgres => postgres::describe(options).await,
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => mysql::describe(options).await,
     }
 }
 
 /// Looks at everything that capture needs on the server. Changes nothing.
 pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError> {
     match options.kind {
-        SourceKind::Postgres => postgres::check(options).await,
-        SourceKind::Mysql | SourceKind::Mariadb => mysql::check(options).await,
+        DatabaseKind::Postgres => postgres::check(options).await,
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => mysql::check(options).await,
     }
 }

@@ -9,22 +9,26 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use crate::section::{Found, Section, quoted};
-use crate::settings::{Connection, Kind, Tls};
+use crate::settings::Connection;
 use crate::variables::is_name;
+use crossdock_model::database::{DatabaseKind, Tls};
 
 /// No password is this long; a larger file is something else.
 const PASSWORD_BYTES_MAX: u64 = 4096;
 /// Keys that say where a database is.
 pub(crate) const PLACE_KEYS: [&str; 6] = ["kind", "host", "port", "database", "tls", "ca_file"];
-/// The words for [`Kind`].
-pub(crate) const KINDS: [(&str, Kind); 3] =
-    [("postgres", Kind::Postgres), ("mysql", Kind::Mysql), ("mariadb", Kind::Mariadb)];
+/// The words for [`DatabaseKind`].
+pub(crate) const KINDS: [(&str, DatabaseKind); 3] = [
+    ("postgres", DatabaseKind::Postgres),
+    ("mysql", DatabaseKind::Mysql),
+    ("mariadb", DatabaseKind::Mariadb),
+];
 
 /// Reads a connection. `None` after a problem; every key has been looked at all the same.
 pub(crate) fn connection(
     section: &Section<'_>,
     name: &str,
-    kind: Option<Kind>,
+    kind: Option<DatabaseKind>,
 ) -> Option<Connection> {
     let host = section.required("host", "127.0.0.1");
     let port = port(section, kind);
@@ -44,8 +48,8 @@ pub(crate) fn connection(
     })
 }
 
-fn port(section: &Section<'_>, kind: Option<Kind>) -> Option<u16> {
-    let default = kind.unwrap_or(Kind::Postgres).default_port();
+fn port(section: &Section<'_>, kind: Option<DatabaseKind>) -> Option<u16> {
+    let default = kind.unwrap_or(DatabaseKind::Postgres).default_port();
     section.number("port", 1..=65_535, default.into()).and_then(|port| u16::try_from(port).ok())
 }
 

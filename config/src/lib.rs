@@ -36,12 +36,12 @@ mod variables;
 mod findings;
 mod nearest;
 
+pub use crossdock_model::database::{DatabaseKind, Tls};
 pub use findings::ConfigErrors;
 pub use load::load;
 pub use rules::Rules;
 pub use settings::{
-    At, Config, Connection, JournalConfig, Kind, MirrorConfig, OnGap, SourceConfig, TargetConfig,
-    Tls,
+    At, Config, Connection, JournalConfig, MirrorConfig, OnGap, SourceConfig, TargetConfig,
 };
 
 /// A first config, with comments: what a user starts from.

@@ -16,10 +16,11 @@ use crate::mirror::{Targets, mirror};
 use crate::rules::{self, RuleFiles, Rules};
 use crate::section::{Section, Source};
 use crate::settings::{
-    At, Config, Connection, JournalConfig, Kind, MirrorConfig, SourceConfig, TargetConfig,
+    At, Config, Connection, JournalConfig, MirrorConfig, SourceConfig, TargetConfig,
 };
 use crate::source::source;
 use crate::target::{Sources, target};
+use crossdock_model::database::DatabaseKind;
 
 /// Reads a config file and every file that it names. `environment` gives the values of variables
 /// (in the service: those of the process).
@@ -141,7 +142,7 @@ fn store(root: &Section<'_>) -> Option<(At, Connection)> {
         }
         return None;
     };
-    let connection = connection(&section, "store", Some(Kind::Postgres));
+    let connection = connection(&section, "store", Some(DatabaseKind::Postgres));
     section.finish();
     Some((section.at(), connection?))
 }

@@ -1,9 +1,10 @@
 //! `[mirror.NAME]`: plain replication of tables.
 
 use crate::section::{Section, quoted};
-use crate::settings::{Kind, MirrorConfig, TargetConfig};
+use crate::settings::{MirrorConfig, TargetConfig};
 use crate::source::{checked_name, tables};
 use crate::target::{Sources, did_you_mean};
+use crossdock_model::database::DatabaseKind;
 
 /// The targets of the file: every name, and those whose settings are good.
 pub(crate) struct Targets<'a> {
@@ -44,8 +45,8 @@ pub(crate) fn mirror(
     // A table of MySQL and MariaDB is named with its database: there, one server is enough.
     let (one, other) = (&from.connection, &to.connection);
     let itself = match one.kind {
-        Kind::Postgres => one.same_database(other),
-        Kind::Mysql | Kind::Mariadb => one.same_server(other),
+        DatabaseKind::Postgres => one.same_database(other),
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => one.same_server(other),
     };
     if itself {
         section.problem(

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossdock_model::database::{DatabaseKind, Tls};
 use crossdock_model::{Problem, TableName};
 use secrecy::SecretString;
 
@@ -104,55 +105,13 @@ impl Default for JournalConfig {
     }
 }
 
-/// Which database it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// PostgreSQL, or something that speaks its protocol.
-    Postgres,
-    /// MySQL.
-    Mysql,
-    /// MariaDB.
-    Mariadb,
-}
-
-impl Kind {
-    /// The word used in the config file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Postgres => "postgres",
-            Kind::Mysql => "mysql",
-            Kind::Mariadb => "mariadb",
-        }
-    }
-
-    /// The port that such a server listens on unless told otherwise.
-    pub fn default_port(self) -> u16 {
-        match self {
-            Kind::Postgres => 5432,
-            Kind::Mysql | Kind::Mariadb => 3306,
-        }
-    }
-}
-
-/// How the connection is protected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Not at all: for sockets and loopback addresses only.
-    Disable,
-    /// Encrypted; the server's certificate and the host name in it are verified.
-    VerifyFull {
-        /// Certificates to trust (PEM); `None` for those of the operating system.
-        ca_file: Option<PathBuf>,
-    },
-}
-
 /// How to reach a database. `Debug` hides the password.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// Name of the source or target, or `store`: for messages and metrics.
     pub name: String,
     /// Which database it is.
-    pub kind: Kind,
+    pub kind: DatabaseKind,
     /// Host name or address; a path that begins with `/` is a Unix socket (PostgreSQL: the folder
     /// it is in).
     pub host: String,

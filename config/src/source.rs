@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 use crate::database::{KINDS, connection};
 use crate::installation::{NAME_RULE, is_name};
 use crate::section::{Found, Section, quoted};
-use crate::settings::{Kind, OnGap, SourceConfig};
+use crate::settings::{OnGap, SourceConfig};
+use crossdock_model::database::DatabaseKind;
 
 /// PostgreSQL keeps 63 bytes of a name.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
@@ -71,16 +72,16 @@ struct Log {
     server_id: u32,
 }
 
-fn log(name: &str, installation: &str, kind: Kind, section: &Section<'_>) -> Option<Log> {
+fn log(name: &str, installation: &str, kind: DatabaseKind, section: &Section<'_>) -> Option<Log> {
     match kind {
-        Kind::Postgres => {
+        DatabaseKind::Postgres => {
             let fits = refuse(&["server_id"], "mysql and mariadb", kind, section);
             let default = format!("crossdock_{installation}_{name}");
             let slot = postgres_name("slot", &default, section);
             let publication = postgres_name("publication", &default, section);
             fits.then_some(Log { slot: slot?, publication: publication?, server_id: 0 })
         }
-        Kind::Mysql | Kind::Mariadb => {
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => {
             let fits = refuse(&["slot", "publication"], "postgres", kind, section);
             let default = derived_server_id(installation, name);
             let id = section.number("server_id", 1..=u64::from(u32::MAX), default.into())?;
@@ -90,7 +91,7 @@ fn log(name: &str, installation: &str, kind: Kind, section: &Section<'_>) -> Opt
 }
 
 /// Reports keys that are for another kind of database; true when there are none.
-fn refuse(keys: &[&'static str], wanted: &str, kind: Kind, section: &Section<'_>) -> bool {
+fn refuse(keys: &[&'static str], wanted: &str, kind: DatabaseKind, section: &Section<'_>) -> bool {
     let mut fits = true;
     for key in keys {
         if section.has(key) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossdock_config::{Kind, OnGap, Tls, template};
+use crossdock_config::{DatabaseKind, OnGap, Tls, template};
 use crossdock_model::TableName;
 use secrecy::ExposeSecret;
 
@@ -72,7 +72,10 @@ fn every_key_is_understood() {
     assert_eq!(config.journal.retain_bytes, 1_073_741_824);
 
     let store = &config.store;
-    assert_eq!((&*store.name, store.kind, &*store.host), ("store", Kind::Postgres, "db.example"));
+    assert_eq!(
+        (&*store.name, store.kind, &*store.host),
+        ("store", DatabaseKind::Postgres, "db.example")
+    );
     assert_eq!((store.port, &*store.database, &*store.user), (15_432, "canonical", "crossdock"));
     assert_eq!(store.password.expose_secret(), "s3cret-store");
     assert_eq!(store.tls, Tls::VerifyFull { ca_file: Some(world.path("ca.pem")) });
@@ -80,7 +83,7 @@ fn every_key_is_understood() {
     let names: Vec<_> = config.sources.iter().map(|s| &*s.name).collect();
     assert_eq!(names, ["wms", "erp"], "in the order of the file");
     let wms = config.source("wms").unwrap();
-    assert_eq!((wms.connection.kind, wms.connection.port), (Kind::Mariadb, 3307));
+    assert_eq!((wms.connection.kind, wms.connection.port), (DatabaseKind::Mariadb, 3307));
     assert_eq!((&*wms.slot, &*wms.publication, wms.server_id), ("", "", 7101));
     assert_eq!(wms.tables, [TableName::new("wms", "stock"), TableName::new("wms", "picks")]);
     assert_eq!(wms.on_gap, OnGap::Halt);

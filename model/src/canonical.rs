@@ -67,6 +67,9 @@ pub struct SourceRow {
     /// Rows that its mapping refers to and that have not been seen yet. While there are any, the
     /// row is parked: kept, but it contributes nothing.
     pub waiting_for: Vec<RowKey>,
+    /// All rows that its mapping refers to, seen or not, sorted: when one of them changes, this
+    /// row is mapped again.
+    pub refers_to: Vec<RowKey>,
 }
 
 /// What one source row says about one record, after mapping.
@@ -303,8 +306,8 @@ pub enum Tally {
 pub struct Needs {
     /// Source rows by key.
     pub rows: Vec<RowKey>,
-    /// Rows that are parked because one of these had not been seen.
-    pub parked_on: Vec<RowKey>,
+    /// Rows that refer to one of these.
+    pub referring_to: Vec<RowKey>,
     /// Records, each with its contributions, evidence and releases.
     pub records: Vec<RecordKey>,
     /// Keys of all records that link to one of these.
@@ -338,8 +341,8 @@ pub struct RecordState {
 pub struct Loaded {
     /// Rows found.
     pub rows: Vec<SourceRow>,
-    /// Parked rows found.
-    pub parked: Vec<SourceRow>,
+    /// Referring rows found.
+    pub referring: Vec<SourceRow>,
     /// Records found.
     pub records: Vec<(RecordKey, RecordState)>,
     /// `(to, from)`: record `from` links to record `to`.

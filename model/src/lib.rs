@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod canonical;
+pub mod database;
 pub mod debezium;
 pub mod event;
 pub mod mark;

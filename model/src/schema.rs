@@ -45,6 +45,13 @@ pub struct Column {
     pub nullable: bool,
     /// Place in the key (0 is first); `None` when the column is not part of it.
     pub key: Option<u16>,
+    /// What the type is made of, where its name does not say: the base type of a domain with its
+    /// modifiers (`numeric(12,2)`), an enum with its labels in order (`enum('a','b')`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_type: Option<Arc<str>>,
+    /// The declared default as the database writes it: `'new'::text`, `1.25`, `nextval(…)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Arc<str>>,
 }
 
 /// A table as the log described it when a change was made.

@@ -120,6 +120,8 @@ mod tests {
             type_name: (*kind).into(),
             nullable: i > 0,
             key: (i == 0).then_some(0),
+            base_type: None,
+            default: None,
         });
         TableSchema { name: TableName::new("wms", "shipments"), columns: columns.collect() }
     }

@@ -30,8 +30,8 @@ pub async fn ingest(stage: &mut IngestStage) -> Result<Infallible, StageError> {
 pub async fn integrate(stage: &mut IntegrateStage) -> Result<Infallible, StageError> {
     let (mut store, mut cursors) = stage.open_store().await?;
     loop {
-        let batch = stage.next_batch(&mut cursors).await?;
-        let outcome = stage.judge(&mut store, &batch).await?;
+        let mut batch = stage.next_batch(&mut cursors).await?;
+        let outcome = stage.judge(&mut store, &mut batch).await?;
         stage.commit(&mut store, &outcome, &batch).await?;
         stage.checkpoint(&batch)?;
     }

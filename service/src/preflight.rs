@@ -4,139 +4,96 @@
 use crossdock_apply::{ConnectOptions, TableUse};
 use crossdock_capture::{CaptureError, SourceOptions};
 use crossdock_config::Config;
+use crossdock_model::database::{Finding, Severity};
 use futures_util::future::join_all;
 
 use crate::wiring;
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Works, but will hurt; or could not be looked at now and will be retried while running.
-    Warning,
-    /// `run` refuses to start.
-    Error,
-}
-
-/// One finding.
-pub struct Finding {
+/// What was found about one database.
+pub struct Looked {
     /// `source erp`, `target erp`, `store`.
     pub subject: String,
-    /// How bad it is.
-    pub severity: Severity,
     /// What was found.
-    pub what: String,
-    /// What mends it.
-    pub remedy: String,
+    pub findings: Vec<Finding>,
 }
 
-/// Looks at all databases at the same time.
-pub async fn look(config: &Config) -> Vec<Finding> {
+/// Looks at all databases.
+pub async fn look(config: &Config) -> Vec<Looked> {
     let sources = wiring::source_options(config);
     let sources = sources.iter().map(|options| look_at_source(config, options));
-    let mut findings: Vec<Finding> = join_all(sources).await.into_iter().flatten().collect();
+    let mut looked = join_all(sources).await;
     let store = wiring::connect_options(&config.store);
-    findings.extend(written("store", crossdock_apply::store::check(&store).await));
+    let findings = crossdock_apply::store::check(&store).await;
+    looked.push(Looked { subject: "store".into(), findings });
     for target in &config.targets {
         let options = wiring::connect_options(&target.connection);
-        findings.extend(look_at_target(config, &target.name, &options).await);
+        looked.push(look_at_target(config, &target.name, &options).await);
     }
-    findings
+    looked
 }
 
-async fn look_at_source(config: &Config, options: &SourceOptions) -> Vec<Finding> {
-    let subject = format!("source {}", options.name);
-    let finding = |severity, what: String, remedy: String| Finding {
-        subject: subject.clone(),
-        severity,
-        what,
-        remedy,
-    };
-    let failed = |error: CaptureError| match error {
-        CaptureError::Definite { what, remedy } => finding(Severity::Error, what, remedy),
-        CaptureError::Transient { .. } => finding(
-            Severity::Warning,
-            format!("cannot be reached now: {}", chain(&error)),
-            "start the server, or correct host and port; `run` keeps trying".into(),
-        ),
-        gap => finding(Severity::Error, gap.to_string(), String::new()),
-    };
+async fn look_at_source(config: &Config, options: &SourceOptions) -> Looked {
     let mut findings = Vec::new();
     match crossdock_capture::describe(options).await {
         // A table that a file names and the database does not have is said with file and line.
         Ok(schemas) => {
             for problem in config.rules.verify(&options.name, &schemas) {
-                let at = format!("{}:{}: {}", problem.file, problem.line, problem.what);
-                findings.push(finding(Severity::Error, at, problem.remedy));
+                let what = format!("{}:{}: {}", problem.file, problem.line, problem.what);
+                let remedy = problem.remedy;
+                findings.push(Finding { severity: Severity::Error, what, remedy });
+            }
+            match crossdock_capture::check(options).await {
+                Ok(found) => findings.extend(found),
+                Err(error) => findings.push(unseen(error)),
             }
         }
-        Err(error) => return vec![failed(error)],
+        Err(error) => findings.push(unseen(error)),
     }
-    match crossdock_capture::check(options).await {
-        Ok(found) => findings.extend(found.into_iter().map(|f| {
-            let severity = match f.severity {
-                crossdock_capture::Severity::Ok => Severity::Ok,
-                crossdock_capture::Severity::Warning => Severity::Warning,
-                crossdock_capture::Severity::Error => Severity::Error,
-            };
-            finding(severity, f.what, f.remedy)
-        })),
-        Err(error) => findings.push(failed(error)),
-    }
-    findings
+    Looked { subject: format!("source {}", options.name), findings }
 }
 
-async fn look_at_target(config: &Config, name: &str, options: &ConnectOptions) -> Vec<Finding> {
-    let writes = config.rules.writes();
+/// A server that is away for now is no reason not to start: its stage keeps trying.
+fn unseen(error: CaptureError) -> Finding {
+    match error {
+        CaptureError::Definite { what, remedy } => {
+            Finding { severity: Severity::Error, what, remedy }
+        }
+        CaptureError::Transient { .. } => Finding {
+            severity: Severity::Warning,
+            what: format!("cannot be looked at now: {:#}", anyhow::Error::new(error)),
+            remedy: "start the server, or correct host and port; `crossdock run` keeps trying"
+                .into(),
+        },
+        gap => Finding { severity: Severity::Error, what: gap.to_string(), remedy: String::new() },
+    }
+}
+
+async fn look_at_target(config: &Config, name: &str, options: &ConnectOptions) -> Looked {
+    let writes = config.rules.writes().into_iter().filter(|w| *w.target == *name);
     let uses: Vec<TableUse> = writes
-        .into_iter()
-        .filter(|w| *w.target == *name)
         .map(|w| TableUse { table: w.table, key: w.key, columns: w.columns, kinds: vec![w.kind] })
         .collect();
-    written(&format!("target {name}"), crossdock_apply::target::check(options, &uses).await)
+    let findings = crossdock_apply::target::check(options, &uses).await;
+    Looked { subject: format!("target {name}"), findings }
 }
 
-/// Findings of `apply` about one database.
-fn written(subject: &str, found: Vec<crossdock_apply::Finding>) -> Vec<Finding> {
-    let finding = |f: crossdock_apply::Finding| Finding {
-        subject: subject.to_string(),
-        severity: match f.severity {
-            crossdock_apply::Severity::Ok => Severity::Ok,
-            crossdock_apply::Severity::Warning => Severity::Warning,
-            crossdock_apply::Severity::Error => Severity::Error,
-        },
-        what: f.what,
-        remedy: f.remedy,
-    };
-    found.into_iter().map(finding).collect()
+/// How many findings are of a severity.
+pub fn count(looked: &[Looked], severity: Severity) -> usize {
+    looked.iter().flat_map(|l| &l.findings).filter(|f| f.severity == severity).count()
 }
 
-/// An error and what is underneath it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
-
-/// Prints findings, worst last within a subject.
-pub fn print(findings: &[Finding], least: Severity) {
-    for finding in findings.iter().filter(|f| f.severity >= least) {
-        let mark = match finding.severity {
-            Severity::Ok => "ok     ",
-            Severity::Warning => "warning",
-            Severity::Error => "ERROR  ",
-        };
-        eprintln!("{mark} {}: {}", finding.subject, finding.what);
-        if finding.severity != Severity::Ok && !finding.remedy.is_empty() {
-            for line in finding.remedy.lines() {
-                eprintln!("            {line}");
-            }
+/// Prints findings that are at least so bad.
+pub fn print(looked: &[Looked], least: Severity) {
+    for Looked { subject, findings } in looked {
+        for finding in findings.iter().filter(|f| f.severity >= least) {
+            let mark = match finding.severity {
+                Severity::Ok => "ok     ",
+                Severity::Warning => "warning",
+                Severity::Error => "ERROR  ",
+            };
+            eprintln!("{mark} {subject}: {}", finding.what);
+            let mends = finding.severity != Severity::Ok;
+            finding.remedy.lines().filter(|_| mends).for_each(|l| eprintln!("            {l}"));
         }
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use crossdock_apply::{ConnectOptions, DatabaseKind};
-use crossdock_capture::{SourceKind, SourceOptions};
-use crossdock_config::{Config, Connection, Kind, SourceConfig, Tls};
+use crossdock_apply::ConnectOptions;
+use crossdock_capture::SourceOptions;
+use crossdock_config::{Config, Connection, SourceConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
 use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint};
@@ -17,7 +17,7 @@ use crate::stage::Journals;
 use crate::supervisor::Handle;
 
 /// A block is closed at this size; see `docs/performance.md`.
-const BLOCK_BYTES: usize = 256 * 1024;
+const BLOCK_BYTES: usize = 64 * 1024;
 
 /// State on local disk, opened.
 pub struct State {
@@ -53,7 +53,8 @@ pub fn open_state(config: &Config) -> anyhow::Result<State> {
     Ok(State { checkpoints, journals: Journals::new(journals) })
 }
 
-fn journal_dir(config: &Config, source: &str) -> PathBuf {
+/// Folder of a source's journal.
+pub fn journal_dir(config: &Config, source: &str) -> PathBuf {
     config.state_dir.join("journal").join(source)
 }
 
@@ -72,22 +73,13 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
     let at = &source.connection;
     SourceOptions {
         name: source.name.to_string(),
-        kind: match at.kind {
-            Kind::Postgres => SourceKind::Postgres,
-            Kind::Mysql => SourceKind::Mysql,
-            Kind::Mariadb => SourceKind::Mariadb,
-        },
+        kind: at.kind,
         host: at.host.clone(),
         port: at.port,
         user: at.user.clone(),
         password: at.password.clone(),
         database: at.database.clone(),
-        tls: match &at.tls {
-            Tls::Disable => crossdock_capture::Tls::Disable,
-            Tls::VerifyFull { ca_file } => {
-                crossdock_capture::Tls::VerifyFull { ca_file: ca_file.clone() }
-            }
-        },
+        tls: at.tls.clone(),
         tables: config.tables_of(&source.name).into_iter().collect(),
         slot: source.slot.clone(),
         publication: source.publication.clone(),
@@ -101,22 +93,13 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
 pub fn connect_options(at: &Connection) -> ConnectOptions {
     ConnectOptions {
         name: at.name.to_string(),
-        kind: match at.kind {
-            Kind::Postgres => DatabaseKind::Postgres,
-            Kind::Mysql => DatabaseKind::Mysql,
-            Kind::Mariadb => DatabaseKind::Mariadb,
-        },
+        kind: at.kind,
         host: at.host.clone(),
         port: at.port,
         user: at.user.clone(),
         password: at.password.clone(),
         database: at.database.clone(),
-        tls: match &at.tls {
-            Tls::Disable => crossdock_apply::Tls::Disable,
-            Tls::VerifyFull { ca_file } => {
-                crossdock_apply::Tls::VerifyFull { ca_file: ca_file.clone() }
-            }
-        },
+        tls: at.tls.clone(),
     }
 }
 

@@ -6,7 +6,8 @@
 //! DIR/00000000000000004711.journal      the name is the number of its first block
 //! ```
 //! Read in this order: [`frame`] (bytes of one block), [`segment`] (one file), [`recovery`] (what
-//! opening believes and cuts), [`local`] (appending and deleting), [`reader`] (reading and finding).
+//! opening believes and cuts), [`local`] (appending and deleting), [`reader`] (reading and finding),
+//! [`follow`] (reading beside the process that writes).
 
 mod frame;
 mod segment;
@@ -16,6 +17,9 @@ mod recovery;
 mod local;
 mod reader;
 
+mod follow;
+
+pub use follow::JournalFollower;
 pub use local::LocalJournal;
 
 use std::path::PathBuf;

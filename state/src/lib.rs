@@ -10,5 +10,6 @@ pub mod journal;
 pub use checkpoints::saved::{Savepoint, SourceCheckpoint, StageCheckpoint};
 pub use checkpoints::{CheckpointError, Checkpoints, Opened, SledCheckpoints};
 pub use journal::{
-    BlockMeta, Entry, Journal, JournalError, JournalOptions, LocalJournal, SnapshotFlag,
+    BlockMeta, Entry, Journal, JournalError, JournalFollower, JournalOptions, LocalJournal,
+    SnapshotFlag,
 };

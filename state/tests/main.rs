@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod crash;
+mod follow;
 mod journal;
 mod journal_model;
 

@@ -41,13 +41,13 @@ const MISTAKES: &[Mistake] = &[
         file: "rules/10-ownership.toml",
         from: "[entity.product]\nowner = \"erp\"",
         to: "[entity.product]\nowner = [\"erp\", \"tms\"]",
-        says: &["rules/10-ownership.toml:", "product"],
+        says: &["rules/10-ownership.toml:", "product", "two owners"],
     },
     Mistake {
         file: "rules/30-finance.toml",
         from: "'present(shipment.departed_at)'",
         to: "'present(shipment.departed_at'",
-        says: &["rules/30-finance.toml:", "departed"],
+        says: &["rules/30-finance.toml:11:", "missing ')'"],
     },
 ];
 

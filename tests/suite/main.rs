@@ -2,4 +2,7 @@
 
 mod architecture;
 mod config_errors;
+mod crash;
+mod debezium;
+mod operation;
 mod stage;

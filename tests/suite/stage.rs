@@ -13,9 +13,18 @@ pub fn environment(systems: &Systems, state: &Path, port: u16) -> Vec<(String, S
     env
 }
 
+fn demo_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo")
+}
+
+/// The demo's own config.
+pub fn demo_config() -> PathBuf {
+    demo_folder().join("crossdock.toml")
+}
+
 /// Copies the demo's config, mappings and rules, to be changed. Returns the config's path.
 pub fn copy_demo_files(to: &Path) -> PathBuf {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo");
+    let demo = demo_folder();
     for folder in ["mappings", "rules"] {
         fs::create_dir(to.join(folder)).unwrap();
         for entry in fs::read_dir(demo.join(folder)).unwrap() {

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use super::migrate;
-use crate::options::found;
+use crate::options::{found, unseen};
 use crate::{ApplyError, ConnectOptions, Finding, Severity, classify, connect};
 
 /// Oldest PostgreSQL that the store works with, as `server_version_num`.
@@ -18,7 +18,7 @@ pub async fn check(options: &ConnectOptions) -> Vec<Finding> {
         Err(error) => Err(error),
     };
     if let Err(error) = looked {
-        findings.push(Finding::of_error(error));
+        findings.push(unseen(error));
     }
     findings
 }

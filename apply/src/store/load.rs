@@ -26,7 +26,7 @@ type Query<'a> = (&'static str, Vec<Param<'a>>);
 pub(super) async fn load(store: &mut PostgresStore, needs: &Needs) -> Result<Loaded, ApplyError> {
     let queries = [
         by_row(sql::GET_ROWS, &needs.rows),
-        by_row(sql::GET_PARKED, &needs.parked_on),
+        by_row(sql::GET_REFERRING, &needs.referring_to),
         by_record(sql::GET_RECORDS, &needs.records),
         by_record(sql::GET_CONTRIBUTIONS, &needs.records),
         by_record(sql::GET_EVIDENCE, &needs.records),
@@ -92,8 +92,8 @@ fn assemble(server: &str, needs: &Needs, answers: Vec<Vec<Row>>) -> Result<Loade
     let mut next = || answers.next().unwrap_or(Reader { server, rows: Vec::new() });
     let mut loaded = Loaded { rows: next().all(source_row)?, ..Loaded::default() };
     let mut seen = HashSet::new();
-    loaded.parked = next().all(source_row)?;
-    loaded.parked.retain(|row| seen.insert(row.key.clone()));
+    loaded.referring = next().all(source_row)?;
+    loaded.referring.retain(|row| seen.insert(row.key.clone()));
     let mut states: HashMap<RecordKey, RecordState> = HashMap::new();
     for record in next().all(record)? {
         let key = record.key.clone();
@@ -199,6 +199,7 @@ fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
         at: row.order(4)?,
         deleted: row.get(5)?,
         waiting_for: row.json(6)?,
+        refers_to: row.json(7)?,
     })
 }
 

@@ -16,7 +16,7 @@ use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome};
 use crate::ApplyError;
 
 pub use check::check;
-pub use postgres::{PostgresStore, Attention};
+pub use postgres::{Attention, PostgresStore};
 
 /// How far `integrate` has come with one source.
 #[derive(Clone, Debug, PartialEq, Eq)]

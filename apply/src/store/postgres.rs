@@ -71,9 +71,8 @@ impl PostgresStore {
         let sql = "SELECT (SELECT count(*) FROM crossdock.exception WHERE open),
                           (SELECT count(*) FROM crossdock.release WHERE NOT released)";
         let counts = self.query(sql, &[]).await?;
-        let read = |r: &Cells<'_>| {
-            Ok(Attention { exceptions_open: r.counter(0)?, holds: r.counter(1)? })
-        };
+        let read =
+            |r: &Cells<'_>| Ok(Attention { exceptions_open: r.counter(0)?, holds: r.counter(1)? });
         Ok(self.read(counts, read)?.pop().unwrap_or_default())
     }
 

@@ -2,21 +2,27 @@
 
 pub(super) const PUT_ROWS: &str = "
 INSERT INTO crossdock.source_row
-    (source, table_name, pk, image, at_order, deleted, waiting_for)
-SELECT a, b, c, d, e, f, g::jsonb
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bool[], $7::text[])
-    AS n(a, b, c, d, e, f, g)
+    (source, table_name, pk, image, at_order, deleted, waiting_for, refers_to)
+SELECT a, b, c, d, e, f, g::jsonb, h::jsonb
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bool[], $7::text[],
+            $8::text[])
+    AS n(a, b, c, d, e, f, g, h)
 ON CONFLICT (source, table_name, pk) DO UPDATE SET
     image = excluded.image, at_order = excluded.at_order, deleted = excluded.deleted,
-    waiting_for = excluded.waiting_for";
+    waiting_for = excluded.waiting_for, refers_to = excluded.refers_to";
 
-pub(super) const DROP_PARKED: &str = "
-DELETE FROM crossdock.parked p
+/// Only references that are not there any more: most changes leave them as they are.
+pub(super) const DROP_REFERENCES: &str = "
+DELETE FROM crossdock.row_reference r
 USING unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
-WHERE p.source = n.a AND p.table_name = n.b AND p.pk = n.c";
+WHERE r.source = n.a AND r.table_name = n.b AND r.pk = n.c
+  AND (r.source, r.table_name, r.pk, r.on_source, r.on_table_name, r.on_pk) NOT IN (
+    SELECT a, b, c, d, e, f
+    FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+        AS k(a, b, c, d, e, f))";
 
-pub(super) const PUT_PARKED: &str = "
-INSERT INTO crossdock.parked (source, table_name, pk, on_source, on_table_name, on_pk)
+pub(super) const PUT_REFERENCES: &str = "
+INSERT INTO crossdock.row_reference (source, table_name, pk, on_source, on_table_name, on_pk)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
 ON CONFLICT DO NOTHING";
 
@@ -156,14 +162,14 @@ ON CONFLICT (stage, source) DO UPDATE SET
     position = excluded.position, committed_at = excluded.committed_at, at = excluded.at";
 
 pub(super) const GET_ROWS: &str = "
-SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for
+SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for, r.refers_to
 FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
 JOIN crossdock.source_row r ON r.source = n.a AND r.table_name = n.b AND r.pk = n.c";
 
-pub(super) const GET_PARKED: &str = "
-SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for
+pub(super) const GET_REFERRING: &str = "
+SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for, r.refers_to
 FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
-JOIN crossdock.parked p ON p.on_source = n.a AND p.on_table_name = n.b AND p.on_pk = n.c
+JOIN crossdock.row_reference p ON p.on_source = n.a AND p.on_table_name = n.b AND p.on_pk = n.c
 JOIN crossdock.source_row r
     ON r.source = p.source AND r.table_name = p.table_name AND r.pk = p.pk";
 

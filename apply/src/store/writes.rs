@@ -86,14 +86,20 @@ fn source_rows<'a>(out: &mut Vec<Write<'a>>, rows: &[&'a SourceRow]) {
     params.push(column(rows, |r| r.at.to_sortable()));
     params.push(column(rows, |r| r.deleted));
     params.push(column(rows, |r| json_of(&r.waiting_for)));
+    params.push(column(rows, |r| json_of(&r.refers_to)));
     out.push((sql::PUT_ROWS, params));
-    out.push((sql::DROP_PARKED, row_columns(rows, |r| &r.key).into()));
-    let parked: Vec<(&RowKey, &RowKey)> =
-        rows.iter().flat_map(|r| r.waiting_for.iter().map(move |on| (&r.key, on))).collect();
-    if !parked.is_empty() {
-        let mut params: Vec<Param<'a>> = row_columns(&parked, |p| p.0).into();
-        params.extend(row_columns(&parked, |p| p.1));
-        out.push((sql::PUT_PARKED, params));
+    let references: Vec<(&RowKey, &RowKey)> =
+        rows.iter().flat_map(|r| r.refers_to.iter().map(move |on| (&r.key, on))).collect();
+    let kept = || -> Vec<Param<'a>> {
+        let mut params: Vec<Param<'a>> = row_columns(&references, |p| p.0).into();
+        params.extend(row_columns(&references, |p| p.1));
+        params
+    };
+    let mut params: Vec<Param<'a>> = row_columns(rows, |r| &r.key).into();
+    params.extend(kept());
+    out.push((sql::DROP_REFERENCES, params));
+    if !references.is_empty() {
+        out.push((sql::PUT_REFERENCES, kept()));
     }
 }
 

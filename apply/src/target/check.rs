@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 use tokio_postgres::Client;
 
 use super::{mysql, postgres};
-use crate::options::found;
+use crate::options::{found, unseen};
 use crate::{ApplyError, ConnectOptions, DatabaseKind, Finding, Severity, classify, connect};
 
 /// How rules write to a table of a target.
@@ -58,7 +58,7 @@ pub async fn check(options: &ConnectOptions, tables: &[TableUse]) -> Vec<Finding
         }
     };
     if let Err(error) = looked {
-        findings.push(Finding::of_error(error));
+        findings.push(unseen(error));
     }
     findings
 }
@@ -288,7 +288,7 @@ async fn mysql_privileges(
             wanted.extend(used.needs_unique_key().then_some("UPDATE"));
             let wanted = wanted.into_iter().collect::<Vec<_>>().join(", ");
             let remedy = mysql_grant(conn, options, &wanted, &used.table).await;
-            return Some(Finding { remedy, ..Finding::of_error(error) });
+            return Some(Finding { remedy, ..unseen(error) });
         }
     }
     None

@@ -99,7 +99,11 @@ fn build(
         let nullable = nullable == "YES";
         defaults.push(constant(server, &codec, nullable, default.as_deref()));
         codecs.push(codec);
+        // MySQL does not quote, so a text can't be told from an expression.
+        let quoted = default.filter(|text| server.mariadb && text != "NULL");
         columns.push(Column {
+            base_type: None,
+            default: quoted.map(Into::into),
             key: key.iter().find(|(name, _)| *name == column).map(|(_, seq)| seq - 1),
             name: column.into(),
             type_name: column_type.into(),
@@ -207,6 +211,8 @@ impl Table {
                     |(column, _)| column.type_name.clone(),
                 ),
                 nullable: wire.nullable,
+                base_type: None,
+                default: agreeing.and_then(|(column, _)| column.default.clone()),
                 key: match &map.key {
                     Some(key) => key.get(i).copied().flatten(),
                     None => cataloged.and_then(|(column, _)| column.key),

@@ -5,7 +5,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, IoError, OptsBuilder, SslOpts};
 use secrecy::ExposeSecret;
 
-use crate::{CaptureError, SourceKind, SourceOptions, Tls};
+use crate::{CaptureError, DatabaseKind, SourceOptions, Tls};
 
 /// The largest packet that a server may be set to send.
 const PACKET_MAX: usize = 1 << 30;
@@ -67,7 +67,7 @@ pub(super) async fn server(
             mode.is_some_and(|mode| mode.eq_ignore_ascii_case("ON"))
         }
     };
-    if mariadb != (options.kind == SourceKind::Mariadb) {
+    if mariadb != (options.kind == DatabaseKind::Mariadb) {
         tracing::warn!(source = %options.name, %version, "the server is of the other kind");
     }
     Ok(Server { mariadb, version, server_id, gtids })
@@ -92,7 +92,7 @@ pub(super) fn literal(text: &str) -> String {
 pub(super) fn grants(options: &SourceOptions) -> String {
     let user = format!("{}@'%'", literal(&options.user));
     let status = match options.kind {
-        SourceKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
+        DatabaseKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
         _ => "REPLICATION SLAVE, REPLICATION CLIENT",
     };
     let mut sql = format!("GRANT {status} ON *.* TO {user};");

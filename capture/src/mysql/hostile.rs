@@ -13,12 +13,12 @@ use super::decoder::{Decoder, Next};
 use super::event::{Header, kind};
 use super::gtid::Executed;
 use super::table_map::Collations;
-use crate::{SourceKind, SourceOptions, Tls};
+use crate::{DatabaseKind, SourceOptions, Tls};
 
 fn decoder() -> Decoder {
     let options = SourceOptions {
         name: "wms".into(),
-        kind: SourceKind::Mariadb,
+        kind: DatabaseKind::Mariadb,
         host: String::new(),
         port: 0,
         user: String::new(),

@@ -22,11 +22,11 @@ use super::wire::Malformed;
 use crate::{CaptureError, SourceOptions};
 
 /// An idle server says so this often.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The connection is given up when nothing came for so many heartbeats.
-const HEARTBEATS_MISSED_MAX: u32 = 3;
+const HEARTBEATS_MISSED_MAX: u32 = 20;
 /// Progress without captured changes is reported this often.
-const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Where blocks go.
 pub(super) type Blocks = Sender<Result<Block, CaptureError>>;

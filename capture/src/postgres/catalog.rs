@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crossdock_model::{Column, TableName, TableSchema};
 use tokio_postgres::Client;
 
+use super::declared::{self, Declared};
 use super::image::Table;
 use super::pgoutput::RelationMessage;
 use super::value::{Kind, Scalar};
@@ -146,7 +147,9 @@ pub(super) async fn table(
         .await
         .map_err(|e| errors::sql(options, &format!("reading the schema of {name}"), e))?;
     let kinds = kinds(client, options, &types).await?;
+    let mut declared = declared::declared(client, options, oid, columns).await?.into_iter();
     let described = columns.iter().zip(&rows).map(|(column, row)| {
+        let Declared { base_type, default } = declared.next().unwrap_or_default();
         let type_name: Option<String> = row.get(0);
         let key: Option<i64> = row.get(2);
         Column {
@@ -154,6 +157,8 @@ pub(super) async fn table(
             type_name: type_name.unwrap_or_else(|| "unknown".to_string()).into(),
             nullable: !row.get::<_, bool>(1),
             key: key.and_then(|n_th| u16::try_from(n_th - 1).ok()),
+            base_type: base_type.map(Into::into),
+            default: default.map(Into::into),
         }
     });
     Ok(Table {

@@ -297,6 +297,8 @@ mod tests {
             type_name: "integer".into(),
             nullable: key != Some(0),
             key,
+            base_type: None,
+            default: None,
         };
         Table {
             schema: Arc::new(TableSchema {

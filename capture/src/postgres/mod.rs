@@ -19,6 +19,7 @@ mod catalog;
 mod check;
 mod connection;
 mod control;
+mod declared;
 mod decoder;
 mod errors;
 mod image;

@@ -355,12 +355,12 @@ async fn clear_slot(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SourceKind, Tls};
+    use crate::{DatabaseKind, Tls};
 
     fn options() -> SourceOptions {
         SourceOptions {
             name: "erp".into(),
-            kind: SourceKind::Postgres,
+            kind: DatabaseKind::Postgres,
             host: "localhost".into(),
             port: 5432,
             user: "crossdock".into(),

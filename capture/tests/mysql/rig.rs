@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crossdock_capture::{CaptureError, LogReader, Reader, SourceKind, SourceOptions, Tls, open};
+use crossdock_capture::{CaptureError, DatabaseKind, LogReader, Reader, SourceOptions, Tls, open};
 use crossdock_harness::MariaDb;
 use crossdock_model::block::decode;
 use crossdock_model::{Block, ChangeEvent, Fragment, Op, Position, SnapshotPart, TableName};
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn options(server: &MariaDb, tables: &[&str]) -> SourceOptions {
     SourceOptions {
         name: "wms".into(),
-        kind: SourceKind::Mariadb,
+        kind: DatabaseKind::Mariadb,
         host: "127.0.0.1".into(),
         port: server.port(),
         user: "root".into(),

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crossdock_capture::postgres::{self, PostgresReader};
-use crossdock_capture::{CaptureError, SourceKind, SourceOptions, Tls};
+use crossdock_capture::{CaptureError, DatabaseKind, SourceOptions, Tls};
 use crossdock_harness::{Postgres, PostgresOptions};
 use crossdock_model::{
     Block, ChangeEvent, Fragment, Op, Position, RowImage, SnapshotPart, TableName, Value, block,
@@ -59,7 +59,7 @@ async fn database_on(
     client.batch_execute(script).await.expect("script runs");
     let options = SourceOptions {
         name: name.to_string(),
-        kind: SourceKind::Postgres,
+        kind: DatabaseKind::Postgres,
         host: "127.0.0.1".to_string(),
         port,
         user: "postgres".to_string(),

@@ -1,7 +1,7 @@
 //! The shipped grants suffice for capture, and the mapping files speak of tables and columns that
 //! the shipped schemas have.
 
-use crossdock_capture::{Severity, SourceKind, SourceOptions, Tls, check, describe};
+use crossdock_capture::{DatabaseKind, Severity, SourceOptions, Tls, check, describe};
 use crossdock_demo::systems::Systems;
 
 use crate::files::config;
@@ -12,10 +12,10 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
     let rules = config().rules;
     let environment = systems.environment();
     [
-        ("erp", "ERP", SourceKind::Postgres, "erp"),
-        ("wms_us", "WMS_US", SourceKind::Postgres, "wms_us"),
-        ("wms_eu", "WMS_EU", SourceKind::Mariadb, "wms"),
-        ("tms", "TMS", SourceKind::Mariadb, "tms"),
+        ("erp", "ERP", DatabaseKind::Postgres, "erp"),
+        ("wms_us", "WMS_US", DatabaseKind::Postgres, "wms_us"),
+        ("wms_eu", "WMS_EU", DatabaseKind::Mariadb, "wms"),
+        ("tms", "TMS", DatabaseKind::Mariadb, "tms"),
     ]
     .into_iter()
     .map(|(name, variable, kind, database)| SourceOptions {

@@ -27,8 +27,14 @@ fn value() -> impl Strategy<Value = Value<'static>> {
 }
 
 fn table(name: &str) -> Arc<TableSchema> {
-    let column =
-        |n: &str, key| Column { name: n.into(), type_name: "text".into(), nullable: true, key };
+    let column = |n: &str, key| Column {
+        name: n.into(),
+        type_name: "text".into(),
+        nullable: true,
+        key,
+        base_type: None,
+        default: None,
+    };
     let columns = vec![column("id", Some(0)), column("a", None)];
     Arc::new(TableSchema { name: TableName::new("s", name), columns })
 }

@@ -1,11 +1,15 @@
 //! Expected values are copied from what Debezium 3.6 wrote for the same rows.
 
+mod values;
+
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::{Column, TableName, Value};
+use crate::{
+    ChangeEvent, Column, Fragment, Op, Position, RowImage, TableName, TableSchema, TxHeader, Value,
+};
 
 fn table(schema: &str, name: &str, columns: &[(&str, &str)]) -> Arc<TableSchema> {
     let columns = columns.iter().enumerate().map(|(i, (name, kind))| Column {
@@ -13,6 +17,8 @@ fn table(schema: &str, name: &str, columns: &[(&str, &str)]) -> Arc<TableSchema>
         type_name: (*kind).into(),
         nullable: i > 0,
         key: (i == 0).then_some(0),
+        base_type: None,
+        default: None,
     });
     Arc::new(TableSchema { name: TableName::new(schema, name), columns: columns.collect() })
 }
@@ -22,139 +28,39 @@ fn info(connector: Connector) -> SourceInfo {
     SourceInfo { version, connector, name, db, server_id: 1 }
 }
 
-fn check(connector: Connector, cases: &[(&str, Value<'_>, Json)]) {
-    for (kind, value, expected) in cases {
-        assert_eq!(&value::encode(value, kind, connector), expected, "{kind} {value:?}");
+fn header(id: &str, commit: &str) -> TxHeader {
+    TxHeader {
+        id: id.into(),
+        commit: commit.parse().unwrap(),
+        commit_micros: 1_795_408_023_321_637,
+        origin: None,
+        snapshot: false,
     }
 }
 
-fn text(text: &str) -> Value<'_> {
-    Value::Text(text.into())
+fn event(op: Op, table: &Arc<TableSchema>, before: Image, after: Image) -> ChangeEvent {
+    let table = Some(table.clone());
+    ChangeEvent { op, table, before, after, message: None, ordinal: 0 }
 }
 
-fn dec(text: &str) -> Value<'_> {
-    Value::Decimal(text.into())
+type Image = Option<RowImage<'static>>;
+
+fn full(values: &[i64]) -> Image {
+    Some(RowImage::Full(values.iter().map(|v| Value::Int(*v)).collect()))
 }
 
-#[test]
-fn postgres_values() {
-    let stamp = 1_777_641_255_123_456;
-    let minus_one_month = Value::Interval(-1, -2, -1_000_000);
-    let array = Value::Array(vec![dec("1.10"), dec("2.25"), Value::Null]);
-    check(
-        Connector::Postgres,
-        &[
-            ("boolean", Value::Bool(true), json!(true)),
-            ("bigint", Value::Int(i64::MIN), json!(i64::MIN)),
-            ("real", Value::Float32(0.1), json!(0.1)),
-            ("real", Value::Float32(f32::NAN), json!("NaN")),
-            ("double precision", Value::Float(f64::NEG_INFINITY), json!("-Infinity")),
-            (
-                "numeric",
-                dec("12345678901234567890.123456789"),
-                json!({"scale": 9, "value": "J+QbMka+ybFuOYEV"}),
-            ),
-            (
-                "numeric",
-                dec("-1000000000000000000000000000000"),
-                json!({"scale": 0, "value": "82DTYy+5ixIVwAAAAA=="}),
-            ),
-            ("numeric", dec("0.00000000000000000001"), json!({"scale": 20, "value": "AQ=="})),
-            ("numeric", dec("NaN"), Json::Null),
-            ("numeric(18,4)", dec("12345.6789"), json!("B1vNFQ==")),
-            ("numeric(18,4)", dec("-1.0000"), json!("2PA=")),
-            ("numeric(18,4)", dec("-0.0001"), json!("/w==")),
-            ("numeric(5,0)", dec("99999"), json!("AYaf")),
-            ("numeric(6,2)", dec("2.50"), json!("APo=")),
-            ("numeric(10,2)[]", array, json!(["bg==", "AOE=", null])),
-            ("money", text("$1,234.56"), json!("AeJA")),
-            ("money", text("-$0.01"), json!("/w==")),
-            ("character(5)", text("ab   "), json!("ab   ")),
-            ("bytea", Value::Bytes(vec![0, 255, 16, 171].into()), json!("AP8Qqw==")),
-            ("date", Value::Date(20_574), json!(20_574)),
-            ("time without time zone", Value::Time(47_655_123_456), json!(47_655_123_456_i64)),
-            ("time(3) without time zone", Value::Time(47_655_123_000), json!(47_655_123)),
-            ("time with time zone", Value::TimeTz(0, -43_200), json!("12:00:00Z")),
-            (
-                "time with time zone",
-                Value::TimeTz(47_655_123_456, 7_200),
-                json!("11:14:15.123456Z"),
-            ),
-            ("timestamp without time zone", Value::Timestamp(stamp), json!(stamp)),
-            ("timestamp without time zone", Value::Timestamp(-1), json!(-1)),
-            (
-                "timestamp without time zone",
-                Value::Timestamp(i64::MAX),
-                json!(9_223_372_036_825_200_000_i64),
-            ),
-            (
-                "timestamp(3) without time zone",
-                Value::Timestamp(stamp - 456),
-                json!(1_777_641_255_123_i64),
-            ),
-            (
-                "timestamp with time zone",
-                Value::TimestampTz(stamp - 7_200_000_000),
-                json!("2026-05-01T11:14:15.123456Z"),
-            ),
-            (
-                "timestamp with time zone",
-                Value::TimestampTz(-63_517_780_800_000_000),
-                json!("-0043-03-15T12:00:00.000000Z"),
-            ),
-            ("timestamp with time zone", Value::TimestampTz(i64::MIN), json!("-infinity")),
-            ("interval", Value::Interval(14, 3, 14_706_789_000), json!(37_091_106_789_000_i64)),
-            ("interval", minus_one_month, json!(-2_802_601_000_000_i64)),
-            ("interval", Value::Interval(2_136_000_000, 0, 0), json!(i64::MAX)),
-            ("jsonb", Value::Json("{\"a\": 1.50}".into()), json!("{\"a\": 1.50}")),
-            ("bit(1)", Value::Bits(1, vec![0x80].into()), json!(true)),
-            ("bit(8)", Value::Bits(8, vec![0xa5].into()), json!("pQ==")),
-            ("bit(8)", Value::Bits(8, vec![0].into()), json!("")),
-            ("bit varying(20)", Value::Bits(3, vec![0xa0].into()), json!("BQ==")),
-            (
-                "point",
-                text("(1.5,2.5)"),
-                json!({"x": 1.5, "y": 2.5, "wkb": "AQEAAAAAAAAAAAD4PwAAAAAAAARA", "srid": null}),
-            ),
-        ],
-    );
+/// Records of one whole transaction, without the headers of the run.
+fn records(connector: Connector, options: Options, fragment: Fragment) -> Vec<Record> {
+    let mut encoder = Encoder::new(info(connector), options, "run");
+    let mut records = encoder.fragment(&fragment, &|_| true, 1_795_408_026_056_517);
+    for record in &mut records {
+        record.headers.retain(|name, _| !name.contains(".context."));
+    }
+    records
 }
 
-#[test]
-fn mariadb_values() {
-    let stamp = 1_777_641_255_000_000;
-    let mut point = vec![0; 4];
-    point.extend_from_slice(&[1, 1, 0, 0, 0]);
-    point.extend_from_slice(&1.5f64.to_le_bytes());
-    point.extend_from_slice(&2.5f64.to_le_bytes());
-    check(
-        Connector::Mariadb,
-        &[
-            ("tinyint(1)", Value::Int(5), json!(5)),
-            ("int(10) unsigned", Value::Int(4_294_967_295), json!(4_294_967_295_i64)),
-            ("bigint(20) unsigned", Value::UInt(u64::MAX), json!(u64::MAX)),
-            ("decimal(10,2) unsigned", dec("12345678.90"), json!("SZYC0g==")),
-            ("decimal(20,6)", dec("-0.000001"), json!("/w==")),
-            ("float", Value::Float32(0.1), json!(0.1)),
-            ("bit(1)", Value::Bits(1, vec![0x80].into()), json!(true)),
-            ("bit(8)", Value::Bits(8, vec![0].into()), json!("AA==")),
-            ("binary(4)", Value::Bytes(vec![0, 255].into()), json!("AP8AAA==")),
-            ("varbinary(8)", Value::Bytes(vec![1, 2, 3, 0].into()), json!("AQIDAA==")),
-            ("enum('small','large')", text("large"), json!("large")),
-            ("time(3)", Value::Time(-3_020_399_000_000), json!(-3_020_399_000_000_i64)),
-            ("datetime", Value::Timestamp(stamp), json!(1_777_641_255_000_i64)),
-            ("datetime(6)", Value::Timestamp(stamp + 7), json!(1_777_641_255_000_007_i64)),
-            ("timestamp", Value::TimestampTz(stamp), json!("2026-05-01T13:14:15Z")),
-            ("timestamp(3)", Value::TimestampTz(stamp), json!("2026-05-01T13:14:15.000Z")),
-            ("timestamp(6)", Value::TimestampTz(1_000_000), json!("1970-01-01T00:00:01.000000Z")),
-            ("year(4)", Value::Int(2026), json!(2026)),
-            (
-                "point",
-                Value::Bytes(point.into()),
-                json!({"x": 1.5, "y": 2.5, "wkb": "AQEAAAAAAAAAAAD4PwAAAAAAAARA", "srid": null}),
-            ),
-        ],
-    );
+fn whole(header: TxHeader, events: Vec<ChangeEvent>) -> Fragment {
+    Fragment { header, events, first: true, last: true }
 }
 
 #[test]
@@ -162,25 +68,16 @@ fn a_postgres_update_with_an_unchanged_column() {
     let columns =
         [("id", "integer"), ("n", "integer"), ("big", "text"), ("amount", "numeric(6,2)")];
     let after = vec![Some(Value::Int(1)), Some(Value::Int(2)), None, None];
-    let event = ChangeEvent {
-        op: Op::Update,
-        table: Some(table("public", "toasty", &columns)),
-        before: None,
-        after: Some(RowImage::Partial(after)),
-        message: None,
-        ordinal: 0,
-    };
-    let header = TxHeader {
-        id: "10915".into(),
-        commit: Position::Postgres { lsn: 1_016_007_576 },
-        commit_micros: 1_795_408_023_321_637,
-        origin: None,
-        snapshot: false,
-    };
-    let json = encode(&event, &header, &info(Connector::Postgres), 1_795_408_026_056_517);
+    let after = Some(RowImage::Partial(after));
+    let event = event(Op::Update, &table("public", "toasty", &columns), None, after);
+    let header =
+        TxHeader { commit: Position::Postgres { lsn: 1_016_007_576 }, ..header("10915", "0/0") };
+    let options = Options::new(Connector::Postgres);
+    let records = records(Connector::Postgres, options, whole(header, vec![event]));
+    let [record] = &records[..] else { panic!("{records:?}") };
     // Order matters to consumers that take the fields in turn, so the texts are compared.
     assert_eq!(
-        json.to_string(),
+        record.value.to_string(),
         json!({
             "before": null,
             "after": {"id": 1, "n": 2, "big": "__debezium_unavailable_value"},
@@ -197,49 +94,102 @@ fn a_postgres_update_with_an_unchanged_column() {
         })
         .to_string()
     );
-    assert_eq!(encode_key(&event, &info(Connector::Postgres)), Some(json!({"id": 1})));
+    assert_eq!((&*record.destination, &record.key), ("o.public.toasty", &json!({"id": 1})));
 
-    let read = Envelope::read(&json!({"schema": {}, "payload": json})).unwrap();
-    assert_eq!((read.op(), read.to_json()), (Some(Op::Update), json));
+    let read = Envelope::read(&json!({"schema": {}, "payload": record.value})).unwrap();
+    assert_eq!(read.op(), Some(Op::Update));
 }
 
 #[test]
-fn a_delete_has_its_key_and_nulls() {
-    let columns = [("id", "integer"), ("n", "integer")];
-    let event = ChangeEvent {
-        op: Op::Delete,
-        table: Some(table("oracle", "tm", &columns)),
-        before: Some(RowImage::Key(vec![Some(Value::Int(1)), None])),
-        after: None,
-        message: None,
-        ordinal: 3,
+fn a_changed_key_is_a_delete_and_a_create() {
+    let t = table("oracle", "we ird", &[("id", "int(11)"), ("n", "int(11)")]);
+    let update = event(Op::Update, &t, full(&[1, 2]), full(&[3, 2]));
+    let fragment = || {
+        let header = header("0-7-20138", "binlog.000005:24226 (0-7-20138)");
+        whole(header, vec![update.clone()])
     };
-    let header = TxHeader {
-        id: "0-1-20138".into(),
-        commit: "binlog.000005:24226 (0-1-20138)".parse().unwrap(),
-        commit_micros: 1_795_408_187_000_000,
-        origin: Some("7".into()),
-        snapshot: false,
-    };
-    let json = encode(&event, &header, &info(Connector::Mariadb), 1_795_408_199_390_742);
-    assert_eq!((&json["before"], &json["after"]), (&json!({"id": 1, "n": null}), &Json::Null));
+    let moved = records(Connector::Mariadb, Options::new(Connector::Mariadb), fragment());
+    let ops: Vec<_> = moved.iter().map(|r| (&r.key["id"], r.value["op"].as_str())).collect();
+    assert_eq!(ops, [(&json!(1), Some("d")), (&json!(1), None), (&json!(3), Some("c"))]);
+    assert_eq!(moved[0].destination, "o.oracle.we_ird");
+    let link = |at: usize, name: &str| moved[at].headers.get(name).cloned();
+    assert_eq!(link(0, "__debezium.newkey"), Some(json!({"id": 3})));
+    assert_eq!(link(1, "__debezium.newkey"), Some(json!({"id": 3})));
+    assert_eq!(link(2, "__debezium.oldkey"), Some(json!({"id": 1})));
     assert_eq!(
-        json["source"].to_string(),
+        moved[0].value["source"].to_string(),
         json!({
             "version": "0.1.0", "connector": "mariadb", "name": "o",
-            "ts_ms": 1_795_408_187_000_i64, "snapshot": "false", "db": "oracle",
-            "sequence": null, "ts_us": 1_795_408_187_000_000_i64,
-            "ts_ns": 1_795_408_187_000_000_000_i64, "table": "tm", "server_id": 7,
-            "gtid": "0-1-20138", "file": "binlog.000005", "pos": 24_226, "row": 3,
+            "ts_ms": 1_795_408_023_321_i64, "snapshot": "false", "db": "oracle",
+            "sequence": null, "ts_us": 1_795_408_023_321_637_i64,
+            "ts_ns": 1_795_408_023_321_637_000_i64, "table": "we ird", "server_id": 7,
+            "gtid": "0-7-20138", "file": "binlog.000005", "pos": 24_226, "row": 0,
             "thread": null, "query": null
         })
         .to_string()
     );
+    let mut options = Options::new(Connector::Mariadb);
+    options.tombstones = false;
+    assert_eq!(records(Connector::Mariadb, options, fragment()).len(), 2);
 }
 
 #[test]
-fn messages_and_what_is_not_an_event() {
-    let event = ChangeEvent {
+fn a_key_image_is_filled_as_its_columns_demand() {
+    let mut columns = vec![];
+    for (name, kind, default) in [
+        ("id", "bigint", Some("nextval('s'::regclass)")),
+        ("word", "text", None),
+        ("state", "text", Some("'new'::text")),
+        ("price", "s.amount", None),
+    ] {
+        columns.push(Column {
+            name: name.into(),
+            type_name: kind.into(),
+            nullable: name == "state",
+            key: (name == "id").then_some(0),
+            base_type: (name == "price").then(|| "numeric(12,2)".into()),
+            default: default.map(Into::into),
+        });
+    }
+    let table = Arc::new(TableSchema { name: TableName::new("s", "t"), columns });
+    let before = Some(RowImage::Key(vec![Some(Value::Int(1)), None, None, None]));
+    let delete = event(Op::Delete, &table, before, None);
+    let mut options = Options::new(Connector::Postgres);
+    options.schemas = true;
+    let records = records(Connector::Postgres, options, whole(header("1", "0/5"), vec![delete]));
+    let before = json!({"id": 1, "word": "", "state": "new", "price": "AA=="});
+    assert_eq!(records[0].value["payload"]["before"], before);
+    assert_eq!(records[1].value, Json::Null);
+    let fields = &records[0].value["schema"]["fields"][0]["fields"];
+    assert_eq!(fields[0], json!({"type": "int64", "optional": false, "default": 0, "field": "id"}));
+    let state = json!({"type": "string", "optional": true, "default": "new", "field": "state"});
+    assert_eq!(fields[2], state);
+    let parameters = json!({"scale": "2", "connect.decimal.precision": "12"});
+    assert_eq!(fields[3]["parameters"], parameters);
+}
+
+#[test]
+fn a_transaction_in_two_blocks_is_counted_once() {
+    let t = table("public", "t", &[("id", "integer")]);
+    let create = |id| event(Op::Create, &t, None, full(&[id]));
+    let mut options = Options::new(Connector::Postgres);
+    options.transaction_metadata = true;
+    let mut encoder = Encoder::new(info(Connector::Postgres), options, "run");
+    let header = header("9", "0/20");
+    let part = |events, first, last| Fragment { header: header.clone(), events, first, last };
+    let first = encoder.fragment(&part(vec![create(1), create(2)], true, false), &|_| true, 0);
+    let second = encoder.fragment(&part(vec![create(3)], false, true), &|_| true, 0);
+    let statuses = [&first[0], &second[1]].map(|record| record.value["status"].clone());
+    assert_eq!(statuses, [json!("BEGIN"), json!("END")]);
+    assert_eq!(second[0].value["transaction"]["total_order"], 3);
+    assert_eq!(second[1].value["event_count"], 3);
+    let counts = json!([{"data_collection": "public.t", "event_count": 3}]);
+    assert_eq!(second[1].value["data_collections"], counts);
+}
+
+#[test]
+fn messages_and_truncates() {
+    let message = ChangeEvent {
         op: Op::Message,
         table: None,
         before: None,
@@ -247,18 +197,75 @@ fn messages_and_what_is_not_an_event() {
         message: Some(("pfx".into(), b"hello msg".to_vec())),
         ordinal: 0,
     };
-    let header = TxHeader {
-        id: "10938".into(),
-        commit: Position::Postgres { lsn: 5 },
-        commit_micros: 0,
-        origin: None,
-        snapshot: false,
-    };
-    let json = encode(&event, &header, &info(Connector::Postgres), 0);
-    assert_eq!(json["message"], json!({"prefix": "pfx", "content": "aGVsbG8gbXNn"}));
-    assert!(json.get("after").is_none());
-    assert_eq!(Envelope::read(&json).unwrap().op(), Some(Op::Message));
+    let truncate = event(Op::Truncate, &table("public", "t", &[("id", "integer")]), None, None);
+    let fragment = whole(header("10938", "0/5"), vec![message, truncate]);
+    let options = Options::new(Connector::Postgres);
+    let records = records(Connector::Postgres, options, fragment);
+    let [record] = &records[..] else { panic!("truncates are skipped by default: {records:?}") };
+    assert_eq!((&*record.destination, &record.key), ("o.message", &json!({"prefix": "pfx"})));
+    assert_eq!(record.value["message"], json!({"prefix": "pfx", "content": "aGVsbG8gbXNn"}));
+    assert_eq!(Envelope::read(&record.value).unwrap().op(), Some(Op::Message));
     for other in [json!({}), json!(null), json!({"payload": null}), json!({"op": "c"})] {
         assert!(Envelope::read(&other).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn unwrapped_deletes() {
+    let t = table("public", "t", &[("id", "integer"), ("n", "integer")]);
+    let changes = vec![
+        event(Op::Create, &t, None, full(&[1, 2])),
+        event(Op::Delete, &t, full(&[1, 2]), None),
+    ];
+    let fragment = whole(header("9", "0/20"), changes);
+    let records = records(Connector::Postgres, Options::new(Connector::Postgres), fragment);
+    let add_fields = vec!["op".to_string(), "source.txId".to_string()];
+    let after = |deletes| -> Vec<Json> {
+        let unwrap = Unwrap { deletes, add_fields: add_fields.clone() };
+        records.iter().cloned().filter_map(|r| unwrap.apply(r)).map(|r| r.value).collect()
+    };
+    let plain = json!({"id": 1, "n": 2, "__op": "c", "__source_txId": 9});
+    assert_eq!(after(DeleteHandling::Drop), [plain.clone()]);
+    assert_eq!(after(DeleteHandling::Tombstone), [plain.clone(), Json::Null]);
+    assert_eq!(after(DeleteHandling::DeleteToTombstone), [plain, Json::Null]);
+    let row = |deleted: &str, op: &str| json!({"id": 1, "n": 2, "__deleted": deleted, "__op": op, "__source_txId": 9});
+    let both = [row("false", "c"), row("true", "d")];
+    assert_eq!(after(DeleteHandling::Rewrite), both);
+    let three = [row("false", "c"), row("true", "d"), Json::Null];
+    assert_eq!(after(DeleteHandling::RewriteWithTombstone), three);
+}
+
+#[test]
+fn outbox_rows_are_routed_and_others_pass() {
+    let names = ["id", "aggregatetype", "aggregateid", "type", "payload"];
+    let outbox = table("s", "outbox", &names.map(|name| (name, "text")));
+    let other = table("s", "other", &[("id", "text")]);
+    let row = || {
+        let texts = ["e1", "order", "42", "Created", "{\"a\": [1]}"];
+        Some(RowImage::Full(texts.map(|text| Value::Text(text.into())).to_vec()))
+    };
+    let changes = vec![
+        event(Op::Create, &outbox, None, row()),
+        event(Op::Delete, &outbox, row(), None),
+        event(Op::Update, &outbox, row(), row()),
+        event(Op::Create, &other, None, Some(RowImage::Full(vec![Value::Text("x".into())]))),
+    ];
+    let fragment = whole(header("9", "0/20"), changes);
+    let records = records(Connector::Postgres, Options::new(Connector::Postgres), fragment);
+    let router = OutboxRouter {
+        expand_json_payload: true,
+        additional: vec!["type:header:eventType".parse().unwrap()],
+    };
+    let mut routed = records.into_iter().map(|record| router.apply(record));
+    let Some(Routed::Sent(message)) = routed.next() else { panic!("not sent") };
+    assert_eq!((&*message.destination, &message.key), ("outbox.event.order", &json!("42")));
+    assert_eq!(message.value, json!({"a": [1]}));
+    assert_eq!(Json::Object(message.headers), json!({"id": "e1", "eventType": "Created"}));
+    // The delete and its tombstone.
+    assert_eq!([routed.next(), routed.next()], [Some(Routed::Dropped), Some(Routed::Dropped)]);
+    assert_eq!(routed.next(), Some(Routed::Updated));
+    assert!(matches!(routed.next(), Some(Routed::Sent(r)) if r.destination == "o.s.other"));
+    for wrong in ["", "type", "type:", "type:partition", ":header"] {
+        assert!(wrong.parse::<Placement>().is_err(), "{wrong}");
     }
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod checkpoints;
+mod events;
 mod run;
 mod status;
 
@@ -50,6 +51,19 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Print what was captured from a source as JSON lines: Debezium's records, or plain.
+    ///
+    /// Reads the journal; works on a running process and on a stopped one, and changes nothing.
+    #[command(after_help = "Examples:\n  crossdock events --source erp --limit 10\n  \
+        crossdock events --source erp --from now --follow --tables public.orders\n  \
+        crossdock events --source erp --outbox --topic-prefix shop\n  \
+        crossdock events --source wms_eu --format json")]
+    Events {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: Box<events::EventsArguments>,
     },
     /// List progress and savepoints, or save one.
     Checkpoints {
@@ -131,6 +145,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Check(file) => check::check(&file.config).await,
             Command::Run(file) => run::run(&file.config).await,
             Command::Status { config, json } => status::status(&config.config, json).await,
+            Command::Events { config, arguments } => {
+                events::events(&config.config, *arguments).await
+            }
             Command::Checkpoints { command } => match command {
                 CheckpointCommand::List { config, json } => {
                     checkpoints::list(&config.config, json).await

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use crossdock_config::Config;
+use crossdock_model::database::Severity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,10 +15,9 @@ use tracing::info;
 
 use crate::board::{Board, SourceBoard, TargetBoard};
 use crate::metrics::Metrics;
-use crate::preflight::{self, Severity};
 use crate::stage::{DeliverStage, IngestStage, IntegrateStage, MirrorStage, StageError};
 use crate::supervisor::{Handle, handle, supervise};
-use crate::{control, http, observe, wiring};
+use crate::{control, http, observe, preflight, wiring};
 
 /// Runs until a signal or an error that nothing but a restart can mend.
 pub async fn run(path: &Path) -> ExitCode {
@@ -25,9 +25,9 @@ pub async fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let findings = preflight::look(&config).await;
-    preflight::print(&findings, Severity::Warning);
-    if findings.iter().any(|f| f.severity == Severity::Error) {
+    let looked = preflight::look(&config).await;
+    preflight::print(&looked, Severity::Warning);
+    if preflight::count(&looked, Severity::Error) > 0 {
         eprintln!("not started: `crossdock check` shows everything; nothing was touched");
         return ExitCode::from(2);
     }

@@ -9,7 +9,7 @@ use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Progress};
 use crossdock_canonical::{Rules, Workspace};
 use crossdock_model::canonical::{Outcome, Tally};
 use crossdock_state::checkpoints::saved::{integrate_key, save};
-use crossdock_state::{SledCheckpoints, StageCheckpoint};
+use crossdock_state::{Journal, LocalJournal, SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
 use super::StageError;
@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
 /// About as much of each source's journal is judged and committed at once.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 /// The copies in sled are for listing; the store is the authority.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
@@ -67,12 +67,8 @@ impl IntegrateStage {
         for (source, journal) in self.journals.iter() {
             let done = progress.iter().find(|p| p.source == *source);
             let seq = done.map_or(0, |p| p.seq);
-            if seq >= journal.next_seq() {
-                return Err(StageError::Definite(anyhow::anyhow!(
-                    "the journal of {source} ends before block {seq}, which the canonical store \
-                     has integrated; restore the state folder, or move both the state folder and \
-                     the store's progress away to take new snapshots"
-                )));
+            if let Some(done) = done {
+                same_journal(journal, done)?;
             }
             self.note(source, seq);
             cursors.push(Cursor { source: source.clone(), seq });
@@ -97,12 +93,12 @@ impl IntegrateStage {
     pub async fn judge(
         &mut self,
         store: &mut PostgresStore,
-        batch: &Batch,
+        batch: &mut Batch,
     ) -> Result<Outcome, StageError> {
         let mut work = Workspace::new(&self.rules, &self.name, now_micros());
-        for run in &batch.runs {
-            for (header, events) in &run.transactions {
-                work.take_in(&run.source, header, events.clone());
+        for run in &mut batch.runs {
+            for (header, events) in run.transactions.drain(..) {
+                work.take_in(&run.source, &header, events);
             }
         }
         loop {
@@ -181,4 +177,26 @@ impl IntegrateStage {
         let targets = self.rules.targets_of();
         targets.iter().any(|(target, name)| **target == *source && name.to_string() == table)
     }
+}
+
+/// A journal that was lost and begun anew must not be taken for the one that the store has
+/// integrated: its blocks have the same numbers and other contents.
+fn same_journal(journal: &LocalJournal, done: &Progress) -> Result<(), StageError> {
+    let oldest = journal.oldest_seq();
+    // Rewound by an operator, or trimmed: nothing to compare with, or it was compared before.
+    if done.position.is_empty() || done.seq < oldest {
+        return Ok(());
+    }
+    let block = journal.read(done.seq, 1)?.into_iter().next();
+    if block.is_some_and(|block| block.meta.position == done.position) {
+        return Ok(());
+    }
+    let source = &done.source;
+    Err(StageError::Definite(anyhow::anyhow!(
+        "the journal of {source} is not the one of which the canonical store has integrated {} \
+         blocks; restore the state folder, or integrate what is there from its beginning: \
+         crossdock rewind --source {source} --to {}",
+        done.seq,
+        oldest - 1
+    )))
 }

@@ -79,6 +79,12 @@ impl Segment {
         Ok(Self::with(path, file, first_seq))
     }
 
+    /// Opens an existing file that another process may be writing to.
+    pub fn open_to_read(path: PathBuf, first_seq: u64) -> Result<Self, JournalError> {
+        let file = File::open(&path).map_err(|e| io_error(&path, "opening a segment", e))?;
+        Ok(Self::with(path, file, first_seq))
+    }
+
     fn with(path: PathBuf, file: File, first_seq: u64) -> Self {
         let content = Content {
             length: 0,

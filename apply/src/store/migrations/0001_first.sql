@@ -59,12 +59,13 @@ CREATE TABLE crossdock.source_row (
     at_order    text COLLATE "C" NOT NULL,
     deleted     boolean NOT NULL,
     waiting_for jsonb NOT NULL DEFAULT '[]',
+    refers_to   jsonb NOT NULL DEFAULT '[]',
     PRIMARY KEY (source, table_name, pk)
 ) WITH (fillfactor = 85);
 COMMENT ON TABLE crossdock.source_row IS
-    'Last image seen of each source row, with exact types. waiting_for: rows it is parked on.';
+    'Last image seen of each source row, with exact types. waiting_for: rows it is parked on; refers_to: all rows its mapping looks at.';
 
-CREATE TABLE crossdock.parked (
+CREATE TABLE crossdock.row_reference (
     source        text COLLATE "C" NOT NULL,
     table_name    text COLLATE "C" NOT NULL,
     pk            text COLLATE "C" NOT NULL,
@@ -73,8 +74,9 @@ CREATE TABLE crossdock.parked (
     on_pk         text COLLATE "C" NOT NULL,
     PRIMARY KEY (on_source, on_table_name, on_pk, source, table_name, pk)
 );
-CREATE INDEX parked_row ON crossdock.parked (source, table_name, pk);
-COMMENT ON TABLE crossdock.parked IS 'Row (source, table_name, pk) waits for row (on_...).';
+CREATE INDEX row_reference_row ON crossdock.row_reference (source, table_name, pk);
+COMMENT ON TABLE crossdock.row_reference IS
+    'The mapping of row (source, table_name, pk) looks at row (on_...).';
 
 CREATE TABLE crossdock.contribution (
     entity     text COLLATE "C" NOT NULL,

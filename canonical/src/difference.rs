@@ -1,0 +1,115 @@
+//! What is different about a record, for the store and for its history.
+
+use std::collections::BTreeSet;
+
+use crossdock_model::Value;
+use crossdock_model::canonical::{Contribution, Evidence, Name, Outcome, Record, RecordState};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::compute::{Rec, changed_fields};
+use crate::step::{Stated, Step};
+
+/// Adds to an outcome what is different about a record.
+pub(crate) fn differences(old: Rec, new: Rec, kept: &BTreeSet<Uuid>, out: &mut Outcome) {
+    for (row, contribution) in &old.contributions {
+        if !new.contributions.contains_key(row) {
+            out.contributions.push(Contribution { gone: true, ..contribution.clone() });
+        }
+    }
+    let changed =
+        new.contributions.into_iter().filter(|(r, c)| old.contributions.get(r) != Some(c));
+    out.contributions.extend(changed.map(|(_, c)| c));
+    for (id, evidence) in &old.evidence {
+        if !new.evidence.contains_key(id) && !kept.contains(id) {
+            out.evidence.push(Evidence { withdrawn: true, ..evidence.clone() });
+        }
+    }
+    let changed = new.evidence.into_iter().filter(|(id, e)| old.evidence.get(id) != Some(e));
+    out.evidence.extend(changed.map(|(_, e)| e));
+    let changed = new.releases.into_iter().filter(|(k, r)| old.releases.get(k) != Some(r));
+    out.releases.extend(changed.map(|(_, r)| r));
+    let version = |r: &Option<Record>| r.as_ref().map(|r| r.version);
+    if version(&new.record) != version(&old.record) {
+        out.records.extend(new.record);
+    }
+}
+
+/// A record from what the store gave.
+pub(crate) fn unpack(state: &RecordState) -> Rec {
+    Rec {
+        record: state.record.clone(),
+        contributions: state
+            .contributions
+            .iter()
+            .filter(|c| !c.gone)
+            .map(|c| (c.row.clone(), c.clone()))
+            .collect(),
+        evidence: state.evidence.iter().map(|e| (e.id, e.clone())).collect(),
+        releases: state
+            .releases
+            .iter()
+            .map(|r| ((r.rule.clone(), r.business_key.clone()), r.clone()))
+            .collect(),
+    }
+}
+
+/// Whether two states of a record mean something different.
+pub(crate) fn differs(old: &Record, new: &Record) -> bool {
+    old.deleted != new.deleted
+        || old.links != new.links
+        || !changed_fields(Some(old), new).is_empty()
+}
+
+/// `{field: [old, new]}`; links and deletion are told like fields.
+pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
+    let mut all = serde_json::Map::new();
+    for field in changed_fields(old, new) {
+        let get = |r: Option<&Record>| r.and_then(|r| r.fields.get(&field)).map(Value::to_json);
+        all.insert(field.to_string(), json!([get(old), get(Some(new))]));
+    }
+    let links: BTreeSet<&Name> =
+        old.iter().flat_map(|o| o.links.keys()).chain(new.links.keys()).collect();
+    for name in links {
+        let get = |r: Option<&Record>| r.and_then(|r| r.links.get(name)).map(|k| k.key.to_string());
+        let (before, after) = (get(old), get(Some(new)));
+        if before != after {
+            all.insert(name.to_string(), json!([before, after]));
+        }
+    }
+    if old.is_some_and(|o| o.deleted) != new.deleted {
+        all.insert("deleted".to_string(), json!([!new.deleted, new.deleted]));
+    }
+    all.into()
+}
+
+/// Evidence as a row states it.
+pub(crate) fn evidence(stated: &Stated, step: &Step, commit_micros: i64) -> Evidence {
+    let fact = &stated.fact;
+    let commit_micros = step.committed.unwrap_or(commit_micros);
+    Evidence {
+        id: stated.id,
+        record: fact.record.clone(),
+        kind: fact.kind.clone(),
+        event_micros: fact.event_micros.unwrap_or(commit_micros),
+        recorded_micros: commit_micros,
+        row: step.row.clone(),
+        authority: stated.authority,
+        at: step.at,
+        withdrawn: false,
+        data: fact.data.clone(),
+    }
+}
+
+/// The same fact said again keeps its first place; a correction by a later image replaces it.
+/// `timed` says that the event time comes from the row and not from the commit.
+pub(crate) fn merge_evidence(old: Option<Evidence>, new: Evidence, timed: bool) -> Evidence {
+    let Some(old) = old else { return new };
+    let same = !old.withdrawn
+        && old.kind == new.kind
+        && old.data == new.data
+        && old.authority == new.authority
+        && (!timed || old.event_micros == new.event_micros);
+    let replaces = if same { new.at < old.at } else { new.at >= old.at };
+    if replaces { new } else { old }
+}

@@ -1,0 +1,68 @@
+//! Words about databases that are connected to, for reading and for writing.
+
+use std::path::PathBuf;
+
+/// Which kind of database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DatabaseKind {
+    /// PostgreSQL 13 or newer.
+    Postgres,
+    /// MySQL 5.7 or newer.
+    Mysql,
+    /// MariaDB 10.6 or newer.
+    Mariadb,
+}
+
+impl DatabaseKind {
+    /// The word used in the config file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DatabaseKind::Postgres => "postgres",
+            DatabaseKind::Mysql => "mysql",
+            DatabaseKind::Mariadb => "mariadb",
+        }
+    }
+
+    /// The port that such a server listens on unless told otherwise.
+    pub fn default_port(self) -> u16 {
+        match self {
+            DatabaseKind::Postgres => 5432,
+            DatabaseKind::Mysql | DatabaseKind::Mariadb => 3306,
+        }
+    }
+}
+
+/// How a connection is protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all: for sockets and loopback addresses only.
+    #[default]
+    Disable,
+    /// Encrypted; the server's certificate and the host name in it are verified.
+    VerifyFull {
+        /// Certificates to trust (PEM); `None` for those of the operating system.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, but will hurt; or could not be looked at now and will be tried again while running.
+    Warning,
+    /// Can't run like this.
+    Error,
+}
+
+/// One thing about a database that `crossdock check` looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was looked at and what was found: `wal_level is "replica", must be "logical"`.
+    pub what: String,
+    /// The exact statement (or setting) that mends it; empty when nothing needs mending.
+    pub remedy: String,
+}
