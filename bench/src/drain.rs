@@ -149,13 +149,17 @@ fn options(task: &Task) -> SourceOptions {
     }
 }
 
-/// User and system time of this process, from the kernel's clock ticks (100 a second on Linux).
+/// User and system time of this process.
 fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let after_name = stat.rsplit(')').next().context("/proc/self/stat")?;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let mut ticks = || fields.next().and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
-    Ok((ticks() + ticks()) / 100.0)
+    ticks(&std::fs::read_to_string("/proc/self/stat")?, 11).context("/proc/self/stat")
+}
+
+/// Sum of two fields of a `/proc/PID/stat`, counted from the state on, as seconds: the kernel's
+/// clock has 100 ticks a second on Linux.
+pub fn ticks(stat: &str, first: usize) -> Option<f64> {
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(first);
+    let mut tick = || fields.next()?.parse::<f64>().ok();
+    Some((tick()? + tick()?) / 100.0)
 }
 
 fn peak_memory() -> Result<f64> {

@@ -11,6 +11,7 @@ mod workload;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use postgres::Backlog;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,6 +33,9 @@ enum Bench {
         /// Transactions of 100 row changes in the backlog.
         #[arg(long, default_value_t = 10_000)]
         transactions: u32,
+        /// Instead of these, a single transaction that inserts so many rows.
+        #[arg(long)]
+        transaction_rows: Option<u32>,
     },
     /// Drain a binlog into the durable journal, against mariadb-binlog decoding to /dev/null.
     CaptureMariadb {
@@ -51,7 +55,13 @@ fn main() -> Result<()> {
     // Fails only when a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().bench {
-        Bench::CapturePostgres { runs, transactions } => postgres::bench(runs, transactions),
+        Bench::CapturePostgres { runs, transactions, transaction_rows } => {
+            let backlog = match transaction_rows {
+                Some(rows) => Backlog::OneTransaction { rows },
+                None => Backlog::Transactions { count: transactions },
+            };
+            postgres::bench(runs, backlog)
+        }
         Bench::CaptureMariadb { runs, transactions } => mariadb::bench(runs, transactions),
         Bench::Drain(task) => drain::run(&task),
     }

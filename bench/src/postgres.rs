@@ -7,12 +7,52 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use crossdock_harness::{Postgres, PostgresOptions};
 
-use crate::drain::Measure;
+use crate::drain::{Measure, ticks};
 use crate::report::{Row, publish};
-use crate::workload::{CHANGES, postgres_base};
+use crate::workload::{CHANGES, postgres_base, postgres_transaction};
+
+/// What there is to drain.
+#[derive(Clone, Copy)]
+pub enum Backlog {
+    /// Transactions of [`CHANGES`] row changes.
+    Transactions { count: u32 },
+    /// One that inserts rows.
+    OneTransaction { rows: u32 },
+}
+
+impl Backlog {
+    fn changes(self) -> u64 {
+        match self {
+            Self::Transactions { count } => u64::from(count) * u64::from(CHANGES),
+            Self::OneTransaction { rows } => u64::from(rows),
+        }
+    }
+
+    fn fill(self) -> String {
+        match self {
+            Self::Transactions { count } => format!("CALL sales.fill({count})"),
+            Self::OneTransaction { rows } => postgres_transaction(rows),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Transactions { .. } => "capture-postgres",
+            Self::OneTransaction { .. } => "capture-postgres-one-transaction",
+        }
+    }
+
+    /// The goal for memory: any backlog; one transaction of ten million rows.
+    fn memory_mib_max(self) -> f64 {
+        match self {
+            Self::Transactions { .. } => 64.0,
+            Self::OneTransaction { .. } => 128.0,
+        }
+    }
+}
 
 /// Runs the benchmark.
-pub fn bench(runs: u32, transactions: u32) -> Result<()> {
+pub fn bench(runs: u32, backlog: Backlog) -> Result<()> {
     let server = Postgres::start_with(&PostgresOptions {
         durable: true,
         settings: [
@@ -24,19 +64,18 @@ pub fn bench(runs: u32, transactions: u32) -> Result<()> {
         .to_vec(),
         ..PostgresOptions::default()
     })?;
-    eprintln!("filling: {transactions} transactions of {CHANGES} row changes");
+    let changes = backlog.changes();
+    eprintln!("filling: {changes} row changes");
     server.sql("postgres", "CREATE DATABASE bench")?;
     server.sql("bench", &postgres_base())?;
     server.sql("bench", "CREATE PUBLICATION bench FOR TABLE sales.order_line")?;
     server.sql("bench", "SELECT pg_create_logical_replication_slot('backlog', 'pgoutput')")?;
-    server.sql("bench", &format!("CALL sales.fill({transactions})"))?;
+    server.sql("bench", &backlog.fill())?;
     let end = server.sql("bench", "SELECT pg_current_wal_insert_lsn()")?;
-    let changes = u64::from(transactions) * u64::from(CHANGES);
-    let mut pairs = Vec::new();
-    let mut memory = Vec::new();
+    let (mut pairs, mut memory, mut server_cpu) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=runs {
         // Turn about, so that neither side always finds the warmer cache.
-        let (ours, theirs) = if run % 2 == 0 {
+        let ((ours, ours_cpu), (theirs, theirs_cpu)) = if run % 2 == 0 {
             let ours = crossdock(&server, changes)?;
             (ours, pg_recvlogical(&server, &end)?)
         } else {
@@ -44,27 +83,38 @@ pub fn bench(runs: u32, transactions: u32) -> Result<()> {
             (crossdock(&server, changes)?, theirs)
         };
         eprintln!(
-            "run {run}: crossdock {:.2} s ({:.2} s CPU, {:.0} MiB), pg_recvlogical {theirs:.2} s",
-            ours.seconds, ours.cpu_seconds, ours.memory_mib
+            "run {run}: crossdock {:.2} s ({:.2} s CPU, {:.2} s of the server's, {:.0} MiB), \
+             pg_recvlogical {:.2} s ({:.2} s of the server's)",
+            ours.seconds, ours.cpu_seconds, ours_cpu, ours.memory_mib, theirs, theirs_cpu
         );
         pairs.push((changes as f64 / ours.seconds, changes as f64 / theirs));
-        memory.push((ours.memory_mib, 64.0));
+        memory.push((ours.memory_mib, backlog.memory_mib_max()));
+        server_cpu.push((ours_cpu, theirs_cpu));
     }
+    let name = backlog.name();
     publish(
-        "capture-postgres",
+        name,
         &[
             Row::more_is_better(
-                "capture-postgres",
+                name,
                 "pg_recvlogical to /dev/null",
                 "row changes/s into the durable journal",
                 &pairs,
             ),
-            Row::less_is_better("capture-postgres", "limit of 64 MiB", "peak memory, MiB", &memory),
+            Row::less_is_better(
+                name,
+                "pg_recvlogical to /dev/null",
+                "server's CPU, s",
+                &server_cpu,
+            ),
+            Row::less_is_better(name, "the limit", "peak memory, MiB", &memory),
         ],
     )
 }
 
-fn with_slot<T>(server: &Postgres, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Does something with a fresh copy of the slot; also returns the CPU seconds that the server took.
+fn with_slot<T>(server: &Postgres, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let before = children_cpu(server.pid())?;
     server.sql("bench", "SELECT pg_copy_logical_replication_slot('backlog', 'bench')")?;
     let result = work();
     server.sql(
@@ -73,10 +123,16 @@ fn with_slot<T>(server: &Postgres, work: impl FnOnce() -> Result<T>) -> Result<T
            WHERE slot_name = 'bench' AND active;
          SELECT pg_drop_replication_slot('bench')",
     )?;
-    result
+    Ok((result?, children_cpu(server.pid())? - before))
 }
 
-fn crossdock(server: &Postgres, changes: u64) -> Result<Measure> {
+/// CPU seconds of the processes that a process has started and that have ended.
+fn children_cpu(pid: i32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    ticks(&stat, 13).context("/proc/PID/stat")
+}
+
+fn crossdock(server: &Postgres, changes: u64) -> Result<(Measure, f64)> {
     with_slot(server, || {
         let from = server.sql(
             "bench",
@@ -94,7 +150,7 @@ fn crossdock(server: &Postgres, changes: u64) -> Result<Measure> {
     })
 }
 
-fn pg_recvlogical(server: &Postgres, end: &str) -> Result<f64> {
+fn pg_recvlogical(server: &Postgres, end: &str) -> Result<(f64, f64)> {
     with_slot(server, || {
         let started = Instant::now();
         let status = Command::new(server.bin_dir().join("pg_recvlogical"))

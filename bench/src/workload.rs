@@ -36,6 +36,14 @@ pub fn postgres_base() -> String {
     )
 }
 
+/// One transaction that inserts rows on PostgreSQL.
+pub fn postgres_transaction(rows: u32) -> String {
+    let first = BASE + 1;
+    let last = u64::from(BASE) + u64::from(rows);
+    let rows = postgres_rows(&format!("generate_series({first}::bigint, {last})"));
+    format!("INSERT INTO sales.order_line {rows}")
+}
+
 fn postgres_rows(series: &str) -> String {
     format!(
         "SELECT i, i / 6, i % 6, (i * 7919::bigint) % 50000, (i % 1000) / 8.0 + 1,

@@ -50,8 +50,11 @@ async fn count(port: u16, database: String, stop: Arc<AtomicBool>) -> i64 {
         let mut n = i64::from(row.get::<_, i32>(0));
         loop {
             if stop.load(Ordering::Relaxed) {
-                client.batch_execute("SELECT pg_logical_emit_message(true, 'done', '')").await.ok();
-                return n;
+                let done = "SELECT pg_logical_emit_message(true, 'done', '')";
+                match client.batch_execute(done).await {
+                    Ok(()) => return n,
+                    Err(_) => break,
+                }
             }
             if client.batch_execute(&transaction(n + 1)).await.is_err() {
                 break;
@@ -128,8 +131,10 @@ async fn read(
                 }
             };
             let boundary = block.boundary;
+            // Nothing may follow the last block.
+            let last = fragments(&block).iter().flat_map(|f| &f.events).any(|e| e.table.is_none());
             durable.waiting.push(block);
-            if boundary && random.random_bool(0.7) {
+            if boundary && (last || random.random_bool(0.7)) {
                 durable.sync();
                 enough(durable.counts.len());
                 if durable.done {
@@ -220,7 +225,10 @@ async fn a_killed_server_loses_and_doubles_nothing() {
     let counting = tokio::spawn(count(options.port, "killed".to_string(), stop.clone()));
     let (read_so_far, mut progress) = tokio::sync::watch::channel(0);
     let reading = tokio::spawn(async move {
-        read(&options, position, |counts| drop(read_so_far.send(counts)), seed).await
+        let enough = |counts| {
+            read_so_far.send_replace(counts);
+        };
+        read(&options, position, enough, seed).await
     });
     let mut random = StdRng::seed_from_u64(seed);
     for _ in 0..3 {
