@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use crossdock_capture::{LogReader, Reader, DatabaseKind, SourceOptions, Tls};
+use crossdock_capture::{DatabaseKind, LogReader, Reader, SourceOptions, Tls};
 use crossdock_model::{Block, Position, TableName};
 use crossdock_state::journal::SnapshotFlag;
 use crossdock_state::{BlockMeta, Journal, JournalOptions, LocalJournal};

@@ -1,4 +1,5 @@
 //! Whole-system suites. One binary, so that a clean machine links it once.
+#![allow(clippy::unwrap_used)] // a test's way to fail; the setting covers `#[test]` functions only
 
 mod architecture;
 mod config_errors;
