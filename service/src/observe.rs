@@ -133,11 +133,11 @@ pub async fn store(
             }
         }
         // Before the schema exists there is nothing to read.
-        if board.integrate.state() == StageState::Running {
-            if let Err(error) = read_store(&options, &board, &mut reader).await {
-                debug!(%error, "could not read the store's counts");
-                reader = None;
-            }
+        if board.integrate.state() == StageState::Running
+            && let Err(error) = read_store(&options, &board, &mut reader).await
+        {
+            debug!(%error, "could not read the store's counts");
+            reader = None;
         }
     }
 }

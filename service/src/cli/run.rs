@@ -66,8 +66,14 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
             None => Ok(()),
         },
         ended = control => ended,
-        _ = tokio::signal::ctrl_c() => Ok(info!("stopping: interrupted")),
-        _ = terminate.recv() => Ok(info!("stopping: terminated")),
+        _ = tokio::signal::ctrl_c() => {
+            info!("stopping: interrupted");
+            Ok(())
+        }
+        _ = terminate.recv() => {
+            info!("stopping: terminated");
+            Ok(())
+        }
     }
     // Stages are dropped where they wait; whatever they were doing is committed or not, and the
     // next start asks how far each had come.

@@ -42,7 +42,8 @@ impl Comparison {
                     self.seen.insert(difference.name);
                 }
             }
-            if ours.to_string() != theirs.to_string() {
+            let (our_text, their_text) = (ours.to_string(), theirs.to_string());
+            if our_text != their_text {
                 let at = where_they_part("", &ours, &theirs);
                 self.failures.push(format!("{file}:{}: {at}", n + 1));
             }
@@ -150,7 +151,8 @@ fn where_they_part(path: &str, ours: &Json, theirs: &Json) -> String {
                 found.push(format!("{path}: fields {} not {}", names(a), names(b)));
             }
             for (name, value) in a {
-                if let Some(other) = b.get(name).filter(|o| o.to_string() != value.to_string()) {
+                let text = value.to_string();
+                if let Some(other) = b.get(name).filter(|o| format!("{o}") != text) {
                     found.push(where_they_part(&format!("{path}.{name}"), value, other));
                 }
             }
