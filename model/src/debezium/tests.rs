@@ -225,7 +225,7 @@ fn unwrapped_deletes() {
         records.iter().cloned().filter_map(|r| unwrap.apply(r)).map(|r| r.value).collect()
     };
     let plain = json!({"id": 1, "n": 2, "__op": "c", "__source_txId": 9});
-    assert_eq!(after(DeleteHandling::Drop), [plain.clone()]);
+    assert_eq!(after(DeleteHandling::Drop), std::slice::from_ref(&plain));
     assert_eq!(after(DeleteHandling::Tombstone), [plain.clone(), Json::Null]);
     assert_eq!(after(DeleteHandling::DeleteToTombstone), [plain, Json::Null]);
     let row = |deleted: &str, op: &str| json!({"id": 1, "n": 2, "__deleted": deleted, "__op": op, "__source_txId": 9});
