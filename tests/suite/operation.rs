@@ -9,7 +9,7 @@ use crossdock_tests::Crossdock;
 
 use crate::stage::{copy_demo_files, environment};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(180);
 
 #[test]
 fn outages_metrics_and_a_changed_owner() {

@@ -9,7 +9,7 @@ use crossdock_model::block::decode;
 use crossdock_model::{Block, ChangeEvent, Fragment, Op, Position, SnapshotPart, TableName};
 
 /// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Options for a server; small blocks, so that tests have several.
 pub fn options(server: &MariaDb, tables: &[&str]) -> SourceOptions {

@@ -23,7 +23,7 @@ use crossdock_model::{
 use tokio_postgres::{Client, NoTls};
 
 /// Nothing here takes this long unless it is broken.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn server() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
