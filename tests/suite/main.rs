@@ -5,5 +5,6 @@ mod architecture;
 mod config_errors;
 mod crash;
 mod debezium;
+mod mirror;
 mod operation;
 mod stage;
