@@ -16,7 +16,7 @@ use crate::operator::Operator;
 use crate::stage::Journals;
 use crate::supervisor::Handle;
 
-/// A block is closed at this size; see `docs/performance.md`.
+/// A block is closed at this size. `integrate` judges whole blocks, and its memory follows them.
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// State on local disk, opened.

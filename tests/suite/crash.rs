@@ -210,7 +210,7 @@ fn same(expected: &[(&str, String)], found: &[(&str, String)]) {
 }
 
 #[test]
-fn the_history_alone_is_what_the_account_says() {
+fn the_account_of_the_history_is_not_empty() {
     // Guards the oracle itself: an account that counts nothing would agree with anything.
     let model = seed::model();
     assert!(format!("{model:?}").len() > 100_000);
