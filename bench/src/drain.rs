@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use crossdock_capture::{DatabaseKind, LogReader, Reader, SourceOptions, Tls};
+use crossdock_capture::{DatabaseKind, LogReader, Memory, Reader, SourceOptions, Start, Tls};
 use crossdock_model::{Block, Position, TableName};
 use crossdock_state::journal::SnapshotFlag;
 use crossdock_state::{BlockMeta, Journal, JournalOptions, LocalJournal};
@@ -74,7 +74,9 @@ async fn drain(task: &Task) -> Result<Measure> {
         first_seq: 1,
     })?;
     let started = Instant::now();
-    let mut reader = crossdock_capture::open(&options(task), Some(&task.from)).await?;
+    let mut reader =
+        crossdock_capture::open(&options(task), Start::After(task.from.clone()), Memory::default())
+            .await?;
     let (mut changes, mut journal_bytes) = (0, 0);
     while changes < task.changes {
         let blocks = next_blocks(&mut reader).await?;

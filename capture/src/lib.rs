@@ -4,6 +4,7 @@
 //! Knows nothing of the journal, of mapping or of targets.
 
 mod error;
+mod memory;
 mod options;
 mod reader;
 
@@ -12,5 +13,8 @@ pub mod postgres;
 
 pub use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
 pub use error::CaptureError;
+pub use memory::{
+    CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
+};
 pub use options::SourceOptions;
 pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};

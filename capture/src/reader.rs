@@ -4,17 +4,20 @@ use std::future::Future;
 
 use crossdock_model::{Block, Position, TableSchema};
 
-use crate::{CaptureError, DatabaseKind, Finding, SourceOptions, mysql, postgres};
+use crate::{CaptureError, DatabaseKind, Finding, Memory, SourceOptions, Start, mysql, postgres};
 
 /// Reads one source's log.
 ///
 /// Contract:
 /// - Blocks come in the order of the log. Transactions of a block at or before the position that
 ///   reading began from are left out.
-/// - Opened without a position, it takes a consistent snapshot first: blocks with a
+/// - With [`Start::Snapshot`] it takes a consistent snapshot first: blocks with a
 ///   [`SnapshotPart`](crossdock_model::SnapshotPart) other than `Stream`, from `First` to `Last`,
 ///   then the stream that begins exactly where the snapshot was taken. A snapshot that was not
-///   finished is taken anew.
+///   finished is continued by [`Start::Resume`], or taken anew.
+/// - Tables that are pending in its [`Memory`] are read beside the stream, in pieces: a block whose
+///   transactions are marked as snapshot, placed so that every row in it is as it was at that place
+///   of the stream. A [`CopyMessage`](crate::CopyMessage) follows the last one.
 /// - An idle source's position moves too: when the log has gone on with nothing that is captured, a
 ///   block without transactions comes now and then (not more than about once a second), whose
 ///   `end` is how far the log has been seen. So lag is zero when nothing is missing.
@@ -30,6 +33,9 @@ pub trait LogReader: Send {
     /// Returns at once; the server is told soon. Idle servers are told of keep-alive positions
     /// without being asked, once nothing is in flight.
     fn acknowledge(&mut self, position: &Position);
+
+    /// What the next reader has to know, once everything that `next` has handed over is durable.
+    fn memory(&self) -> &Memory;
 }
 
 /// A reader of either kind of log.
@@ -52,6 +58,13 @@ impl LogReader for Reader {
         match self {
             Reader::Postgres(reader) => reader.acknowledge(position),
             Reader::Mysql(reader) => reader.acknowledge(position),
+        }
+    }
+
+    fn memory(&self) -> &Memory {
+        match self {
+            Reader::Postgres(reader) => reader.memory(),
+            Reader::Mysql(reader) => reader.memory(),
         }
     }
 }
@@ -86,15 +99,16 @@ impl Probe {
     }
 }
 
-/// Opens a reader that goes on after `from`, or begins with a snapshot.
+/// Opens a reader. `memory` is what the last one of this source has left.
 pub async fn open(
     options: &SourceOptions,
-    from: Option<&Position>,
+    start: Start,
+    memory: Memory,
 ) -> Result<Reader, CaptureError> {
     Ok(match options.kind {
-        DatabaseKind::Postgres => Reader::Postgres(postgres::open(options, from).await?),
+        DatabaseKind::Postgres => Reader::Postgres(postgres::open(options, start, memory).await?),
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
-            Reader::Mysql(mysql::open(options, from).await?)
+            Reader::Mysql(mysql::open(options, start, memory).await?)
         }
     })
 }

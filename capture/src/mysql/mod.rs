@@ -30,7 +30,7 @@ use crossdock_model::{Block, Position, TableSchema};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::{CaptureError, SourceOptions};
+use crate::{CaptureError, Memory, SourceOptions, Start};
 
 pub use check::check;
 pub use probe::{BinlogProbe, probe};
@@ -43,6 +43,7 @@ pub struct BinlogReader {
     blocks: mpsc::Receiver<Result<Block, CaptureError>>,
     task: JoinHandle<()>,
     acknowledged: Option<Position>,
+    memory: Memory,
 }
 
 impl BinlogReader {
@@ -62,6 +63,11 @@ impl BinlogReader {
         self.acknowledged = Some(position.clone());
     }
 
+    /// What the next reader has to know; see [`LogReader`](crate::LogReader).
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// The last position acknowledged.
     pub fn acknowledged(&self) -> Option<&Position> {
         self.acknowledged.as_ref()
@@ -74,25 +80,27 @@ impl Drop for BinlogReader {
     }
 }
 
-/// Opens a reader that goes on after `from`, or begins with a snapshot.
+/// Opens a reader. `memory` is what the last one of this source has left.
 ///
 /// Errors of connecting and of the position (wrong password, purged log) are returned here or by
 /// the first call of `next`.
 pub async fn open(
     options: &SourceOptions,
-    from: Option<&Position>,
+    start: Start,
+    memory: Memory,
 ) -> Result<BinlogReader, CaptureError> {
+    let from = start.plain(&options.name)?;
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
     // Wrong addresses and passwords are told at once.
     connect::connect(options).await?.disconnect().await.ok();
-    let (options, from) = (options.clone(), from.cloned());
+    let options = options.clone();
     let task = tokio::spawn(async move {
         if let Err(stream::Stop::Failed(error)) = read(&options, from, &sender).await {
             // Without a listener nobody wants to know.
             sender.send(Err(error)).await.ok();
         }
     });
-    Ok(BinlogReader { blocks, task, acknowledged: None })
+    Ok(BinlogReader { blocks, task, acknowledged: None, memory })
 }
 
 async fn read(

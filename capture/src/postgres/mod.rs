@@ -45,7 +45,7 @@ use std::sync::atomic::Ordering;
 use crossdock_model::{Block, Position, TableSchema};
 use tokio::sync::mpsc;
 
-use crate::{CaptureError, Finding, SourceOptions};
+use crate::{CaptureError, Finding, Memory, SourceOptions, Start};
 use control::Control;
 use worker::{BLOCKS_WAITING_MAX, Delivery, Worker};
 
@@ -56,14 +56,17 @@ pub struct PostgresReader {
     name: String,
     blocks: mpsc::Receiver<Delivery>,
     control: Arc<Control>,
+    memory: Memory,
 }
 
-/// Opens a reader that goes on after `from`, or begins with a snapshot.
+/// Opens a reader. `memory` is what the last one of this source has left.
 pub async fn open(
     options: &SourceOptions,
-    from: Option<&Position>,
+    start: Start,
+    memory: Memory,
 ) -> Result<PostgresReader, CaptureError> {
-    let from = from.map(|position| lsn_of(options, position)).transpose()?;
+    let from = start.plain(&options.name)?;
+    let from = from.map(|position| lsn_of(options, &position)).transpose()?;
     let prepared = prepare::prepare(options, from).await?;
     let control = Arc::new(Control::default());
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
@@ -78,7 +81,7 @@ pub async fn open(
         .name(format!("capture {}", options.name))
         .spawn(move || worker.run(from))
         .map_err(|e| CaptureError::transient("starting a reading thread", e))?;
-    Ok(PostgresReader { name: options.name.clone(), blocks, control })
+    Ok(PostgresReader { name: options.name.clone(), blocks, control, memory })
 }
 
 fn lsn_of(options: &SourceOptions, position: &Position) -> Result<u64, CaptureError> {
@@ -108,6 +111,11 @@ impl PostgresReader {
         if let Position::Postgres { lsn } = position {
             self.control.acknowledged.fetch_max(*lsn, Ordering::AcqRel);
         }
+    }
+
+    /// What the next reader has to know; see [`LogReader`](crate::LogReader).
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 }
 

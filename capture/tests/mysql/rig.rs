@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crossdock_capture::{CaptureError, DatabaseKind, LogReader, Reader, SourceOptions, Tls, open};
+use crossdock_capture::{
+    CaptureError, DatabaseKind, LogReader, Memory, Reader, SourceOptions, Tls, open,
+};
 use crossdock_harness::MariaDb;
 use crossdock_model::block::decode;
 use crossdock_model::{Block, ChangeEvent, Fragment, Op, Position, SnapshotPart, TableName};
@@ -44,7 +46,7 @@ pub struct Rig {
 
 impl Rig {
     pub async fn open(options: &SourceOptions, from: Option<&Position>) -> Self {
-        let reader = open(options, from).await.unwrap();
+        let reader = open(options, from.into(), Memory::default()).await.unwrap();
         Self {
             options: options.clone(),
             reader,
@@ -93,7 +95,7 @@ impl Rig {
     /// Opens again from the last durable position, once the server is there.
     pub async fn reopen(&mut self) {
         for _ in 0..600 {
-            match open(&self.options, self.durable.as_ref()).await {
+            match open(&self.options, self.durable.as_ref().into(), Memory::default()).await {
                 Ok(reader) => {
                     self.reader = reader;
                     return;

@@ -1,6 +1,6 @@
 //! Lost connections, restarts, purged logs, wrong passwords.
 
-use crossdock_capture::{CaptureError, open};
+use crossdock_capture::{CaptureError, Memory, Start, open};
 use crossdock_harness::MariaDb;
 use crossdock_model::Value;
 
@@ -121,7 +121,9 @@ async fn statements_and_wrong_passwords_are_definite() {
     assert!(error.to_string().contains("binlog_format"), "{error}");
     options.user = "nobody".into();
     options.password = "secret".to_string().into();
-    let Err(error) = open(&options, None).await else { panic!("must fail") };
+    let Err(error) = open(&options, Start::Snapshot, Memory::default()).await else {
+        panic!("must fail")
+    };
     assert!(matches!(error, CaptureError::Definite { .. }), "{error:?}");
     assert!(error.to_string().contains("GRANT REPLICATION SLAVE"), "{error}");
     assert!(!error.to_string().contains("secret"));

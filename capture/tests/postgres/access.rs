@@ -15,7 +15,7 @@ async fn a_login_with_the_grants_that_check_asks_for_is_enough() {
         database("grants", script, &["public.item", "public.keyless"]).await;
     options.user = "plain_login".to_string();
     options.password = "wrong".into();
-    let error = postgres::open(&options, None).await.err().unwrap();
+    let error = postgres::open(&options, Start::Snapshot, Memory::default()).await.err().unwrap();
     assert!(matches!(error, CaptureError::Definite { .. }), "{error}");
     assert!(!error.to_string().contains("wrong"), "{error}");
     options.password = "päss\\word '".into();
@@ -60,13 +60,17 @@ async fn a_login_with_the_grants_that_check_asks_for_is_enough() {
 #[tokio::test]
 async fn what_is_missing_is_named() {
     let (mut options, _client) = database("missing", "SELECT 1", &["public.nowhere"]).await;
-    let error = postgres::open(&options, None).await.err().unwrap().to_string();
+    let error = postgres::open(&options, Start::Snapshot, Memory::default())
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("public.nowhere does not exist"), "{error}");
     options.database = "no_such_database".to_string();
-    let error = postgres::open(&options, None).await.err().unwrap();
+    let error = postgres::open(&options, Start::Snapshot, Memory::default()).await.err().unwrap();
     assert!(matches!(error, CaptureError::Definite { .. }), "{error}");
     options.port = crossdock_harness::free_port().unwrap();
-    let error = postgres::open(&options, None).await.err().unwrap();
+    let error = postgres::open(&options, Start::Snapshot, Memory::default()).await.err().unwrap();
     assert!(error.is_transient(), "{error}");
 }
 

@@ -113,7 +113,13 @@ async fn read(
     let started = std::time::Instant::now();
     while !durable.done {
         assert!(started.elapsed() < 4 * LIMIT, "reading never ends");
-        let mut reader = match postgres::open(options, Some(&durable.position)).await {
+        let mut reader = match postgres::open(
+            options,
+            Start::After(durable.position.clone()),
+            Memory::default(),
+        )
+        .await
+        {
             Ok(reader) => reader,
             Err(error) => {
                 assert!(error.is_transient(), "{error}");

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crossdock_capture::postgres::{self, PostgresReader};
-use crossdock_capture::{CaptureError, DatabaseKind, SourceOptions, Tls};
+use crossdock_capture::{CaptureError, DatabaseKind, Memory, SourceOptions, Start, Tls};
 use crossdock_harness::{Postgres, PostgresOptions};
 use crossdock_model::{
     Block, ChangeEvent, Fragment, Op, Position, RowImage, SnapshotPart, TableName, Value, block,
@@ -220,5 +220,5 @@ async fn server_texts(client: &Client, table: &str, columns: &str) -> Vec<String
 }
 
 async fn open(options: &SourceOptions, from: Option<&Position>) -> PostgresReader {
-    postgres::open(options, from).await.expect("the reader opens")
+    postgres::open(options, from.into(), Memory::default()).await.expect("the reader opens")
 }

@@ -45,7 +45,13 @@ async fn no_count_is_lost_or_doubled_by_broken_connections() {
                 assert!(error.is_transient(), "{error}");
                 broken += 1;
                 reader = loop {
-                    match postgres::open(&options, Some(&position)).await {
+                    match postgres::open(
+                        &options,
+                        Start::After(position.clone()),
+                        Memory::default(),
+                    )
+                    .await
+                    {
                         Ok(reader) => break reader,
                         Err(error) => assert!(error.is_transient(), "{error}"),
                     }
@@ -173,12 +179,18 @@ async fn a_lost_or_newer_slot_is_a_gap() {
     wait_for(&client, &inactive).await;
     let slot = &options.slot;
     client.batch_execute(&format!("SELECT pg_drop_replication_slot('{slot}')")).await.unwrap();
-    let error = postgres::open(&options, Some(&position)).await.err().unwrap();
+    let error = postgres::open(&options, Start::After(position.clone()), Memory::default())
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(error, CaptureError::Gap { .. }), "{error}");
     client.batch_execute("UPDATE counter SET n = 5").await.unwrap();
     let make = format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')");
     client.batch_execute(&make).await.unwrap();
-    let error = postgres::open(&options, Some(&position)).await.err().unwrap();
+    let error = postgres::open(&options, Start::After(position.clone()), Memory::default())
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(error, CaptureError::Gap { .. }), "{error}");
 }
 

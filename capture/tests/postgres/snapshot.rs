@@ -60,7 +60,7 @@ async fn a_snapshot_that_did_not_finish_is_taken_anew() {
     client.batch_execute("INSERT INTO item VALUES (1001)").await.unwrap();
     // The connection that made the slot is gone soon; until then the slot may be in use.
     let mut second = loop {
-        match postgres::open(&options, None).await {
+        match postgres::open(&options, Start::Snapshot, Memory::default()).await {
             Ok(reader) => break reader,
             Err(error) => assert!(error.to_string().contains("in use by process"), "{error}"),
         }

@@ -33,11 +33,11 @@ async fn connections_are_encrypted_and_bound_to_the_certificate() {
     assert_eq!(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 1);
     // Another CA's certificate, and another host's.
     options.tls = Tls::VerifyFull { ca_file: Some(folder.path().join("other.crt")) };
-    let error = postgres::open(&options, None).await.err().unwrap();
+    let error = postgres::open(&options, Start::Snapshot, Memory::default()).await.err().unwrap();
     assert!(matches!(error, CaptureError::Definite { .. }), "{error}");
     options.tls = Tls::VerifyFull { ca_file: Some(folder.path().join("ca.crt")) };
     options.host = "127.0.0.1".to_string();
-    let error = postgres::open(&options, None).await.err().unwrap();
+    let error = postgres::open(&options, Start::Snapshot, Memory::default()).await.err().unwrap();
     assert!(matches!(error, CaptureError::Definite { .. }), "{error}");
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossdock_capture::{LogReader, Reader, SourceOptions};
+use crossdock_capture::{LogReader, Memory, Reader, SourceOptions};
 use crossdock_model::{Block, Position, SnapshotPart};
 use crossdock_state::checkpoints::saved::{save, source_key};
 use crossdock_state::journal::SnapshotFlag;
@@ -58,7 +58,8 @@ impl IngestStage {
             None => None,
             Some((_, meta)) => Some(parse_position(&meta.position)?),
         };
-        let reader = crossdock_capture::open(&self.options, from.as_ref()).await?;
+        let reader =
+            crossdock_capture::open(&self.options, from.as_ref().into(), Memory::default()).await?;
         let state = if from.is_none() { StageState::Snapshot } else { StageState::Running };
         tracing::info!(
             source = self.options.name,
