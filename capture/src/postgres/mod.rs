@@ -22,6 +22,7 @@ mod control;
 mod declared;
 mod decoder;
 mod errors;
+mod identity;
 mod image;
 mod in_progress;
 mod pace;
@@ -29,6 +30,8 @@ mod pgoutput;
 mod prepare;
 mod probe;
 mod session;
+mod slot;
+mod slot_check;
 mod snapshot;
 mod sql;
 mod status;
@@ -67,13 +70,15 @@ pub async fn open(
 ) -> Result<PostgresReader, CaptureError> {
     let from = start.plain(&options.name)?;
     let from = from.map(|position| lsn_of(options, &position)).transpose()?;
-    let prepared = prepare::prepare(options, from).await?;
+    let known = memory.server.clone().filter(|_| from.is_some());
+    let prepared = prepare::prepare(options, from, known.as_ref()).await?;
     let control = Arc::new(Control::default());
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),
         prepared,
+        known,
         blocks: sender,
         runtime: tokio::runtime::Handle::current(),
     };
@@ -98,7 +103,13 @@ impl PostgresReader {
     /// Waits for the next block; see [`LogReader`](crate::LogReader).
     pub async fn next(&mut self) -> Result<Block, CaptureError> {
         match self.blocks.recv().await {
-            Some(delivery) => delivery,
+            Some(delivery) => {
+                let block = delivery?;
+                if let Some(server) = self.control.server.get() {
+                    self.memory.server = Some(server.clone());
+                }
+                Ok(block)
+            }
             None => Err(CaptureError::Transient {
                 what: format!("source {}: the reader has ended", self.name),
                 source: None,

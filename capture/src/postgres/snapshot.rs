@@ -9,7 +9,7 @@ use super::catalog::Found;
 use super::connection::{Connection, server_error};
 use super::image::Table;
 use super::worker::Worker;
-use super::{errors, sql};
+use super::{errors, slot, sql};
 use crate::CaptureError;
 
 /// Makes the slot, reads all tables and hands them over. Returns where the stream begins, or
@@ -17,7 +17,8 @@ use crate::CaptureError;
 pub(super) fn take(worker: &Worker) -> Result<Option<u64>, CaptureError> {
     let options = &worker.options;
     let mut replication = Connection::open(options, &worker.control, true)?;
-    let (point, name) = create_slot(&mut replication)?;
+    let made = slot::create(&mut replication, &worker.prepared, false)?;
+    let (point, name) = (made.consistent_point, made.snapshot);
     let mut connection = Connection::open(options, &worker.control, false)?;
     connection
         .query("beginning the snapshot", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
@@ -56,21 +57,6 @@ pub(super) fn take(worker: &Worker) -> Result<Option<u64>, CaptureError> {
     }
     connection.query("ending the snapshot", "COMMIT")?;
     Ok(copy.send(SnapshotPart::Last).then_some(point))
-}
-
-/// Makes the slot; returns its consistent point and the name of the exported snapshot.
-fn create_slot(connection: &mut Connection) -> Result<(u64, String), CaptureError> {
-    let slot = sql::identifier(&connection.options.slot);
-    // Waits for the transactions that are running to end.
-    let rows = connection.query(
-        "making the replication slot",
-        &format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput EXPORT_SNAPSHOT"),
-    )?;
-    let mut row = rows.into_iter().flatten().skip(1);
-    match (row.next().flatten().map(|lsn| lsn.parse()), row.next().flatten()) {
-        (Some(Ok(Position::Postgres { lsn })), Some(snapshot)) => Ok((lsn, snapshot)),
-        _ => Err(connection.odd(b'D')),
-    }
 }
 
 fn server_micros(connection: &mut Connection) -> Result<i64, CaptureError> {

@@ -20,8 +20,8 @@ use super::pace::{Pace, SHORT_READ_BYTES};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
 use super::status::Status;
-use super::{errors, snapshot, sql};
-use crate::{CaptureError, SourceOptions};
+use super::{errors, identity, slot, snapshot, sql};
+use crate::{CaptureError, ServerIdentity, SourceOptions};
 
 /// Blocks that may wait to be taken.
 pub(super) const BLOCKS_WAITING_MAX: usize = 4;
@@ -40,6 +40,8 @@ pub(super) struct Worker {
     pub options: Arc<SourceOptions>,
     pub control: Arc<Control>,
     pub prepared: Prepared,
+    /// The server that was read last, if reading goes on.
+    pub known: Option<ServerIdentity>,
     pub blocks: Sender<Delivery>,
     /// For the catalog, whose connection is asynchronous.
     pub runtime: tokio::runtime::Handle,
@@ -65,6 +67,11 @@ impl Worker {
         };
         self.control.acknowledged.fetch_max(from, Ordering::AcqRel);
         let mut connection = Connection::open(&self.options, &self.control, true)?;
+        let known = self.known.as_ref();
+        let server = identity::verify(&mut connection, known, from, self.prepared.standby)?;
+        // Set once: nobody else does.
+        let _ = self.control.server.set(server);
+        slot::keep_on_standbys(&mut connection, &self.prepared)?;
         start(&mut connection, &self.options, self.prepared.version, from)?;
         let spill_dir = self.options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
         let resolver = Resolver {
