@@ -27,6 +27,7 @@ mod target;
 mod agreement;
 mod database;
 mod rules;
+mod tls;
 
 mod folder;
 mod quantity;
@@ -36,7 +37,7 @@ mod variables;
 mod findings;
 mod nearest;
 
-pub use crossdock_model::database::{DatabaseKind, Tls};
+pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Tls};
 pub use findings::ConfigErrors;
 pub use load::load;
 pub use rules::Rules;
