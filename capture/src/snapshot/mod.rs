@@ -1,0 +1,7 @@
+//! What snapshots of all kinds of databases have in common.
+//!
+//! Pure: knows nothing of any database, of sockets or of threads.
+
+mod throttle;
+
+pub(crate) use throttle::Throttle;
