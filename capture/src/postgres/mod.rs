@@ -23,6 +23,7 @@ mod copy;
 mod declared;
 mod decoder;
 mod errors;
+mod identity;
 mod image;
 mod in_progress;
 mod pace;
@@ -32,6 +33,8 @@ mod probe;
 mod progress;
 mod ranges;
 mod session;
+mod slot;
+mod slot_check;
 mod snapshot;
 mod sql;
 mod status;
@@ -84,13 +87,15 @@ pub async fn open(
         }
     };
     let publish = start != Start::SnapshotOnly;
-    let prepared = prepare::prepare(options, from, publish).await?;
+    let known = memory.server.clone().filter(|_| from.is_some());
+    let prepared = prepare::prepare(options, from, known.as_ref(), publish).await?;
     let control = Arc::new(Control::default());
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),
         prepared,
+        known,
         blocks: sender,
         runtime: tokio::runtime::Handle::current(),
     };
@@ -119,6 +124,9 @@ impl PostgresReader {
         match self.blocks.recv().await {
             Some(Ok(Parcel { block, news })) => {
                 progress::remember(&mut self.memory, news);
+                if let Some(server) = self.control.server.get() {
+                    self.memory.server = Some(server.clone());
+                }
                 self.over = self.snapshot_only && block.snapshot == SnapshotPart::Last;
                 Ok(block)
             }

@@ -22,8 +22,8 @@ use super::prepare::Prepared;
 use super::progress::{self, News, Parcel};
 use super::snapshot::{self, Keep};
 use super::status::Status;
-use super::{errors, sql};
-use crate::{CaptureError, SourceOptions};
+use super::{errors, identity, slot, sql};
+use crate::{CaptureError, ServerIdentity, SourceOptions};
 
 /// Blocks that may wait to be taken.
 pub(super) const BLOCKS_WAITING_MAX: usize = 4;
@@ -53,6 +53,8 @@ pub(super) struct Worker {
     pub options: Arc<SourceOptions>,
     pub control: Arc<Control>,
     pub prepared: Prepared,
+    /// The server that was read last, if reading goes on.
+    pub known: Option<ServerIdentity>,
     pub blocks: Sender<Delivery>,
     /// For the catalog, whose connection is asynchronous.
     pub runtime: tokio::runtime::Handle,
@@ -82,6 +84,11 @@ impl Worker {
         };
         self.control.acknowledged.fetch_max(from, Ordering::AcqRel);
         let mut connection = Connection::open(&self.options, &self.control, true)?;
+        let known = self.known.as_ref();
+        let server = identity::verify(&mut connection, known, from, self.prepared.standby)?;
+        // Set once: nobody else does.
+        let _ = self.control.server.set(server);
+        slot::keep_on_standbys(&mut connection, &self.prepared)?;
         start(&mut connection, &self.options, self.prepared.version, from)?;
         let spill_dir = self.options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
         let resolver = Resolver {
