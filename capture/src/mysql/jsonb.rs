@@ -24,8 +24,8 @@ fn value(kind: u8, body: &[u8], out: &mut String, depth: u32) -> Result<(), Malf
     let mut input = Input::new(body);
     match kind {
         0x00 => container(body, false, true, out, depth)?,
-        0x01 => container(body, true, true, out, depth)?,
-        0x02 => container(body, false, false, out, depth)?,
+        0x01 => container(body, false, false, out, depth)?,
+        0x02 => container(body, true, true, out, depth)?,
         0x03 => container(body, true, false, out, depth)?,
         0x04 => literal(input.u8()?, out)?,
         0x05 => push(out, format_args!("{}", input.u16()? as i16)),
@@ -192,6 +192,11 @@ mod tests {
         let object = [0x00, 1, 0, 12, 0, 11, 0, 1, 0, 0x05, 0xff, 0xff, b'a'];
         assert_eq!(to_text(&object).unwrap(), "{\"a\": -1}");
         assert_eq!(base64(b"ab"), "YWI=");
+        assert_eq!(to_text(&[0x02, 0, 0, 4, 0]).unwrap(), "[]");
+        // As MySQL 9.7 logged it.
+        let logged = b"\x00\x01\0\x23\0\x0b\0\x01\0\x02\x0c\0a\x03\0\x17\0\x05\x01\0\
+                       \x0b\x0d\0\x0c\x15\0\0\0\0\0\0\0\x04\x40\x01x";
+        assert_eq!(to_text(logged).unwrap(), "{\"a\": [1, 2.5, \"x\"]}");
     }
 
     proptest::proptest! {
