@@ -50,8 +50,17 @@ fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
 }
 
 fn double(number: f64, out: &mut String) {
-    // `{:?}` keeps ".0", as the server does.
-    push(out, format_args!("{number:?}"));
+    // The server writes an exponent for the very large and very small only, and keeps ".0".
+    let scientific = format!("{number:e}");
+    let exponent = scientific.split_once('e').and_then(|(_, power)| power.parse().ok());
+    match exponent {
+        Some(-15..=14) => {
+            let plain = number.to_string();
+            out.push_str(&plain);
+            out.push_str(if plain.contains('.') { "" } else { ".0" });
+        }
+        _ => out.push_str(&scientific),
+    }
 }
 
 fn literal(code: u8, out: &mut String) -> Result<(), Malformed> {
@@ -64,7 +73,8 @@ fn literal(code: u8, out: &mut String) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn quoted(text: &str, out: &mut String) {
+/// Appends a JSON text with its quotes.
+pub(super) fn quoted(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 
