@@ -9,7 +9,7 @@ CRASH_KILLS ?= 200
 BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 14 18
 
-.PHONY: help setup build test test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb
+.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -20,8 +20,15 @@ setup: ## Install missing system packages (PostgreSQL, MariaDB, a C compiler)
 build: setup ## Build the programs that tests and demo start
 	cargo build --locked -p crossdock-service -p crossdock-demo
 
-test: build ## All tests, against real private servers
+test: build mysql ## All tests, against real private servers
 	cargo test --locked --workspace
+
+mysql: setup ## Get a MySQL server for the tests, about a minute; without one, its tests are left out
+	-@deploy/setup/mysql.sh
+
+test-mysql: setup ## The tests that need a MySQL server
+	deploy/setup/mysql.sh
+	cargo test --locked -p crossdock-harness -p crossdock-capture --test main mysql
 
 test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest and newest server that npm has
 	cargo test --locked -p crossdock-capture --no-run
