@@ -4,6 +4,8 @@ mod board;
 mod cli;
 mod clock;
 mod control;
+mod copies;
+mod gaps;
 mod http;
 mod metrics;
 mod observe;

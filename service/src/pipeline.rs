@@ -20,7 +20,7 @@ pub async fn ingest(stage: &mut IngestStage) -> Result<Infallible, StageError> {
     loop {
         let blocks = stage.next_blocks(&mut reader).await?;
         let durable = stage.append(blocks)?;
-        stage.checkpoint(&durable)?;
+        stage.checkpoint(&reader, &durable)?;
         stage.acknowledge(&mut reader, &durable);
     }
 }
