@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_the_file_stays() {
-        assert_eq!(added(""), "tables = [\"public.lines\"]\n");
+        assert_eq!(added(""), "tables = [\"public.lines\"]\n\n");
         assert_eq!(added("tables = []"), "tables = [\"public.lines\"]\n");
         assert_eq!(
             added("tables = [\"public.orders\"] # more"),
