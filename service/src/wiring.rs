@@ -97,6 +97,7 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
         server_id: source.server_id,
         block_bytes_max: BLOCK_BYTES,
         spill_dir: Some(config.state_dir.clone()),
+        snapshot: Default::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open ─ prepare (SQL: tables, publication, slot) ─▶ one thread per source
-//!   thread: [snapshot under the slot's own snapshot] ─▶ stream
+//!   thread: [snapshot under the slot's own snapshot, on several connections] ─▶ stream
 //!           socket ─ frames in place ─ pgoutput ─ BlockBuilder ─▶ bounded channel ─▶ next()
 //!                                      └ transactions in progress ─ disk ─┘ at commit
 //!           acknowledge() ─ atomic ─▶ standby status updates
@@ -19,6 +19,7 @@ mod catalog;
 mod check;
 mod connection;
 mod control;
+mod copy;
 mod declared;
 mod decoder;
 mod errors;
@@ -28,6 +29,8 @@ mod pace;
 mod pgoutput;
 mod prepare;
 mod probe;
+mod progress;
+mod ranges;
 mod session;
 mod snapshot;
 mod sql;
@@ -42,12 +45,14 @@ mod value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossdock_model::{Block, Position, TableSchema};
+use crossdock_model::{Block, Position, SnapshotPart, TableSchema};
 use tokio::sync::mpsc;
 
 use crate::{CaptureError, Finding, Memory, SourceOptions, Start};
 use control::Control;
-use worker::{BLOCKS_WAITING_MAX, Delivery, Worker};
+use progress::Parcel;
+use snapshot::Keep;
+use worker::{BLOCKS_WAITING_MAX, Begin, Delivery, Worker};
 
 pub use probe::{PostgresProbe, probe};
 
@@ -57,6 +62,10 @@ pub struct PostgresReader {
     blocks: mpsc::Receiver<Delivery>,
     control: Arc<Control>,
     memory: Memory,
+    /// Nothing follows the last block of the snapshot.
+    snapshot_only: bool,
+    /// Nothing follows any more.
+    over: bool,
 }
 
 /// Opens a reader. `memory` is what the last one of this source has left.
@@ -65,9 +74,17 @@ pub async fn open(
     start: Start,
     memory: Memory,
 ) -> Result<PostgresReader, CaptureError> {
-    let from = start.plain(&options.name)?;
-    let from = from.map(|position| lsn_of(options, &position)).transpose()?;
-    let prepared = prepare::prepare(options, from).await?;
+    let (begin, from) = match &start {
+        Start::Snapshot => (Begin::Snapshot(Keep::Slot), None),
+        Start::SnapshotOnly => (Begin::Snapshot(Keep::Nothing), None),
+        Start::Now => (Begin::Now, None),
+        Start::After(position) | Start::Resume(position) => {
+            let lsn = lsn_of(options, position)?;
+            (Begin::After(lsn), Some(lsn))
+        }
+    };
+    let publish = start != Start::SnapshotOnly;
+    let prepared = prepare::prepare(options, from, publish).await?;
     let control = Arc::new(Control::default());
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
     let worker = Worker {
@@ -79,9 +96,11 @@ pub async fn open(
     };
     std::thread::Builder::new()
         .name(format!("capture {}", options.name))
-        .spawn(move || worker.run(from))
+        .spawn(move || worker.run(begin))
         .map_err(|e| CaptureError::transient("starting a reading thread", e))?;
-    Ok(PostgresReader { name: options.name.clone(), blocks, control, memory })
+    let snapshot_only = start == Start::SnapshotOnly;
+    let name = options.name.clone();
+    Ok(PostgresReader { name, blocks, control, memory, snapshot_only, over: false })
 }
 
 fn lsn_of(options: &SourceOptions, position: &Position) -> Result<u64, CaptureError> {
@@ -98,7 +117,13 @@ impl PostgresReader {
     /// Waits for the next block; see [`LogReader`](crate::LogReader).
     pub async fn next(&mut self) -> Result<Block, CaptureError> {
         match self.blocks.recv().await {
-            Some(delivery) => delivery,
+            Some(Ok(Parcel { block, news })) => {
+                progress::remember(&mut self.memory, news);
+                self.over = self.snapshot_only && block.snapshot == SnapshotPart::Last;
+                Ok(block)
+            }
+            Some(Err(error)) => Err(error),
+            None if self.over => std::future::pending().await,
             None => Err(CaptureError::Transient {
                 what: format!("source {}: the reader has ended", self.name),
                 source: None,

@@ -45,20 +45,19 @@ pub(super) struct Publication {
 }
 
 /// Makes the server ready. Creates and alters the publication where it is not as it should be;
-/// drops a slot that a snapshot which did not finish has left.
+/// drops a slot that a snapshot which did not finish has left. Without `publish`, nothing is to
+/// be streamed and there is no need of a publication.
 pub(super) async fn prepare(
     options: &SourceOptions,
     from: Option<u64>,
+    publish: bool,
 ) -> Result<Prepared, CaptureError> {
     let client = sql::connect(options).await?;
     let version = version(&client, options).await?;
     let found = catalog::find(&client, options, &options.tables).await?;
     check_tables(options, &found)?;
-    for statement in
-        publication_statements(options, publication(&client, options).await?.as_ref(), &found)
-    {
-        tracing::info!(source = options.name, statement, "changing the publication");
-        alter(&client, options, &statement).await?;
+    if publish {
+        publish_tables(&client, options, &found).await?;
     }
     let slot = slot(&client, options).await?;
     match from {
@@ -74,6 +73,19 @@ pub(super) async fn prepare(
     }
     let sender_timeout = sender_timeout(&client, options).await?;
     Ok(Prepared { version, sender_timeout, tables })
+}
+
+async fn publish_tables(
+    client: &Client,
+    options: &SourceOptions,
+    tables: &[Found],
+) -> Result<(), CaptureError> {
+    let present = publication(client, options).await?;
+    for statement in publication_statements(options, present.as_ref(), tables) {
+        tracing::info!(source = options.name, statement, "changing the publication");
+        alter(client, options, &statement).await?;
+    }
+    Ok(())
 }
 
 /// `server_version_num`.
@@ -373,6 +385,7 @@ mod tests {
             server_id: 0,
             block_bytes_max: 65_536,
             spill_dir: None,
+            snapshot: Default::default(),
         }
     }
 

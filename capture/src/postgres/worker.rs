@@ -19,8 +19,10 @@ use super::in_progress::{Changes, Commit, InProgress, Taken};
 use super::pace::{Pace, SHORT_READ_BYTES};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
+use super::progress::{self, News, Parcel};
+use super::snapshot::{self, Keep};
 use super::status::Status;
-use super::{errors, snapshot, sql};
+use super::{errors, sql};
 use crate::{CaptureError, SourceOptions};
 
 /// Blocks that may wait to be taken.
@@ -33,7 +35,18 @@ const HAND_OVER_PAUSE: Duration = Duration::from_millis(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What goes to the reader's handle.
-pub(super) type Delivery = Result<Block, CaptureError>;
+pub(super) type Delivery = Result<Parcel, CaptureError>;
+
+/// Where the thread begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// With a snapshot, and the stream unless nothing is kept.
+    Snapshot(Keep),
+    /// With a slot made now.
+    Now,
+    /// After an LSN.
+    After(u64),
+}
 
 /// Everything that the thread needs.
 pub(super) struct Worker {
@@ -47,21 +60,25 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Runs until the reader is dropped or something goes wrong.
-    pub(super) fn run(self, from: Option<u64>) {
+    pub(super) fn run(self, begin: Begin) {
         let blocks = self.blocks.clone();
-        if let Err(error) = self.read(from) {
+        if let Err(error) = self.read(begin) {
             // A reader that is gone does not want to know.
             let _ = blocks.blocking_send(Err(error));
         }
     }
 
-    fn read(self, from: Option<u64>) -> Result<(), CaptureError> {
-        let from = match from {
-            Some(from) => from,
-            None => match snapshot::take(&self)? {
-                Some(consistent_point) => consistent_point,
-                None => return Ok(()),
-            },
+    fn read(self, begin: Begin) -> Result<(), CaptureError> {
+        let from = match begin {
+            Begin::After(from) => from,
+            Begin::Now => snapshot::begin_now(&self)?,
+            Begin::Snapshot(keep) => {
+                let point = snapshot::take(&self, keep)?;
+                if keep == Keep::Nothing {
+                    return Ok(());
+                }
+                point
+            }
         };
         self.control.acknowledged.fetch_max(from, Ordering::AcqRel);
         let mut connection = Connection::open(&self.options, &self.control, true)?;
@@ -88,6 +105,13 @@ impl Worker {
             server_micros: 0,
             idle_moved: now,
         };
+        if begin == Begin::Now {
+            // The position is known at once, also where nothing happens.
+            let block = stream.decoder.empty_block(from, progress::now_micros());
+            if stream.deliver(block)? == Reader::Gone {
+                return Ok(());
+            }
+        }
         stream.run()
     }
 }
@@ -329,7 +353,7 @@ impl Stream {
     /// Hands a block over. While nobody takes it, the server is told now and then that we live;
     /// its data waits in the socket.
     fn deliver(&mut self, block: Block) -> Result<Reader, CaptureError> {
-        let mut delivery = Ok(block);
+        let mut delivery = Ok(Parcel { block, news: News::Nothing });
         loop {
             match self.blocks.try_send(delivery) {
                 Ok(()) => return Ok(Reader::There),

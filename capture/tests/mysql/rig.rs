@@ -30,6 +30,7 @@ pub fn options(server: &MariaDb, tables: &[&str]) -> SourceOptions {
         server_id: 4_000_000_001,
         block_bytes_max: 16 * 1024,
         spill_dir: None,
+        snapshot: Default::default(),
     }
 }
 

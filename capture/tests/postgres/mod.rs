@@ -6,6 +6,7 @@ mod in_progress;
 mod proxy;
 mod resume;
 mod snapshot;
+mod snapshot_ranges;
 mod stream;
 mod tls;
 mod types;
@@ -72,6 +73,7 @@ async fn database_on(
         server_id: 0,
         block_bytes_max: 64 * 1024,
         spill_dir: None,
+        snapshot: Default::default(),
     };
     (options, client)
 }

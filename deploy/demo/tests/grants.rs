@@ -33,6 +33,7 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
         server_id: 7101,
         block_bytes_max: BLOCK_BYTES_MAX,
         spill_dir: None,
+        snapshot: Default::default(),
     })
     .collect()
 }
