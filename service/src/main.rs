@@ -14,6 +14,7 @@ mod pipeline;
 mod preflight;
 mod stage;
 mod supervisor;
+mod takeover;
 mod wiring;
 
 use std::process::ExitCode;

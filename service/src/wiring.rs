@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use crossdock_apply::ConnectOptions;
-use crossdock_capture::SourceOptions;
+use crossdock_capture::{SnapshotOptions, SourceOptions};
 use crossdock_config::{Config, Connection, SourceConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
@@ -97,7 +97,11 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
         server_id: source.server_id,
         block_bytes_max: BLOCK_BYTES,
         spill_dir: Some(config.state_dir.clone()),
-        snapshot: Default::default(),
+        snapshot: SnapshotOptions {
+            workers: source.snapshot.workers,
+            rows_per_second: source.snapshot.rows_per_second,
+            ..SnapshotOptions::default()
+        },
     }
 }
 

@@ -9,6 +9,7 @@ mod run;
 mod snapshot;
 mod status;
 mod tables;
+mod takeover;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -108,6 +109,20 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         source: String,
     },
+    /// Take over from Debezium: begin a new source where its offsets say, without a snapshot.
+    ///
+    /// Stop Debezium, and name its slot and publication in the source's section first. What it had
+    /// handled of a transaction is read again from the transaction's beginning.
+    #[command(
+        after_help = "Examples:\n  crossdock import-offsets --source erp data/offsets.dat\n  \
+        crossdock import-offsets --source erp --key inventory-connector dump.txt"
+    )]
+    ImportOffsets {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: takeover::ImportArguments,
+    },
     /// Move progress back and let what follows be done again; the state afterwards is the same.
     ///
     /// Works on a running process and on a stopped one. Replays from the journal, so it reaches as
@@ -198,6 +213,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Tables { command } => tables::tables(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Resync { config, source } => gaps::resync(&config.config, &source).await,
+            Command::ImportOffsets { config, arguments } => {
+                takeover::import(&config.config, arguments).await
+            }
             Command::Rewind { config, which, to } => {
                 checkpoints::rewind(&config.config, which, &to).await
             }

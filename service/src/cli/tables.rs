@@ -128,8 +128,12 @@ impl Edit {
         self.replace(&self.after)
     }
 
+    /// Puts the old text back, unless somebody has changed the file since.
     fn take_back(&self) -> anyhow::Result<()> {
-        self.replace(&self.before)
+        match fs::read_to_string(&self.path)? == self.after {
+            true => self.replace(&self.before),
+            false => Ok(()),
+        }
     }
 
     /// Puts a text in the file's place, whole or not at all.

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use crossdock_capture::{CaptureError, CopyState, Memory, Purpose, SourceOptions, TableCopy};
 use crossdock_config::SnapshotMode;
-use crossdock_model::TableName;
+use crossdock_model::{Position, TableName};
 use crossdock_state::checkpoints::saved::{load, memory_key, save, start_key};
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,22 @@ impl Operator {
         tracing::info!(moved, "ordered by an operator");
         self.settled(source).await?;
         Ok(Moved { lines: vec![moved] })
+    }
+
+    /// Lets a source that has nothing yet begin after a place of its log, without a snapshot.
+    pub fn begin_after(&self, source: &str, position: Position) -> anyhow::Result<Moved> {
+        self.captured(source)?;
+        let journal = self.journals.get(source).context("no journal")?;
+        if journal.last().is_some() || journal.unfinished_snapshot().is_some() {
+            bail!(
+                "the journal of source {source} has data already: it goes on where it stands. To \
+                 begin it anew move {source}'s folder out of the journal's folder, and choose \
+                 another name for the source if the canonical store knows it"
+            );
+        }
+        let line = format!("source {source} begins after {position}, without a snapshot");
+        save(&*self.checkpoints, &start_key(source), &Ordered::After(position))?;
+        Ok(Moved { lines: vec![line] })
     }
 
     pub(super) fn captured(&self, source: &str) -> anyhow::Result<&Captured> {
