@@ -27,6 +27,9 @@ pub struct SourceOptions {
     pub tables: Vec<TableName>,
     /// Replication slot (PostgreSQL).
     pub slot: String,
+    /// Let standbys keep a copy of the slot, so that reading can go on after a failover
+    /// (PostgreSQL 17 or newer, where the slot is on a primary).
+    pub slot_failover: bool,
     /// Publication (PostgreSQL).
     pub publication: String,
     /// Server id used as a replica; must be unique in the topology (MySQL, MariaDB).

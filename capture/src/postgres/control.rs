@@ -2,9 +2,9 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::CaptureError;
+use crate::{CaptureError, ServerIdentity};
 
 /// Shared by the handle and the thread of one reader.
 #[derive(Default)]
@@ -13,6 +13,8 @@ pub(super) struct Control {
     pub stop: AtomicBool,
     /// Everything before this LSN is durable with the caller.
     pub acknowledged: AtomicU64,
+    /// The server that is read, once it is known to be the right one.
+    pub server: OnceLock<ServerIdentity>,
     socket: Mutex<Option<TcpStream>>,
     /// Ends this one too.
     above: Option<Arc<Control>>,

@@ -112,3 +112,17 @@ pub(super) fn gap(options: &SourceOptions, what: impl Into<String>) -> CaptureEr
         ),
     }
 }
+
+/// The same, with what keeps it from happening again.
+pub(super) fn gap_with(
+    options: &SourceOptions,
+    what: impl Into<String>,
+    prevention: &str,
+) -> CaptureError {
+    match gap(options, what) {
+        CaptureError::Gap { source_name, what, remedy } => {
+            CaptureError::Gap { source_name, what, remedy: format!("{remedy}; then {prevention}") }
+        }
+        other => other,
+    }
+}

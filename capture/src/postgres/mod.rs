@@ -15,16 +15,21 @@
 //! - Nothing here retries: every error is sorted into transient, definite or gap and ends the
 //!   reader.
 
+mod backfill;
 mod catalog;
 mod check;
+mod chunk;
+mod chunk_thread;
 mod connection;
 mod control;
 mod copy;
 mod declared;
 mod decoder;
 mod errors;
+mod identity;
 mod image;
 mod in_progress;
+mod key_order;
 mod pace;
 mod pgoutput;
 mod prepare;
@@ -32,10 +37,13 @@ mod probe;
 mod progress;
 mod ranges;
 mod session;
+mod slot;
+mod slot_check;
 mod snapshot;
 mod sql;
 mod status;
 mod tls;
+mod visible;
 mod worker;
 
 mod array;
@@ -48,8 +56,10 @@ use std::sync::atomic::Ordering;
 use crossdock_model::{Block, Position, SnapshotPart, TableSchema};
 use tokio::sync::mpsc;
 
-use crate::{CaptureError, Finding, Memory, SourceOptions, Start};
+use crate::{CaptureError, CopyState, Finding, Memory, Purpose, SourceOptions, Start, TableCopy};
+use backfill::Task;
 use control::Control;
+use prepare::Prepared;
 use progress::Parcel;
 use snapshot::Keep;
 use worker::{BLOCKS_WAITING_MAX, Begin, Delivery, Worker};
@@ -74,7 +84,7 @@ pub async fn open(
     start: Start,
     memory: Memory,
 ) -> Result<PostgresReader, CaptureError> {
-    let (begin, from) = match &start {
+    let (mut begin, mut from) = match &start {
         Start::Snapshot => (Begin::Snapshot(Keep::Slot), None),
         Start::SnapshotOnly => (Begin::Snapshot(Keep::Nothing), None),
         Start::Now => (Begin::Now, None),
@@ -84,15 +94,24 @@ pub async fn open(
         }
     };
     let publish = start != Start::SnapshotOnly;
-    let prepared = prepare::prepare(options, from, publish).await?;
+    let known = memory.server.clone().filter(|_| from.is_some());
+    let mut prepared = prepare::prepare(options, from, known.as_ref(), publish).await?;
+    let snapshot_open = matches!(start, Start::Resume(_));
+    if snapshot_open && let Some(why) = why_not_resumed(&memory, &prepared) {
+        tracing::warn!(source = options.name, why, "the snapshot is taken anew");
+        (begin, from) = (Begin::Snapshot(Keep::Slot), None);
+        prepared = prepare::prepare(options, from, None, publish).await?;
+    }
     let control = Arc::new(Control::default());
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),
         prepared,
+        known,
         blocks: sender,
         runtime: tokio::runtime::Handle::current(),
+        task: Task { memory: memory.clone(), snapshot_open },
     };
     std::thread::Builder::new()
         .name(format!("capture {}", options.name))
@@ -101,6 +120,27 @@ pub async fn open(
     let snapshot_only = start == Start::SnapshotOnly;
     let name = options.name.clone();
     Ok(PostgresReader { name, blocks, control, memory, snapshot_only, over: false })
+}
+
+/// Why an interrupted snapshot can't be continued beside the stream, if so.
+fn why_not_resumed(memory: &Memory, prepared: &Prepared) -> Option<String> {
+    let initial = || memory.tables.iter().filter(|copy| copy.purpose == Purpose::Initial);
+    if initial().next().is_none() {
+        return Some("nothing is known of how far it had come".to_string());
+    }
+    let pending = |copy: &&TableCopy| copy.state == CopyState::Pending;
+    let keyless = initial().filter(pending).find(|copy| {
+        prepared
+            .tables
+            .iter()
+            .any(|(found, table)| found.name == copy.table && table.schema.key_columns().is_empty())
+    });
+    keyless.map(|copy| {
+        format!(
+            "{} has no key and was not read whole, it can't be read beside the stream",
+            copy.table
+        )
+    })
 }
 
 fn lsn_of(options: &SourceOptions, position: &Position) -> Result<u64, CaptureError> {
@@ -119,6 +159,9 @@ impl PostgresReader {
         match self.blocks.recv().await {
             Some(Ok(Parcel { block, news })) => {
                 progress::remember(&mut self.memory, news);
+                if let Some(server) = self.control.server.get() {
+                    self.memory.server = Some(server.clone());
+                }
                 self.over = self.snapshot_only && block.snapshot == SnapshotPart::Last;
                 Ok(block)
             }

@@ -28,8 +28,8 @@ pub(super) enum News {
         rows: u64,
         completes: Option<Range>,
     },
-    /// A table read beside the stream stands like this now.
-    Copy(Box<TableCopy>),
+    /// Tables that are read beside the stream stand like this now.
+    Copies(Vec<TableCopy>),
 }
 
 /// Pages of one part of a table, `from` to before `to`.
@@ -119,10 +119,14 @@ pub(super) fn remember(memory: &mut Memory, news: News) {
                 complete(copy, &range);
             }
         }
-        News::Copy(news) => match memory.tables.iter_mut().find(|copy| copy.table == news.table) {
-            Some(copy) => *copy = *news,
-            None => memory.tables.push(*news),
-        },
+        News::Copies(copies) => {
+            for news in copies {
+                match memory.tables.iter_mut().find(|copy| copy.table == news.table) {
+                    Some(copy) => *copy = news,
+                    None => memory.tables.push(news),
+                }
+            }
+        }
     }
 }
 

@@ -26,12 +26,12 @@ pub(super) struct Work {
 }
 
 /// The table itself, or one of its partitions, as the catalog has it.
-struct Heap {
-    oid: u32,
+pub(super) struct Heap {
+    pub oid: u32,
     name: TableName,
-    filenode: u32,
-    pages: u32,
-    rows: u64,
+    pub filenode: u32,
+    pub pages: u32,
+    pub rows: u64,
     /// Its pages can be asked for by number, and the login may read it by its own name.
     by_pages: bool,
 }
@@ -106,7 +106,7 @@ fn cut(pages: u32, chunk: u32) -> impl Iterator<Item = (u32, u32)> {
 
 /// Where the rows are. Two looks at the file of each: as the snapshot sees it, and now; a table
 /// that was rewritten in between would look empty under the snapshot.
-fn heaps(
+pub(super) fn heaps(
     connection: &mut Connection,
     doing: &str,
     found: &Found,
@@ -143,7 +143,7 @@ fn heaps(
         if by_pages && then != now {
             return Err(CaptureError::Transient {
                 what: format!(
-                    "source {}: {name} was rewritten just as the snapshot began",
+                    "source {}: {name} was rewritten just as reading began",
                     connection.options.name
                 ),
                 source: None,

@@ -18,8 +18,8 @@ use super::copy::{RowWriter, copy};
 use super::image::Table;
 use super::progress::{self, Cursor, News, Parcel, SnapshotCursor};
 use super::ranges::{self, Work};
-use super::sql;
 use super::worker::{Delivery, Worker};
+use super::{slot, sql};
 use crate::snapshot::Throttle;
 use crate::{CaptureError, TableCopy};
 
@@ -41,7 +41,8 @@ pub(super) enum Keep {
 pub(super) fn take(worker: &Worker, keep: Keep) -> Result<u64, CaptureError> {
     let options = &worker.options;
     let mut replication = Connection::open(options, &worker.control, true)?;
-    let (point, name) = create_slot(&mut replication, keep)?;
+    let made = slot::create(&mut replication, &worker.prepared, keep == Keep::Nothing)?;
+    let (point, name) = (made.consistent_point, made.snapshot);
     let crew_control = Control::below(&worker.control);
     let mut first = Connection::open(options, &crew_control, false)?;
     let seen = import(&mut first, &name)?;
@@ -91,33 +92,7 @@ pub(super) fn take(worker: &Worker, keep: Keep) -> Result<u64, CaptureError> {
 /// Makes a slot that begins now, without reading anything.
 pub(super) fn begin_now(worker: &Worker) -> Result<u64, CaptureError> {
     let mut connection = Connection::open(&worker.options, &worker.control, true)?;
-    let slot = sql::identifier(&worker.options.slot);
-    let (point, _) =
-        make_slot(&mut connection, &format!("{slot} LOGICAL pgoutput NOEXPORT_SNAPSHOT"))?;
-    Ok(point)
-}
-
-/// Makes the slot; returns its consistent point and the name of the exported snapshot.
-fn create_slot(connection: &mut Connection, keep: Keep) -> Result<(u64, String), CaptureError> {
-    let slot = sql::identifier(&connection.options.slot);
-    let temporary = if keep == Keep::Nothing { "TEMPORARY " } else { "" };
-    let (point, snapshot) =
-        make_slot(connection, &format!("{slot} {temporary}LOGICAL pgoutput EXPORT_SNAPSHOT"))?;
-    Ok((point, snapshot.ok_or_else(|| connection.odd(b'D'))?))
-}
-
-fn make_slot(
-    connection: &mut Connection,
-    slot: &str,
-) -> Result<(u64, Option<String>), CaptureError> {
-    // Waits for the transactions that are running to end.
-    let rows = connection
-        .query("making the replication slot", &format!("CREATE_REPLICATION_SLOT {slot}"))?;
-    let mut row = rows.into_iter().flatten().skip(1);
-    match row.next().flatten().map(|lsn| lsn.parse()) {
-        Some(Ok(Position::Postgres { lsn })) => Ok((lsn, row.next().flatten())),
-        _ => Err(connection.odd(b'D')),
-    }
+    Ok(slot::create(&mut connection, &worker.prepared, false)?.consistent_point)
 }
 
 /// Begins a transaction under the exported snapshot; returns what it sees, as the server says it.

@@ -117,6 +117,11 @@ impl Window {
         &self.table
     }
 
+    /// Whether rows are told apart by these columns.
+    pub(crate) fn has_key(&self, key: &[usize]) -> bool {
+        self.key == key
+    }
+
     /// A chunk will be read from now on: the changes of every transaction that is handed over
     /// from here may be unknown to it. A chunk that was being read before is forgotten.
     pub(crate) fn open(&mut self) -> Found {

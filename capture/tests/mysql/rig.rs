@@ -26,6 +26,7 @@ pub fn options(server: &MariaDb, tables: &[&str]) -> SourceOptions {
         tls: Tls::Disable,
         tables: tables.iter().map(|name| TableName::parse(name).unwrap()).collect(),
         slot: String::new(),
+        slot_failover: false,
         publication: String::new(),
         server_id: 4_000_000_001,
         block_bytes_max: 16 * 1024,

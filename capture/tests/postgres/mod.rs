@@ -2,11 +2,14 @@
 
 mod access;
 mod faults;
+mod identity;
 mod in_progress;
 mod proxy;
 mod resume;
+mod slots;
 mod snapshot;
 mod snapshot_ranges;
+mod standby;
 mod stream;
 mod tls;
 mod types;
@@ -69,6 +72,7 @@ async fn database_on(
         tls: Tls::Disable,
         tables: tables.iter().map(|t| TableName::parse(t).expect("schema.table")).collect(),
         slot: format!("slot_{name}"),
+        slot_failover: true,
         publication: format!("pub_{name}"),
         server_id: 0,
         block_bytes_max: 64 * 1024,
@@ -223,4 +227,22 @@ async fn server_texts(client: &Client, table: &str, columns: &str) -> Vec<String
 
 async fn open(options: &SourceOptions, from: Option<&Position>) -> PostgresReader {
     postgres::open(options, from.into(), Memory::default()).await.expect("the reader opens")
+}
+
+/// Waits until a query returns true.
+async fn wait_for(client: &Client, sql: &str) {
+    let start = std::time::Instant::now();
+    while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(start.elapsed() < LIMIT, "never true: {sql}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until nobody reads the slot.
+async fn wait_for_free(client: &Client, options: &SourceOptions) {
+    let sql = format!(
+        "SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{}' AND active)",
+        options.slot
+    );
+    wait_for(client, &sql).await;
 }

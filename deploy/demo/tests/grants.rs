@@ -29,6 +29,7 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
         tls: Tls::Disable,
         tables: rules.tables(name),
         slot: format!("crossdock_demo_{name}"),
+        slot_failover: true,
         publication: format!("crossdock_demo_{name}"),
         server_id: 7101,
         block_bytes_max: BLOCK_BYTES_MAX,
