@@ -38,7 +38,10 @@ async fn passwords_are_exchanged_with_and_without_tls(kind: DatabaseKind) {
     options.password = "secret".into();
     for (user, identified) in users(&server) {
         server
-            .sql("", &format!("CREATE USER {user} IDENTIFIED {identified}; GRANT ALL ON *.* TO {user}"))
+            .sql(
+                "",
+                &format!("CREATE USER {user} IDENTIFIED {identified}; GRANT ALL ON *.* TO {user}"),
+            )
             .unwrap();
         options.user = user.into();
         options.host = "127.0.0.1".into();
