@@ -8,10 +8,13 @@ mod memory;
 mod options;
 mod reader;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mysql;
 pub mod postgres;
 
-pub use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
+pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
 pub use error::CaptureError;
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,

@@ -42,6 +42,9 @@ mod array;
 mod temporal;
 mod value;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
