@@ -149,6 +149,7 @@ fn options(task: &Task) -> SourceOptions {
         server_id: 7_001,
         block_bytes_max: 256 << 10,
         spill_dir: None,
+        snapshot: Default::default(),
     }
 }
 

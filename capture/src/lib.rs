@@ -7,6 +7,7 @@ mod error;
 mod memory;
 mod options;
 mod reader;
+mod snapshot;
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -19,5 +20,5 @@ pub use error::CaptureError;
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
 };
-pub use options::SourceOptions;
+pub use options::{SnapshotOptions, SourceOptions};
 pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};

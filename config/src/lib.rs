@@ -17,6 +17,7 @@
 
 mod settings;
 
+mod edit;
 mod load;
 
 mod installation;
@@ -38,11 +39,13 @@ mod findings;
 mod nearest;
 
 pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Tls};
+pub use edit::with_table;
 pub use findings::ConfigErrors;
 pub use load::load;
 pub use rules::Rules;
 pub use settings::{
-    At, Config, Connection, JournalConfig, MirrorConfig, OnGap, SourceConfig, TargetConfig,
+    At, Config, Connection, JournalConfig, MirrorConfig, OnGap, SnapshotConfig, SnapshotMode,
+    SourceConfig, TargetConfig,
 };
 
 /// A first config, with comments: what a user starts from.

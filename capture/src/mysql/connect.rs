@@ -2,7 +2,7 @@
 
 use crossdock_model::TableName;
 use mysql_async::prelude::Queryable;
-use mysql_async::{ClientIdentity, Conn, Error, IoError, OptsBuilder, SslOpts};
+use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, OptsBuilder, SslOpts};
 use secrecy::ExposeSecret;
 
 use crate::{CaptureError, ClientCertificate, DatabaseKind, SourceOptions, Tls};
@@ -152,11 +152,28 @@ pub(super) fn server_error(options: &SourceOptions, what: &str, error: Error) ->
                 "mend what the server complains of, then run `crossdock check`",
             ),
         },
-        Error::Io(IoError::Tls(e)) => CaptureError::definite(
-            format!("{source}: {what}: TLS: {e}"),
+        Error::Io(error) if is_tls(&error) => CaptureError::definite(
+            format!("{source}: {what}: TLS: {error}"),
             "check the certificate's host name and issuer, and `ca_file` of this source",
         ),
+        // MySQL says this, too, when there is no such user.
+        Error::Driver(DriverError::UnknownAuthPlugin { name }) => CaptureError::definite(
+            format!("{source}: {what}: the server asks for {name}, which is not known here"),
+            format!(
+                "check the user's name; let it be identified with caching_sha2_password \
+                 (mysql_native_password or ed25519 on MariaDB), then run: {}",
+                grants(options)
+            ),
+        ),
         error => CaptureError::transient(format!("{source}: {what}: {error}"), error),
+    }
+}
+
+/// Whether the certificate was refused, rather than the connection lost.
+fn is_tls(error: &IoError) -> bool {
+    match error {
+        IoError::Tls(_) => true,
+        IoError::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
     }
 }
 

@@ -50,11 +50,13 @@ pub(super) struct Publication {
 
 /// Makes the server ready. Creates and alters the publication where it is not as it should be;
 /// drops a slot that a snapshot which did not finish has left. `known` is the server that was
-/// read last, where reading goes on at `from`.
+/// read last, where reading goes on at `from`. Without `publish`, nothing is to be streamed and
+/// there is no need of a publication.
 pub(super) async fn prepare(
     options: &SourceOptions,
     from: Option<u64>,
     known: Option<&ServerIdentity>,
+    publish: bool,
 ) -> Result<Prepared, CaptureError> {
     let client = sql::connect(options).await?;
     let version = version(&client, options).await?;
@@ -64,11 +66,8 @@ pub(super) async fn prepare(
     let standby = is_standby(&client, options, version).await?;
     let found = catalog::find(&client, options, &options.tables).await?;
     check_tables(options, &found)?;
-    for statement in
-        publication_statements(options, publication(&client, options).await?.as_ref(), &found)
-    {
-        tracing::info!(source = options.name, statement, "changing the publication");
-        alter(&client, options, &statement).await?;
+    if publish {
+        publish_tables(&client, options, &found).await?;
     }
     let slot = slot::slot(&client, options).await?;
     match from {
@@ -120,6 +119,19 @@ async fn is_standby(
         ));
     }
     Ok(standby)
+}
+
+async fn publish_tables(
+    client: &Client,
+    options: &SourceOptions,
+    tables: &[Found],
+) -> Result<(), CaptureError> {
+    let present = publication(client, options).await?;
+    for statement in publication_statements(options, present.as_ref(), tables) {
+        tracing::info!(source = options.name, statement, "changing the publication");
+        alter(client, options, &statement).await?;
+    }
+    Ok(())
 }
 
 /// `server_version_num`.

@@ -296,6 +296,7 @@ pub(super) mod tests {
             server_id: 0,
             block_bytes_max: 65_536,
             spill_dir: None,
+            snapshot: Default::default(),
         }
     }
 

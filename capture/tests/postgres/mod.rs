@@ -9,6 +9,7 @@ mod proxy;
 mod resume;
 mod slots;
 mod snapshot;
+mod snapshot_ranges;
 mod standby;
 mod stream;
 mod tls;
@@ -81,6 +82,7 @@ async fn database_on(
         server_id: 0,
         block_bytes_max: 64 * 1024,
         spill_dir: None,
+        snapshot: Default::default(),
     };
     (options, client)
 }
