@@ -30,6 +30,7 @@ fn decoder(mariadb: bool) -> Decoder {
         server_id: 9,
         block_bytes_max: 1 << 20,
         spill_dir: None,
+        snapshot: Default::default(),
     };
     let server = Server { mariadb, version: String::new(), server_id: 1, gtids: true };
     let collations = Collations {

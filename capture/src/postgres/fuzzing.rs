@@ -8,6 +8,7 @@ use crossdock_model::{
 };
 
 use super::connection::{data_row, server_error};
+use super::copy::RowWriter;
 use super::decoder::Decoder;
 use super::image::Table;
 use super::in_progress::{InProgress, Taken};
@@ -65,6 +66,16 @@ fn of(relation: &RelationMessage<'_>) -> Option<Table> {
     (relation.oid == TABLE_OID).then(|| table(kinds.collect()))
 }
 
+fn header() -> TxHeader {
+    TxHeader {
+        id: "1".to_string(),
+        commit: Position::Postgres { lsn: 1 },
+        commit_micros: 0,
+        origin: None,
+        snapshot: false,
+    }
+}
+
 /// Messages of logical decoding, each after its length (two bytes). Returns the blocks they made.
 pub fn pgoutput(mut data: &[u8]) -> Vec<Block> {
     let mut blocks = Vec::new();
@@ -118,20 +129,24 @@ pub fn postgres_value(data: &[u8]) -> Option<(String, Block)> {
     let value = table.decode(0, text).ok()?;
     let shown = format!("{value:?}");
     let mut builder = BlockBuilder::new();
-    let header = TxHeader {
-        id: "1".to_string(),
-        commit: Position::Postgres { lsn: 1 },
-        commit_micros: 0,
-        origin: None,
-        snapshot: false,
-    };
-    builder.begin(&header, true);
+    builder.begin(&header(), true);
     builder.event(Op::Create, &table.schema, 0);
     builder.no_image();
     builder.image(ImageKind::Full, 1);
     builder.value(&value);
     builder.end();
     Some((shown, builder.finish(Position::Postgres { lsn: 1 }, SnapshotPart::Stream)))
+}
+
+/// A line of COPY for a table of many types. Returns the block that holds it.
+pub fn postgres_copy(line: &[u8]) -> Option<Block> {
+    let kinds = |delimiter| SCALARS.iter().map(move |scalar| Kind { scalar: *scalar, delimiter });
+    let table = table(kinds(None).chain(kinds(Some(b','))).collect());
+    let mut builder = BlockBuilder::new();
+    builder.begin(&header(), true);
+    RowWriter::new(&table).row(&mut builder, line).ok()?;
+    builder.end();
+    Some(builder.finish(Position::Postgres { lsn: 1 }, SnapshotPart::Middle))
 }
 
 /// What else a server says: the fields of an error, rows of a query, its certificate, the history

@@ -147,8 +147,8 @@ fn same_system(
             options.host, options.port, known.id
         ),
         remedy: format!(
-            "give the address of the server that was read, or take a new snapshot of source {} \
-             (forget its position)",
+            "give the address of the server that was read, or let `crossdock resync --source {}` \
+             take a new snapshot",
             options.name
         ),
     })
