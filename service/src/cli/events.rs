@@ -19,7 +19,7 @@ use crossdock_model::debezium::{
     IntervalMode, Options, Record, SourceInfo, TimeMode, Unwrap,
 };
 use crossdock_model::{Fragment, TableName, block};
-use crossdock_state::{Entry, JournalFollower};
+use crossdock_state::{Entry, JournalError, JournalFollower};
 
 use crate::clock::now_micros;
 use crate::wiring;
@@ -105,8 +105,9 @@ enum Format {
     Json,
 }
 
+/// Where reading a journal begins.
 #[derive(Clone, Copy)]
-enum From {
+pub(super) enum From {
     Beginning,
     Now,
     Block(u64),
@@ -156,7 +157,18 @@ fn mode<T: Copy + Send + Sync + 'static>(
     })
 }
 
-fn from(text: &str) -> Result<From, String> {
+impl From {
+    /// Opens a journal there.
+    pub(super) fn open(self, dir: std::path::PathBuf) -> Result<JournalFollower, JournalError> {
+        match self {
+            From::Beginning => JournalFollower::open(dir, 0),
+            From::Block(seq) => JournalFollower::open(dir, seq),
+            From::Now => JournalFollower::open_at_end(dir),
+        }
+    }
+}
+
+pub(super) fn from(text: &str) -> Result<From, String> {
     match text {
         "beginning" => Ok(From::Beginning),
         "now" => Ok(From::Now),
@@ -197,11 +209,7 @@ fn print(
     arguments: &EventsArguments,
 ) -> anyhow::Result<()> {
     let dir = wiring::journal_dir(config, &source.name);
-    let mut journal = match arguments.from {
-        From::Beginning => JournalFollower::open(dir, 0)?,
-        From::Block(seq) => JournalFollower::open(dir, seq)?,
-        From::Now => JournalFollower::open_at_end(dir)?,
-    };
+    let mut journal = arguments.from.open(dir)?;
     let mut printer = Printer::new(source, arguments)?;
     let mut out = BufWriter::new(io::stdout().lock());
     while !printer.done() {
