@@ -4,6 +4,7 @@ mod access;
 mod faults;
 mod identity;
 mod in_progress;
+mod outbox;
 mod prepared;
 mod proxy;
 mod resume;
