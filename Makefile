@@ -5,6 +5,7 @@ SHELL := bash
 
 DEMO_SECONDS ?= 0
 DEMO_RATE ?= 8
+TMS ?= mariadb
 CRASH_KILLS ?= 200
 BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 14 18
@@ -34,8 +35,9 @@ test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest a
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh "$(POSTGRES_VERSIONS)" cargo test --locked -p crossdock-capture --test main postgres::
 
-demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45 for a short, checked run
-	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE)
+demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
+	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi
+	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
 
 lint: ## Format, clippy, dependencies
 	cargo fmt --all --check

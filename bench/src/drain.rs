@@ -144,10 +144,12 @@ fn options(task: &Task) -> SourceOptions {
         tls: Tls::Disable,
         tables: vec![TableName::new("sales", "order_line")],
         slot: task.slot.clone(),
+        slot_failover: true,
         publication: "bench".to_string(),
         server_id: 7_001,
         block_bytes_max: 256 << 10,
         spill_dir: None,
+        snapshot: Default::default(),
     }
 }
 

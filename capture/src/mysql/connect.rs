@@ -2,10 +2,10 @@
 
 use crossdock_model::TableName;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Error, IoError, OptsBuilder, SslOpts};
+use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, OptsBuilder, SslOpts};
 use secrecy::ExposeSecret;
 
-use crate::{CaptureError, DatabaseKind, SourceOptions, Tls};
+use crate::{CaptureError, ClientCertificate, DatabaseKind, SourceOptions, Tls};
 
 /// The largest packet that a server may be set to send.
 const PACKET_MAX: usize = 1 << 30;
@@ -29,12 +29,19 @@ pub(super) struct Server {
 pub(super) async fn connect(options: &SourceOptions) -> Result<Conn, CaptureError> {
     let ssl = match &options.tls {
         Tls::Disable => None,
-        Tls::VerifyFull { ca_file: None } => Some(SslOpts::default()),
-        Tls::VerifyFull { ca_file: Some(file) } => Some(
-            SslOpts::default()
-                .with_root_certs(vec![file.clone().into()])
-                .with_disable_built_in_roots(true),
-        ),
+        Tls::VerifyFull { ca_file, client } => {
+            let ours = client.as_ref().map(|client| {
+                let ClientCertificate { cert_file, key_file } = client.clone();
+                ClientIdentity::new(cert_file.into(), key_file.into())
+            });
+            let ssl = SslOpts::default().with_client_identity(ours);
+            Some(match ca_file {
+                None => ssl,
+                Some(file) => {
+                    ssl.with_root_certs(vec![file.clone().into()]).with_disable_built_in_roots(true)
+                }
+            })
+        }
     };
     let database = Some(options.database.clone()).filter(|name| !name.is_empty());
     let opts = OptsBuilder::default()

@@ -44,8 +44,8 @@ impl Payload {
         let content: Box<dyn Read + Send> = match method {
             Some(NONE) => Box::new(Cursor::new(content)),
             Some(ZSTD) => {
-                let mut decoder = zstd::stream::read::Decoder::new(Cursor::new(content))
-                    .map_err(|_| DAMAGED)?;
+                let mut decoder =
+                    zstd::stream::read::Decoder::new(Cursor::new(content)).map_err(|_| DAMAGED)?;
                 decoder.window_log_max(WINDOW_LOG_MAX).map_err(|_| DAMAGED)?;
                 Box::new(decoder)
             }

@@ -277,11 +277,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The event's data without checksum, once that is right.
-    fn verified<'e>(
-        &self,
-        header: &Header,
-        event: &'e Event,
-    ) -> Result<&'e [u8], CaptureError> {
+    fn verified<'e>(&self, header: &Header, event: &'e Event) -> Result<&'e [u8], CaptureError> {
         let data = event.data();
         let footer = event.footer();
         let checked = footer.get_checksum_enabled()

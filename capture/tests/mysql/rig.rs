@@ -99,10 +99,12 @@ pub fn options(server: &Server, tables: &[&str]) -> SourceOptions {
         tls: Tls::Disable,
         tables: tables.iter().map(|name| TableName::parse(name).unwrap()).collect(),
         slot: String::new(),
+        slot_failover: false,
         publication: String::new(),
         server_id: 4_000_000_001,
         block_bytes_max: 16 * 1024,
         spill_dir: None,
+        snapshot: Default::default(),
     }
 }
 

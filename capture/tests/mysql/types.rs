@@ -106,11 +106,7 @@ async fn snapshot_and_stream_agree(kind: DatabaseKind, settings: &str) {
     by_hand(&server, &schema, &streamed);
 }
 
-fn by_hand(
-    server: &Server,
-    schema: &crossdock_model::TableSchema,
-    rows: &[Vec<Value<'static>>],
-) {
+fn by_hand(server: &Server, schema: &crossdock_model::TableSchema, rows: &[Vec<Value<'static>>]) {
     let cell = |row: usize, name: &str| rows[row][schema.column(name).unwrap()].clone();
     assert_eq!(cell(0, "c_ubig"), Value::UInt(u64::MAX));
     assert_eq!(cell(0, "c_float"), Value::Float32(1.1));
