@@ -16,5 +16,5 @@ pub use error::CaptureError;
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
 };
-pub use options::SourceOptions;
+pub use options::{BLOCK_BYTES, SourceOptions};
 pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use crossdock_apply::ConnectOptions;
-use crossdock_capture::SourceOptions;
+use crossdock_capture::{BLOCK_BYTES, SourceOptions};
 use crossdock_config::{Config, Connection, SourceConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
@@ -15,9 +15,6 @@ use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckp
 use crate::operator::Operator;
 use crate::stage::Journals;
 use crate::supervisor::Handle;
-
-/// A block is closed at this size. `integrate` judges whole blocks, and its memory follows them.
-const BLOCK_BYTES: usize = 64 * 1024;
 
 /// State on local disk, opened.
 pub struct State {

@@ -16,7 +16,7 @@ use super::control::Control;
 use super::decoder::Decoder;
 use super::image::Table;
 use super::in_progress::{Changes, Commit, InProgress, Taken};
-use super::pace::{Pace, SHORT_READ_BYTES};
+use super::pace::{Limits, Pace};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
 use super::status::Status;
@@ -73,6 +73,7 @@ impl Worker {
             runtime: self.runtime,
             client: None,
         };
+        let limits = if connection.gather()? { Limits::SAME_MACHINE } else { Limits::NETWORK };
         let now = Instant::now();
         let mut stream = Stream {
             status: Status::new(from, self.prepared.sender_timeout, now),
@@ -83,7 +84,7 @@ impl Worker {
             control: self.control,
             blocks: self.blocks,
             block_bytes_max: self.options.block_bytes_max.max(BLOCK_BYTES_MIN),
-            pace: Pace::new(now),
+            pace: Pace::new(limits, now),
             block_since: now,
             server_micros: 0,
             idle_moved: now,
@@ -198,22 +199,21 @@ impl Stream {
             if behind && filled == Filled::Nothing {
                 // What is whole need not wait for what the server says next.
                 reader = self.hand_over_at_boundary()?;
+                let asked = Instant::now();
                 filled = self.connection.fill()?;
+                let now = Instant::now();
+                self.pace.waited(now - asked, now);
             }
             let now = Instant::now();
-            match filled {
-                Filled::Bytes(count) => {
-                    self.pace.found_nothing(now);
-                    self.status.heard(now);
-                    self.pace.read(count, now);
-                    if reader == Reader::There {
-                        reader = self.frames(now)?;
-                    }
-                    if behind && count < SHORT_READ_BYTES {
-                        self.pace.pause();
-                    }
+            if let Filled::Bytes(count) = filled {
+                self.status.heard(now);
+                let pause = self.pace.read(count, now);
+                if reader == Reader::There {
+                    reader = self.frames(now)?;
                 }
-                Filled::Nothing => self.pace.found_nothing(now),
+                if let Some(pause) = pause {
+                    std::thread::sleep(pause);
+                }
             }
             if reader == Reader::Gone || self.idle(now)? == Reader::Gone {
                 return Ok(());

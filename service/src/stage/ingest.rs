@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crossdock_capture::{LogReader, Memory, Reader, SourceOptions};
 use crossdock_model::{Block, Position, SnapshotPart};
 use crossdock_state::checkpoints::saved::{save, source_key};
-use crossdock_state::journal::SnapshotFlag;
+use crossdock_state::journal::{BLOCKS_PER_SYNC, SnapshotFlag};
 use crossdock_state::{BlockMeta, Journal, LocalJournal, SledCheckpoints, SourceCheckpoint};
 use futures_util::FutureExt;
 
@@ -16,9 +16,6 @@ use crate::board::{SourceBoard, StageState, lock};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
-
-/// Blocks that are appended with one sync, at most.
-const BLOCKS_PER_SYNC: usize = 64;
 
 /// What `ingest` holds between its steps.
 pub struct IngestStage {
