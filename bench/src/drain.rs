@@ -201,10 +201,12 @@ pub fn options(task: &Task) -> SourceOptions {
         tls: Tls::Disable,
         tables: vec![TableName::new(schema, table)],
         slot: "bench".to_string(),
+        slot_failover: true,
         publication: "bench".to_string(),
         server_id: 7_001,
         block_bytes_max: task.block_bytes,
         spill_dir: None,
+        snapshot: Default::default(),
     }
 }
 

@@ -145,13 +145,9 @@ fn follow(
     runtime.block_on(async {
         let journal = journal(&task.journal)?;
         let mut reader =
-            crossdock_capture::open(&options(task), Start::Snapshot, Memory::default()).await?;
-        // The table is empty: its snapshot is over with its last block.
-        while next_durable(&mut reader, &journal)
-            .await?
-            .iter()
-            .all(|block| block.snapshot != crossdock_model::SnapshotPart::Last)
-        {}
+            crossdock_capture::open(&options(task), Start::Now, Memory::default()).await?;
+        // The first block says where reading begins.
+        next_durable(&mut reader, &journal).await?;
         ready.send(())?;
         let (mut micros, mut expected) = (Vec::new(), None);
         tokio::pin!(ended);

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crossdock_model::canonical::{Fields, Name, RowKey};
+use crossdock_model::canonical::{Fields, Name, RowKey, SourceRow};
 use crossdock_model::mark::{self, Mark, RowDigest};
-use crossdock_model::{ChangeEvent, LogOrder, Op, RowImage, TableSchema, TxHeader, Value};
+use crossdock_model::{
+    ChangeEvent, LogOrder, Op, RowImage, TableName, TableSchema, TxHeader, Value,
+};
 
 /// A table as far as folding needs it.
 #[derive(Debug)]
@@ -138,6 +140,35 @@ pub(crate) fn fold(
     }
     out.nets = fold.slots.into_iter().flatten().collect();
     out
+}
+
+/// Rows that are not in their source any more, as a transaction that deletes them.
+pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folded {
+    let at = header.commit.order(0);
+    let mut tables: HashMap<Name, Arc<Table>> = HashMap::new();
+    let nets = rows.iter().map(|row| {
+        let table = tables.entry(row.key.table.clone()).or_insert_with(|| nameless(&row.key));
+        Net {
+            table: table.clone(),
+            row: row.key.clone(),
+            op: Op::Delete,
+            image: Fields::new(),
+            full: false,
+            before: None,
+            inherits: None,
+            at,
+        }
+    });
+    let nets = nets.collect();
+    let (truncated, unmapped) = (Vec::new(), BTreeMap::new());
+    Folded { source: source.clone(), nets, mark: None, truncated, unmapped, header }
+}
+
+/// A table of which nothing is known but its name: its rows have keys already.
+fn nameless(row: &RowKey) -> Arc<Table> {
+    let name = TableName::parse(&row.table).unwrap_or_else(|| TableName::new("", &row.table));
+    let schema = TableSchema { name, columns: Vec::new() };
+    Arc::new(Table { schema: Arc::new(schema), name: row.table.clone(), keys: Vec::new() })
 }
 
 fn progress_mark(table: &Table, event: &ChangeEvent) -> Option<String> {

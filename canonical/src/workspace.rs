@@ -1,12 +1,12 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
 use crossdock_model::canonical::{
-    Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release,
+    Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
 };
 use crossdock_model::{ChangeEvent, TxHeader};
 use crossdock_schema_registry::Entities;
 
-use crate::fold::{Folded, Tables, fold};
+use crate::fold::{Folded, Tables, fold, gone};
 use crate::judge::{RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
@@ -61,6 +61,21 @@ impl<'r> Workspace<'r> {
         }
         let folded = fold(&mut self.tables, source, header, events, &wanted);
         self.transactions.push(folded);
+        (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// Adds rows that are in the store and not in their source any more, as it was found out at
+    /// the place where `header` commits: each is deleted there, like by a transaction of the
+    /// source.
+    pub fn take_in_gone(&mut self, source: &Name, header: &TxHeader, rows: Vec<SourceRow>) {
+        let mut header = header.clone();
+        if header.commit_micros == 0 {
+            header.commit_micros = self.now_micros;
+        }
+        self.transactions.push(gone(source, header, &rows));
+        for row in rows {
+            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+        }
         (self.mapped, self.outcome) = (None, None);
     }
 

@@ -7,14 +7,15 @@ mod error;
 mod memory;
 mod options;
 mod reader;
+mod snapshot;
 
 pub mod mysql;
 pub mod postgres;
 
-pub use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
+pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
 pub use error::CaptureError;
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
 };
-pub use options::{BLOCK_BYTES, SourceOptions};
+pub use options::{BLOCK_BYTES, SnapshotOptions, SourceOptions};
 pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};

@@ -31,6 +31,9 @@ pub struct SourceOptions {
     pub tables: Vec<TableName>,
     /// Replication slot (PostgreSQL).
     pub slot: String,
+    /// Let standbys keep a copy of the slot, so that reading can go on after a failover
+    /// (PostgreSQL 17 or newer, where the slot is on a primary).
+    pub slot_failover: bool,
     /// Publication (PostgreSQL).
     pub publication: String,
     /// Server id used as a replica; must be unique in the topology (MySQL, MariaDB).
@@ -41,4 +44,25 @@ pub struct SourceOptions {
     /// newer); it needs room for the largest one. Default: the system's folder for temporary files.
     /// Nothing is left there, whatever ends the process.
     pub spill_dir: Option<std::path::PathBuf>,
+    /// How the rows that are in the tables already are read.
+    pub snapshot: SnapshotOptions,
+}
+
+/// How the rows that are in the tables already are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// Connections that read the first snapshot at one time.
+    pub workers: usize,
+    /// Pages of a table that are read as one range (PostgreSQL): what is read again at most, per
+    /// worker, after a crash.
+    pub chunk_pages: u32,
+    /// Rows read in a second at most, by all workers together; no limit when absent.
+    pub rows_per_second: Option<u64>,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> Self {
+        // 2048 pages are 16 MiB: a second's work or less, and some milliseconds of overhead.
+        Self { workers: 2, chunk_pages: 2048, rows_per_second: None }
+    }
 }

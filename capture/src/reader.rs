@@ -78,6 +78,9 @@ pub struct Head {
     pub behind_bytes: u64,
     /// Bytes of log that the server keeps because of us (PostgreSQL), or at all (binlog).
     pub retained_bytes: u64,
+    /// When `retained_bytes` grows beyond this, the server drops log that was not read yet
+    /// (PostgreSQL with `max_slot_wal_keep_size`). `None`: it does not do so by size.
+    pub keep_limit_bytes: Option<u64>,
 }
 
 /// A connection of its own that asks the server about its log, so that lag is measured against

@@ -17,6 +17,7 @@
 
 mod settings;
 
+mod edit;
 mod load;
 
 mod installation;
@@ -27,6 +28,7 @@ mod target;
 mod agreement;
 mod database;
 mod rules;
+mod tls;
 
 mod folder;
 mod quantity;
@@ -36,12 +38,14 @@ mod variables;
 mod findings;
 mod nearest;
 
-pub use crossdock_model::database::{DatabaseKind, Tls};
+pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Tls};
+pub use edit::with_table;
 pub use findings::ConfigErrors;
 pub use load::load;
 pub use rules::Rules;
 pub use settings::{
-    At, Config, Connection, JournalConfig, MirrorConfig, OnGap, SourceConfig, TargetConfig,
+    At, Config, Connection, JournalConfig, MirrorConfig, OnGap, SnapshotConfig, SnapshotMode,
+    SourceConfig, TargetConfig,
 };
 
 /// A first config, with comments: what a user starts from.

@@ -154,6 +154,32 @@ impl Connection {
 pub enum OnGap {
     /// The source stops and says so, until a person decides.
     Halt,
+    /// Its tables are read again, and rows that are gone are taken for deleted.
+    Resync,
+}
+
+/// Which rows are read that were there before the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotMode {
+    /// All, when the source is new.
+    Initial,
+    /// None: the source begins with what is committed from now on.
+    Never,
+    /// All, and nothing after them.
+    Only,
+    /// All, when the source is new and after a gap.
+    WhenNeeded,
+}
+
+/// How rows are read that were there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// Which.
+    pub mode: SnapshotMode,
+    /// Connections that read at the same time.
+    pub workers: usize,
+    /// All of them together read no faster than this.
+    pub rows_per_second: Option<u64>,
 }
 
 /// A database that is captured.
@@ -173,6 +199,8 @@ pub struct SourceConfig {
     pub server_id: u32,
     /// Tables to capture beyond those that mirrors, mapping and rule files name.
     pub tables: Vec<TableName>,
+    /// How rows are read that were there before.
+    pub snapshot: SnapshotConfig,
     /// What to do about a gap.
     pub on_gap: OnGap,
 }

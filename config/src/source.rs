@@ -6,13 +6,15 @@ use sha2::{Digest, Sha256};
 use crate::database::{KINDS, connection};
 use crate::installation::{NAME_RULE, is_name};
 use crate::section::{Found, Section, quoted};
-use crate::settings::{OnGap, SourceConfig};
+use crate::settings::{OnGap, SnapshotConfig, SnapshotMode, SourceConfig};
 use crossdock_model::database::DatabaseKind;
 
 /// PostgreSQL keeps 63 bytes of a name.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 /// Derived server ids start here: people number their servers from 1 upwards.
 const SERVER_ID_FIRST: u32 = 1_000_000_000;
+/// Connections that read a snapshot when the file does not say how many.
+const SNAPSHOT_WORKERS: u64 = 2;
 
 /// Reads a source. `installation` is empty when its name is itself a problem.
 pub(crate) fn source(
@@ -26,7 +28,10 @@ pub(crate) fn source(
     // Names derived from a bad name would be further problems with the same cause.
     let log = kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section));
     let tables = tables(section);
-    let on_gap = on_gap(section);
+    let snapshot = snapshot(section);
+    // What a wrong mode would contradict is not known.
+    let mode = snapshot.map_or(SnapshotMode::Initial, |snapshot| snapshot.mode);
+    let on_gap = on_gap(section, mode);
     if kind.is_none() {
         // Known keys all the same: the problem is the kind.
         let _ = ["slot", "publication", "server_id"].map(|key| section.has(key));
@@ -41,6 +46,7 @@ pub(crate) fn source(
         publication,
         server_id,
         tables: tables?,
+        snapshot: snapshot?,
         on_gap: on_gap?,
     })
 }
@@ -151,12 +157,42 @@ pub(crate) fn tables(section: &Section<'_>) -> Option<Vec<TableName>> {
     good.then_some(tables)
 }
 
-fn on_gap(section: &Section<'_>) -> Option<OnGap> {
-    let words = [("halt", Some(OnGap::Halt)), ("resync", None)];
-    let chosen = section.choice("on_gap", &words, Some(Some(OnGap::Halt)))?;
-    if chosen.is_none() {
-        let what = "`on_gap = \"resync\"` is not supported yet";
-        section.problem(section.line_of("on_gap"), what, "write `on_gap = \"halt\"`");
+fn snapshot(section: &Section<'_>) -> Option<SnapshotConfig> {
+    let words = [
+        ("initial", SnapshotMode::Initial),
+        ("never", SnapshotMode::Never),
+        ("only", SnapshotMode::Only),
+        ("when-needed", SnapshotMode::WhenNeeded),
+    ];
+    let mode = section.choice("snapshot", &words, Some(SnapshotMode::Initial));
+    let workers = section.number("snapshot_workers", 1..=64, SNAPSHOT_WORKERS);
+    let limited = section.has("snapshot_rows_per_second");
+    let rows = section.number("snapshot_rows_per_second", 1..=1_000_000_000, 1);
+    Some(SnapshotConfig {
+        mode: mode?,
+        workers: usize::try_from(workers?).ok()?,
+        rows_per_second: Some(rows?).filter(|_| limited),
+    })
+}
+
+/// `when-needed` speaks about gaps too: what `on_gap` says must not contradict it.
+fn on_gap(section: &Section<'_>, mode: SnapshotMode) -> Option<OnGap> {
+    let default = if mode == SnapshotMode::WhenNeeded { OnGap::Resync } else { OnGap::Halt };
+    let words = [("halt", OnGap::Halt), ("resync", OnGap::Resync)];
+    let chosen = section.choice("on_gap", &words, Some(default))?;
+    let line = section.line_of("on_gap");
+    match (mode, chosen) {
+        (SnapshotMode::WhenNeeded, OnGap::Halt) => {
+            let what = "`on_gap = \"halt\"` contradicts `snapshot = \"when-needed\"`";
+            let remedy = "remove `on_gap`, or write `snapshot = \"initial\"`";
+            section.problem(line, what, remedy);
+            None
+        }
+        (SnapshotMode::Only, OnGap::Resync) => {
+            let what = "`on_gap` has no meaning with `snapshot = \"only\"`";
+            section.problem(line, what, "remove it: the log is not read");
+            None
+        }
+        _ => Some(chosen),
     }
-    chosen
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossdock_config::{DatabaseKind, OnGap, Tls, template};
+use crossdock_config::{ClientCertificate, DatabaseKind, OnGap, SnapshotMode, Tls, template};
 use crossdock_model::TableName;
 use secrecy::ExposeSecret;
 
@@ -33,7 +33,10 @@ database = "wms"
 user = "reader"
 server_id = 7101
 tables = ["wms.stock", "wms.picks"]
-on_gap = "halt"
+snapshot = "when-needed"
+snapshot_workers = 4
+snapshot_rows_per_second = 20000
+on_gap = "resync"
 [source.erp]
 kind = "postgres"
 host = "/run/postgresql"
@@ -51,6 +54,8 @@ kind = "mysql"
 host = "mysql.example"
 database = "copy"
 user = "writer"
+tls_client_cert = "ca.pem"
+tls_client_key = "erp.secret"
 batch_rows = 1000
 [mirror.stock]
 source = "wms"
@@ -78,7 +83,7 @@ fn every_key_is_understood() {
     );
     assert_eq!((store.port, &*store.database, &*store.user), (15_432, "canonical", "crossdock"));
     assert_eq!(store.password.expose_secret(), "s3cret-store");
-    assert_eq!(store.tls, Tls::VerifyFull { ca_file: Some(world.path("ca.pem")) });
+    assert_eq!(store.tls, Tls::VerifyFull { ca_file: Some(world.path("ca.pem")), client: None });
 
     let names: Vec<_> = config.sources.iter().map(|s| &*s.name).collect();
     assert_eq!(names, ["wms", "erp"], "in the order of the file");
@@ -86,13 +91,17 @@ fn every_key_is_understood() {
     assert_eq!((wms.connection.kind, wms.connection.port), (DatabaseKind::Mariadb, 3307));
     assert_eq!((&*wms.slot, &*wms.publication, wms.server_id), ("", "", 7101));
     assert_eq!(wms.tables, [TableName::new("wms", "stock"), TableName::new("wms", "picks")]);
-    assert_eq!(wms.on_gap, OnGap::Halt);
+    assert_eq!(wms.on_gap, OnGap::Resync);
+    let read = (wms.snapshot.mode, wms.snapshot.workers, wms.snapshot.rows_per_second);
+    assert_eq!(read, (SnapshotMode::WhenNeeded, 4, Some(20_000)));
     assert_eq!(wms.connection.password.expose_secret(), "");
     assert_eq!(wms.at, (world.path("crossdock.toml").display().to_string(), 18));
     let erp = config.source("erp").unwrap();
     assert!(erp.connection.is_socket());
     assert_eq!(erp.connection.port, 5432);
     assert_eq!(erp.connection.password.expose_secret(), "from a file ");
+    let read = (erp.snapshot.mode, erp.snapshot.workers, erp.snapshot.rows_per_second);
+    assert_eq!((read, erp.on_gap), ((SnapshotMode::Initial, 2, None), OnGap::Halt));
     let log = (&*erp.slot, &*erp.publication, erp.server_id);
     assert_eq!(log, ("slot_1", "publication_1", 0));
 
@@ -104,7 +113,9 @@ fn every_key_is_understood() {
     assert_eq!(back.batch_rows, 500);
     let copy = config.target("copy").unwrap();
     assert_eq!((copy.connection.port, copy.batch_rows), (3306, 1000));
-    assert_eq!(copy.connection.tls, Tls::VerifyFull { ca_file: None });
+    let client =
+        ClientCertificate { cert_file: world.path("ca.pem"), key_file: world.path("erp.secret") };
+    assert_eq!(copy.connection.tls, Tls::VerifyFull { ca_file: None, client: Some(client) });
 
     assert_eq!((&*config.mirrors[0].source, &*config.mirrors[0].target), ("wms", "copy"));
     let tables: Vec<_> = config.tables_of("wms").iter().map(ToString::to_string).collect();

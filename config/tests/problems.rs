@@ -181,10 +181,30 @@ crossdock.toml:18: `publication` has no meaning for kind `mariadb`
     remove it; it is for postgres",
     );
     refused(
-        &below("on_gap = \"resync\""),
+        &below("on_gap = \"jump\""),
         "
-crossdock.toml:17: `on_gap = \"resync\"` is not supported yet
-    write `on_gap = \"halt\"`",
+crossdock.toml:17: `on_gap` cannot be `jump`
+    write one of: halt, resync",
+    );
+    refused(
+        &below("snapshot = \"when-needed\"\non_gap = \"halt\""),
+        "
+crossdock.toml:18: `on_gap = \"halt\"` contradicts `snapshot = \"when-needed\"`
+    remove `on_gap`, or write `snapshot = \"initial\"`",
+    );
+    refused(
+        &below("snapshot = \"only\"\non_gap = \"resync\""),
+        "
+crossdock.toml:18: `on_gap` has no meaning with `snapshot = \"only\"`
+    remove it: the log is not read",
+    );
+    refused(
+        &below("snapshot = \"always\"\nsnapshot_workers = 0"),
+        "
+crossdock.toml:17: `snapshot` cannot be `always`
+    write one of: initial, never, only, when-needed
+crossdock.toml:18: `snapshot_workers` is not a whole number: `0`
+    write a number from 1 to 64",
     );
     refused(
         &with("[source.erp]", "[source.\"ERP one\"]"),
@@ -225,6 +245,20 @@ crossdock.toml:17: `tls` cannot be `prefer`
         "
 crossdock.toml:14: `ca_file` none.pem cannot be read: entity not found
     name a file with certificates in PEM form",
+    );
+    refused(
+        &with("host = \"localhost\"", "host = \"erp.example\"\ntls_client_cert = \"none.pem\""),
+        "
+crossdock.toml:14: `tls_client_cert` is given without `tls_client_key`
+    add `tls_client_key`, or remove `tls_client_cert`",
+    );
+    refused(
+        &below("tls = \"verify-full\"\ntls_client_cert = \"no.crt\"\ntls_client_key = \"no.key\""),
+        "
+crossdock.toml:18: `tls_client_cert` no.crt cannot be read: entity not found
+    name a file with a certificate in PEM form
+crossdock.toml:19: `tls_client_key` no.key cannot be read: entity not found
+    name a file with its private key in PEM form",
     );
 }
 

@@ -90,3 +90,9 @@ pub struct TxHeader {
     /// True when the rows were read by a snapshot.
     pub snapshot: bool,
 }
+
+impl TxHeader {
+    /// The `id` of transactions whose rows were read beside the stream, and not by the snapshot
+    /// before it.
+    pub const BACKFILL: &str = "backfill";
+}

@@ -3,8 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossdock_capture::{CopyState, Memory};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
+
+use crate::clock::now_micros;
+use crate::copies;
+use crate::gaps::{Gap, Outcome};
 
 /// What a stage is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,6 +26,15 @@ pub enum StageState {
     Retrying,
     /// Stopped until a person mends something.
     Blocked,
+    /// Everything that was wanted is done: a source of which only a snapshot is taken.
+    Finished,
+}
+
+impl StageState {
+    /// At work, or with nothing left to do.
+    pub fn is_well(self) -> bool {
+        matches!(self, StageState::Running | StageState::Finished)
+    }
 }
 
 /// State and last error of one stage.
@@ -36,7 +50,7 @@ impl StageStatus {
             return false;
         }
         // Starting again after an error must not hide it from the operator.
-        if error.is_some() || matches!(state, StageState::Running | StageState::Snapshot) {
+        if error.is_some() || state.is_well() || state == StageState::Snapshot {
             let news = inner.1 != error;
             *inner = (state, error);
             return news || state != StageState::Blocked;
@@ -77,6 +91,12 @@ pub struct SourceBoard {
     pub lag_millis: AtomicU64,
     /// The last probe reached the server.
     pub probed: AtomicBool,
+    /// Tables whose rows are read, or were.
+    pub copies: Mutex<Memory>,
+    /// Gaps on record.
+    pub gaps: AtomicU64,
+    /// The last of them is not closed.
+    pub gap_open: AtomicBool,
     /// Last visible block of the journal.
     pub journal_seq: AtomicU64,
     /// Last integrated block.
@@ -130,9 +150,10 @@ impl Board {
     /// Nothing is on its way: every source read to its head, integrated and delivered.
     pub fn caught_up(&self) -> bool {
         let sources = self.sources.iter().all(|s| {
-            s.stage.state() == StageState::Running
+            s.stage.state().is_well()
                 && s.probed.load(Ordering::Relaxed)
                 && load(&s.behind_bytes) == 0
+                && !s.is_copying()
                 && s.blocks_behind() == 0
         });
         let targets = self
@@ -145,7 +166,7 @@ impl Board {
     /// Every stage is at work. A source that takes its first snapshot is not ready yet.
     pub fn ready(&self) -> bool {
         self.integrate.state() == StageState::Running
-            && self.sources.iter().all(|s| s.stage.state() == StageState::Running)
+            && self.sources.iter().all(|s| s.stage.state().is_well())
             && self.targets.iter().all(|t| t.stage.state() == StageState::Running)
     }
 
@@ -180,11 +201,33 @@ impl SourceBoard {
         load(&self.journal_seq).saturating_sub(load(&self.integrated_seq))
     }
 
+    /// Notes what the reader remembers of tables' rows.
+    pub fn set_copies(&self, memory: &Memory) {
+        lock(&self.copies).clone_from(memory);
+    }
+
+    /// Notes the gaps on record.
+    pub fn set_gaps(&self, gaps: &[Gap]) {
+        self.gaps.store(gaps.len() as u64, Ordering::Relaxed);
+        let open = gaps.last().is_some_and(|gap| gap.outcome != Outcome::Resynced);
+        self.gap_open.store(open, Ordering::Relaxed);
+    }
+
+    /// Rows of a table are being read, or will be.
+    pub fn is_copying(&self) -> bool {
+        lock(&self.copies).tables.iter().any(|copy| copy.state == CopyState::Pending)
+    }
+
     fn to_json(&self) -> Json {
+        let mut snapshots = copies::lines(&self.name, &lock(&self.copies), now_micros());
+        snapshots.retain(|line| line.state != "done" && line.state != "cancelled");
         json!({
             "name": self.name,
             "state": self.stage.state(),
             "error": self.stage.error(),
+            "snapshots": snapshots,
+            "gaps": load(&self.gaps),
+            "gap_open": self.gap_open.load(Ordering::Relaxed),
             "position": lock(&self.durable).as_ref().map(ToString::to_string),
             "lag_seconds": load(&self.lag_millis) as f64 / 1000.0,
             "behind_bytes": load(&self.behind_bytes),

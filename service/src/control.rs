@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::board::Board;
-use crate::operator::{Operator, Which};
+use crate::operator::{Operator, SnapshotRequest, SourceRequest, TableRequest, Which};
 
 /// Answers are small; a larger one is not ours.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -59,6 +59,10 @@ pub async fn serve(path: &Path, operator: Arc<Operator>, board: Arc<Board>) -> a
         .route("/checkpoints", get(list))
         .route("/savepoints", post(save))
         .route("/rewind", post(rewind))
+        .route("/snapshots", get(copies).post(snapshot))
+        .route("/tables", post(add_table))
+        .route("/gaps", get(gaps))
+        .route("/resync", post(resync))
         .with_state(Shared { operator, board });
     Ok(axum::serve(listener, router).await?)
 }
@@ -73,6 +77,26 @@ async fn save(State(shared): State<Shared>, Json(request): Json<SaveRequest>) ->
 
 async fn rewind(State(shared): State<Shared>, Json(request): Json<RewindRequest>) -> Response {
     answer(shared.operator.rewind(&request.which, &request.to).await)
+}
+
+async fn copies(State(shared): State<Shared>) -> Response {
+    answer(shared.operator.copies())
+}
+
+async fn snapshot(State(shared): State<Shared>, Json(request): Json<SnapshotRequest>) -> Response {
+    answer(shared.operator.snapshot(request).await)
+}
+
+async fn add_table(State(shared): State<Shared>, Json(request): Json<TableRequest>) -> Response {
+    answer(shared.operator.add_table(request).await)
+}
+
+async fn gaps(State(shared): State<Shared>) -> Response {
+    answer(shared.operator.gaps())
+}
+
+async fn resync(State(shared): State<Shared>, Json(request): Json<SourceRequest>) -> Response {
+    answer(shared.operator.resync(&request.source).await)
 }
 
 fn answer<T: Serialize>(result: anyhow::Result<T>) -> Response {

@@ -55,7 +55,7 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 fn not_ready(board: &Board) -> String {
     let mut text = String::from("not ready\n");
     let mut line = |name: &str, stage: &crate::board::StageStatus| {
-        if stage.state() != crate::board::StageState::Running {
+        if !stage.state().is_well() {
             text.push_str(&format!("{name}: {:?}", stage.state()).to_lowercase());
             text.push_str(&stage.error().map_or(String::new(), |e| format!(": {e}")));
             text.push('\n');

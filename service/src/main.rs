@@ -4,6 +4,8 @@ mod board;
 mod cli;
 mod clock;
 mod control;
+mod copies;
+mod gaps;
 mod http;
 mod metrics;
 mod observe;
@@ -12,6 +14,7 @@ mod pipeline;
 mod preflight;
 mod stage;
 mod supervisor;
+mod takeover;
 mod wiring;
 
 use std::process::ExitCode;

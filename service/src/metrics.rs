@@ -8,7 +8,8 @@ use prometheus::{
     Encoder, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::board::{Board, StageState};
+use crate::board::{Board, SourceBoard, StageState, lock};
+use crate::copies;
 
 /// Every metric of the process.
 pub struct Metrics {
@@ -26,6 +27,11 @@ pub struct Metrics {
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
+    snapshot_rows: IntGaugeVec,
+    snapshot_rows_estimated: IntGaugeVec,
+    snapshot_state: IntGaugeVec,
+    gaps: IntGaugeVec,
+    gap_open: IntGaugeVec,
     journal_bytes: IntGaugeVec,
     journal_age: GaugeVec,
     integrate_behind: IntGaugeVec,
@@ -120,6 +126,31 @@ impl Metrics {
                 "Bytes of log that the server keeps.",
                 &["source"],
             )?,
+            snapshot_rows: int_gauge(
+                &r,
+                "snapshot_rows",
+                "Rows of a table that were read outside the log.",
+                &["source", "table"],
+            )?,
+            snapshot_rows_estimated: int_gauge(
+                &r,
+                "snapshot_rows_estimated",
+                "Rows that the server estimates there are to read.",
+                &["source", "table"],
+            )?,
+            snapshot_state: int_gauge(
+                &r,
+                "snapshot_state",
+                "1 for the state in which the reading of a table's rows is, 0 for the others.",
+                &["source", "table", "state"],
+            )?,
+            gaps: int_gauge(&r, "gaps", "Gaps in a source's log on record.", &["source"])?,
+            gap_open: int_gauge(
+                &r,
+                "gap_open",
+                "1 while the last gap of a source is not closed by a resync.",
+                &["source"],
+            )?,
             journal_bytes: int_gauge(&r, "journal_bytes", "Size of the journal.", &["source"])?,
             journal_age: gauge(
                 &r,
@@ -211,10 +242,27 @@ impl Metrics {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
+    fn read_copies(&self, source: &SourceBoard) {
+        for copy in &lock(&source.copies).tables {
+            let table = copy.table.to_string();
+            let label = [&*source.name, &*table];
+            self.snapshot_rows.with_label_values(&label).set(signed(copy.rows));
+            let estimated = signed(copy.rows_estimated);
+            self.snapshot_rows_estimated.with_label_values(&label).set(estimated);
+            let state = copies::state(copy);
+            for word in copies::STATES {
+                let label = [&*source.name, &*table, word];
+                self.snapshot_state.with_label_values(&label).set(i64::from(word == state));
+            }
+        }
+    }
+
     fn read(&self, board: &Board) {
-        let up = |state: StageState| {
-            i64::from(matches!(state, StageState::Running | StageState::Snapshot))
-        };
+        let up = |state: StageState| i64::from(state.is_well() || state == StageState::Snapshot);
+        // Tables come and go.
+        for gauge in [&self.snapshot_rows, &self.snapshot_rows_estimated, &self.snapshot_state] {
+            gauge.reset();
+        }
         for s in &board.sources {
             let label = [s.name.as_str()];
             let lag = s.lag_millis.load(Ordering::Relaxed) as f64 / 1000.0;
@@ -225,6 +273,10 @@ impl Metrics {
             self.source_retained.with_label_values(&label).set(signed(retained));
             self.integrate_behind.with_label_values(&label).set(signed(s.blocks_behind()));
             self.stage_up.with_label_values(&["ingest", &s.name]).set(up(s.stage.state()));
+            self.gaps.with_label_values(&label).set(signed(s.gaps.load(Ordering::Relaxed)));
+            let open = i64::from(s.gap_open.load(Ordering::Relaxed));
+            self.gap_open.with_label_values(&label).set(open);
+            self.read_copies(s);
         }
         for t in &board.targets {
             let label = [t.name.as_str()];

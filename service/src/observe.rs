@@ -38,6 +38,14 @@ pub async fn source(options: SourceOptions, board: Arc<SourceBoard>) {
             board.events_per_second.store(rate as u64, Ordering::Relaxed);
             (counted, counted_at) = (events, Instant::now());
         }
+        if board.stage.state() == StageState::Finished {
+            // The log is not read any more: where it ends means nothing.
+            heads = Heads::default();
+            board.behind_bytes.store(0, Ordering::Relaxed);
+            board.lag_millis.store(0, Ordering::Relaxed);
+            board.probed.store(true, Ordering::Relaxed);
+            continue;
+        }
         let looked = look(&options, &board, &mut probe, &mut heads).await;
         if let Err(error) = looked {
             debug!(source = options.name, %error, "probe failed");

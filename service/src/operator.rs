@@ -1,7 +1,11 @@
-//! What operators may do with progress: look at it, name it, move it back.
+//! What operators may do: look at progress, name it, move it back; have rows read again
+//! (`snapshots`), and more tables captured (`tables`).
 //!
 //! Moving back is safe (I8): the store and the targets recognise what they already have. The same
 //! code serves a running process, whose stages stand still meanwhile, and a stopped one.
+
+mod snapshots;
+mod tables;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,6 +15,8 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target};
+use crossdock_capture::SourceOptions;
+use crossdock_config::SnapshotMode;
 use crossdock_model::Position;
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{
@@ -21,9 +27,13 @@ use crossdock_state::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::board::Board;
 use crate::clock::now_micros;
-use crate::stage::{Journals, deliver_stream};
+use crate::stage::{Journals, TableList, deliver_stream};
 use crate::supervisor::Handle;
+
+pub use snapshots::{GapLine, SnapshotCommand, SnapshotRequest, SourceRequest};
+pub use tables::TableRequest;
 
 /// Which progress is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,8 +93,23 @@ pub struct Operator {
     pub store: ConnectOptions,
     /// Targets by name.
     pub targets: BTreeMap<String, ConnectOptions>,
-    /// Running stages: `integrate`, `target/NAME`. Empty when the process is stopped.
+    /// Sources by name.
+    pub sources: BTreeMap<String, Captured>,
+    /// Running stages: `ingest/NAME`, `integrate`, `target/NAME`. Empty when the process is
+    /// stopped.
     pub handles: BTreeMap<String, Handle>,
+    /// How the running stages are; `None` when the process is stopped.
+    pub board: Option<Arc<Board>>,
+}
+
+/// What commands need to know of a source.
+pub struct Captured {
+    /// How it is reached.
+    pub options: SourceOptions,
+    /// Tables that are captured.
+    pub tables: TableList,
+    /// Which rows are read that were there before.
+    pub mode: SnapshotMode,
 }
 
 impl Operator {
@@ -302,9 +327,10 @@ impl Operator {
     }
 
     /// Runs `work` while the stage stands still, or at once when the process is not running.
-    async fn standing_still<F, W>(&self, stage: &str, work: W) -> anyhow::Result<String>
+    async fn standing_still<T, F, W>(&self, stage: &str, work: W) -> anyhow::Result<T>
     where
-        F: Future<Output = anyhow::Result<String>> + Send + 'static,
+        T: Send + 'static,
+        F: Future<Output = anyhow::Result<T>> + Send + 'static,
         W: FnOnce() -> F + Send + 'static,
     {
         match self.handles.get(stage) {

@@ -20,7 +20,7 @@ pub async fn ingest(stage: &mut IngestStage) -> Result<Infallible, StageError> {
     loop {
         let blocks = stage.next_blocks(&mut reader).await?;
         let durable = stage.append(blocks)?;
-        stage.checkpoint(&durable)?;
+        stage.checkpoint(&reader, &durable)?;
         stage.acknowledge(&mut reader, &durable);
     }
 }
@@ -28,9 +28,9 @@ pub async fn ingest(stage: &mut IngestStage) -> Result<Infallible, StageError> {
 /// Journal → canonical store. What is committed includes how far it has come (I2); transactions
 /// become visible whole and in order (I3).
 pub async fn integrate(stage: &mut IntegrateStage) -> Result<Infallible, StageError> {
-    let (mut store, mut cursors) = stage.open_store().await?;
+    let (mut store, mut reading) = stage.open_store().await?;
     loop {
-        let mut batch = stage.next_batch(&mut cursors).await?;
+        let mut batch = stage.next_batch(&mut store, &mut reading).await?;
         let outcome = stage.judge(&mut store, &mut batch).await?;
         stage.commit(&mut store, &outcome, &batch).await?;
         stage.checkpoint(&batch)?;

@@ -32,6 +32,15 @@ pub async fn look(config: &Config) -> Vec<Looked> {
     looked
 }
 
+/// Looks at one source.
+pub async fn look_at(config: &Config, source: &str) -> Looked {
+    let options = wiring::source_options(config).into_iter().find(|o| o.name == source);
+    match options {
+        Some(options) => look_at_source(config, &options).await,
+        None => Looked { subject: format!("source {source}"), findings: Vec::new() },
+    }
+}
+
 async fn look_at_source(config: &Config, options: &SourceOptions) -> Looked {
     let mut findings = Vec::new();
     match crossdock_capture::describe(options).await {

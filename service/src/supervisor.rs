@@ -101,7 +101,7 @@ pub async fn supervise(
                 backoff = (backoff * 2).min(RETRY_MAX);
                 pause
             }
-            StageError::Definite(cause) => {
+            StageError::Definite(cause) | StageError::Gap(cause) => {
                 if status.set(StageState::Blocked, Some(failed.to_string())) {
                     error!(stage = name, cause = format!("{cause:#}"), "stopped, needs a person");
                 }

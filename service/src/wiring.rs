@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use crossdock_apply::ConnectOptions;
-use crossdock_capture::{BLOCK_BYTES, SourceOptions};
+use crossdock_capture::{BLOCK_BYTES, SnapshotOptions, SourceOptions};
 use crossdock_config::{Config, Connection, SourceConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
 use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint};
 
-use crate::operator::Operator;
-use crate::stage::Journals;
+use crate::board::Board;
+use crate::operator::{Captured, Operator};
+use crate::stage::{Journals, TableList};
 use crate::supervisor::Handle;
 
 /// State on local disk, opened.
@@ -66,6 +67,16 @@ pub fn source_options(config: &Config) -> Vec<SourceOptions> {
     config.sources.iter().map(|source| one_source(config, source)).collect()
 }
 
+/// What is captured from each source, by name.
+pub fn captured(config: &Config) -> BTreeMap<String, Captured> {
+    let one = |source: &SourceConfig| {
+        let options = one_source(config, source);
+        let tables: TableList = Arc::new(Mutex::new(options.tables.clone()));
+        (source.name.clone(), Captured { options, tables, mode: source.snapshot.mode })
+    };
+    config.sources.iter().map(one).collect()
+}
+
 fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
     let at = &source.connection;
     SourceOptions {
@@ -79,10 +90,16 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
         tls: at.tls.clone(),
         tables: config.tables_of(&source.name).into_iter().collect(),
         slot: source.slot.clone(),
+        slot_failover: true,
         publication: source.publication.clone(),
         server_id: source.server_id,
         block_bytes_max: BLOCK_BYTES,
         spill_dir: Some(config.state_dir.clone()),
+        snapshot: SnapshotOptions {
+            workers: source.snapshot.workers,
+            rows_per_second: source.snapshot.rows_per_second,
+            ..SnapshotOptions::default()
+        },
     }
 }
 
@@ -116,8 +133,19 @@ pub fn consumers(config: &Config) -> Consumers {
     Consumers { mirrors }
 }
 
+/// What operators' commands work on while no process runs.
+pub fn stopped_operator(config: &Config, state: &State) -> Operator {
+    operator(config, state, captured(config), BTreeMap::new(), None)
+}
+
 /// What operators' commands work on.
-pub fn operator(config: &Config, state: &State, handles: BTreeMap<String, Handle>) -> Operator {
+pub fn operator(
+    config: &Config,
+    state: &State,
+    sources: BTreeMap<String, Captured>,
+    handles: BTreeMap<String, Handle>,
+    board: Option<Arc<Board>>,
+) -> Operator {
     let targets = config.targets.iter();
     Operator {
         name: config.name.to_string(),
@@ -125,6 +153,8 @@ pub fn operator(config: &Config, state: &State, handles: BTreeMap<String, Handle
         journals: state.journals.clone(),
         store: connect_options(&config.store),
         targets: targets.map(|t| (t.name.to_string(), connect_options(&t.connection))).collect(),
+        sources,
         handles,
+        board,
     }
 }

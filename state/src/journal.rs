@@ -108,8 +108,8 @@ impl JournalOptions {
 ///   open it anew (which cuts the torn tail).
 /// - Readers see only *visible* blocks: durable, and up to a transaction boundary, and no block of
 ///   a snapshot before its last block is durable.
-/// - Opening cuts, with a warning: a torn or corrupt tail; blocks after the last boundary; a
-///   snapshot without its last block (back to before its first).
+/// - Opening cuts, with a warning: a torn or corrupt tail; blocks after the last boundary. A
+///   snapshot without its last block stays, not visible, until it is continued or cut.
 ///   A corrupt block that is *followed by* sound ones is not cut but an error, naming file and
 ///   offset.
 /// - Blocks are deleted by `trim` only, whole segments at a time, never one that a consumer needs.

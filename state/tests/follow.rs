@@ -57,7 +57,7 @@ fn what_may_be_cut_is_not_seen() {
     }
     assert!(drain(&mut follower).is_empty());
     journal.sync().unwrap();
-    assert_eq!(journal.cut_unfinished().unwrap(), 4);
+    assert_eq!(journal.cut_snapshot().unwrap(), 4);
     assert!(drain(&mut follower).is_empty());
     append(4, false, SnapshotFlag::Stream);
     append(5, true, SnapshotFlag::Stream);

@@ -93,7 +93,9 @@ fn a_snapshot_is_seen_whole_or_not_at_all() {
     drop(journal);
 
     let journal = open(dir.path(), 300);
-    assert_eq!((journal.next_seq(), journal.has_snapshot_or_stream()), (1, false));
+    assert_eq!((journal.next_seq(), journal.has_snapshot_or_stream()), (30, false));
+    assert_eq!(journal.cut_snapshot().unwrap(), 1);
+    assert_eq!(journal.unfinished_snapshot(), None);
     assert_eq!(segment_files(dir.path()).len(), 0, "cut back to before its first block");
     for (n, part) in [(1, First), (2, Middle), (3, Last)] {
         journal.append(block(n, true, part), b"rows").unwrap();
@@ -113,6 +115,38 @@ fn a_snapshot_is_seen_whole_or_not_at_all() {
 }
 
 #[test]
+fn an_unfinished_snapshot_is_continued() {
+    use SnapshotFlag::{First, Last, Middle};
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), 300);
+    for (n, boundary, part) in
+        [(1, true, First), (2, true, Middle), (3, false, Middle), (4, false, Middle)]
+    {
+        journal.append(block(n, boundary, part), b"rows").unwrap();
+    }
+    journal.sync().unwrap();
+    let unfinished = |journal: &LocalJournal| journal.unfinished_snapshot().map(|(seq, _)| seq);
+    assert_eq!(unfinished(&journal), Some(2));
+    assert_eq!(journal.cut_transaction().unwrap(), 3, "only the transaction that did not end");
+    assert_eq!((unfinished(&journal), positions(&journal)), (Some(2), vec![]));
+    journal.append(block(30, false, Middle), b"rows").unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+
+    let journal = open(dir.path(), 300);
+    assert_eq!((unfinished(&journal), positions(&journal)), (Some(2), vec![]));
+    let meta = journal.unfinished_snapshot().unwrap().1;
+    assert_eq!((&*meta.position, journal.next_seq()), ("2", 3), "reading goes on here");
+    journal.append(block(31, true, Middle), b"rows").unwrap();
+    journal.sync().unwrap();
+    assert!(positions(&journal).is_empty());
+    journal.append(block(32, true, Last), b"").unwrap();
+    journal.append(stream(33, true), b"rows").unwrap();
+    journal.sync().unwrap();
+    assert_eq!((unfinished(&journal), positions(&journal)), (None, vec![1, 2, 31, 32, 33]));
+}
+
+#[test]
 fn an_interrupted_source_says_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), 300);
@@ -124,8 +158,8 @@ fn an_interrupted_source_says_it_again() {
         journal.append(stream(n, false), b"part").unwrap();
     }
     journal.sync().unwrap();
-    assert_eq!(journal.cut_unfinished().unwrap(), 6);
-    assert_eq!(journal.cut_unfinished().unwrap(), 6);
+    assert_eq!(journal.cut_transaction().unwrap(), 6);
+    assert_eq!(journal.cut_transaction().unwrap(), 6);
     for n in 60..80 {
         assert_eq!(journal.append(stream(n, true), b"again").unwrap(), n - 54);
     }
@@ -138,7 +172,7 @@ fn an_interrupted_source_says_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), 300);
     journal.append(stream(1, false), b"part").unwrap();
-    assert_eq!(journal.cut_unfinished().unwrap(), 1);
+    assert_eq!(journal.cut_transaction().unwrap(), 1);
     journal.append(stream(2, true), b"whole").unwrap();
     journal.sync().unwrap();
     assert_eq!(positions(&journal), [2]);
@@ -343,7 +377,7 @@ fn readers_tail_the_appender() {
         // Work that is given up and begun again must not disturb readers.
         journal.sync().unwrap();
         journal.append(stream(0, false), &[3; 200]).unwrap();
-        journal.cut_unfinished().unwrap();
+        journal.cut_transaction().unwrap();
     }
     tail.join().unwrap();
 }

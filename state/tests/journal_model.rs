@@ -16,7 +16,8 @@ enum Step {
     Append { bytes: usize, boundary: bool, snapshot: SnapshotFlag },
     Sync,
     Reopen,
-    Cut,
+    CutTransaction,
+    CutSnapshot,
     Trim { passed: u64 },
 }
 
@@ -57,6 +58,11 @@ impl Model {
         visible
     }
 
+    /// How many of the first `n` blocks are whole transactions.
+    fn whole(&self, n: usize) -> usize {
+        self.blocks.iter().take(n).rposition(|block| block.boundary).map_or(0, |i| i + 1)
+    }
+
     fn cut(&mut self, keep: usize) {
         self.blocks.truncate(keep);
         self.synced = self.synced.min(keep);
@@ -74,6 +80,8 @@ fn check(journal: &LocalJournal, model: &Model, visible: usize) {
         assert_eq!(entry.bytes, content(block));
     }
     assert_eq!(journal.last().map_or(0, |(seq, _)| seq), visible as u64);
+    let whole = Some(model.whole(model.synced)).filter(|whole| *whole != visible);
+    assert_eq!(journal.unfinished_snapshot().map(|(seq, _)| seq as usize), whole);
 }
 
 fn content(block: &Expected) -> Vec<u8> {
@@ -105,12 +113,17 @@ fn run(dir: &Path, steps: &[Step]) -> Model {
             Step::Reopen => {
                 // A process that ends loses nothing that it has written; only a machine does.
                 drop(now);
-                model.cut(model.visible(model.blocks.len()));
+                model.cut(model.whole(model.blocks.len()));
                 model.synced = model.blocks.len();
                 open(dir, SEGMENT_BYTES)
             }
-            Step::Cut => {
-                now.cut_unfinished().unwrap();
+            Step::CutTransaction => {
+                now.cut_transaction().unwrap();
+                model.cut(model.whole(model.synced));
+                now
+            }
+            Step::CutSnapshot => {
+                now.cut_snapshot().unwrap();
                 model.cut(model.visible(model.synced));
                 now
             }
@@ -143,7 +156,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         10 => append,
         4 => Just(Step::Sync),
         1 => Just(Step::Reopen),
-        1 => Just(Step::Cut),
+        1 => Just(Step::CutTransaction),
+        1 => Just(Step::CutSnapshot),
         1 => (0u64..30).prop_map(|passed| Step::Trim { passed }),
     ];
     prop::collection::vec(step, 1..40)
@@ -178,12 +192,14 @@ proptest! {
         }
         let journal = open(dir.path(), SEGMENT_BYTES);
         let mut cut = model.clone();
-        cut.cut(model.visible(whole));
-        let visible = cut.blocks.len();
+        cut.cut(model.whole(whole));
+        cut.synced = cut.blocks.len();
+        let visible = cut.visible(cut.synced);
         if journal.oldest_seq() as usize <= visible {
             check(&journal, &cut, visible);
         }
         // And it goes on from there.
+        journal.cut_snapshot().unwrap();
         let seq = journal.append(block(9_999, true, SnapshotFlag::Stream), b"on").unwrap();
         journal.sync().unwrap();
         prop_assert_eq!(journal.last().map(|(seq, _)| seq), Some(seq));

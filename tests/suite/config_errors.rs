@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crossdock_demo::systems::Systems;
+use crossdock_demo::systems::{Systems, TmsKind};
 use crossdock_harness::free_port;
 use crossdock_tests::Crossdock;
 

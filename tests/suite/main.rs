@@ -7,4 +7,6 @@ mod crash;
 mod debezium;
 mod mirror;
 mod operation;
+mod snapshots;
 mod stage;
+mod world;

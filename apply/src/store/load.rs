@@ -192,7 +192,8 @@ impl<'r> Cells<'r> {
     }
 }
 
-fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
+/// The last image of a source row.
+pub(super) fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
     Ok(SourceRow {
         key: row.row_key(0)?,
         image: row.fields(3)?,

@@ -11,7 +11,8 @@ mod writes;
 
 use std::future::Future;
 
-use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome};
+use crossdock_model::LogOrder;
+use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome, SourceRow};
 
 use crate::ApplyError;
 
@@ -46,6 +47,16 @@ pub trait CanonicalStore: Send {
 
     /// Loads what judging a batch needs.
     fn load(&mut self, needs: &Needs) -> impl Future<Output = Result<Loaded, ApplyError>> + Send;
+
+    /// Rows of a source's table that are not deleted and were last written before a place of the
+    /// log, in the order of their keys: those behind `after`, at most `limit`.
+    fn stale_rows(
+        &mut self,
+        table: (&str, &str),
+        before: LogOrder,
+        after: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<SourceRow>, ApplyError>> + Send;
 
     /// Commits an outcome with the progress that it brings. `ruleset` is the content hash of the
     /// rules, stamped on every history row.

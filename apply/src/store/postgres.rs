@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome};
+use crossdock_model::LogOrder;
+use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome, SourceRow};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
@@ -193,6 +194,20 @@ impl CanonicalStore for PostgresStore {
 
     async fn load(&mut self, needs: &Needs) -> Result<Loaded, ApplyError> {
         load::load(self, needs).await
+    }
+
+    async fn stale_rows(
+        &mut self,
+        (source, table): (&str, &str),
+        before: LogOrder,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<SourceRow>, ApplyError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let before = before.to_sortable();
+        let rows =
+            self.query(sql::GET_STALE_ROWS, &[&source, &table, &before, &after, &limit]).await?;
+        self.read(rows, load::source_row)
     }
 
     async fn commit(

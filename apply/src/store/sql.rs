@@ -166,6 +166,12 @@ SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_f
 FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
 JOIN crossdock.source_row r ON r.source = n.a AND r.table_name = n.b AND r.pk = n.c";
 
+pub(super) const GET_STALE_ROWS: &str = "
+SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for, r.refers_to
+FROM crossdock.source_row r
+WHERE r.source = $1 AND r.table_name = $2 AND NOT r.deleted AND r.at_order < $3 AND r.pk > $4
+ORDER BY r.pk LIMIT $5";
+
 pub(super) const GET_REFERRING: &str = "
 SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for, r.refers_to
 FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)

@@ -5,6 +5,7 @@ mod check;
 mod group;
 mod mysql;
 mod mysql_values;
+mod others;
 mod postgres;
 mod postgres_text;
 
@@ -18,6 +19,7 @@ use crate::ApplyError;
 pub use any::AnyTarget;
 pub use check::{TableUse, check};
 pub use mysql::MysqlTarget;
+pub use others::Seen;
 pub use postgres::PostgresTarget;
 
 /// How far a stream into a target has come, as the target itself says.

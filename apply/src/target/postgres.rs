@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crossdock_model::canonical::WriteKind;
+use crossdock_model::canonical::{Name, WriteKind};
 use crossdock_model::mark::{PREFIX, PROGRESS_TABLE};
 use crossdock_model::{TableName, Value};
 use tokio_postgres::{Client, Statement};
@@ -116,6 +116,20 @@ impl PostgresTarget {
         Ok(columns)
     }
 
+    /// The types of some columns of a table.
+    fn types_of<'c>(
+        &self,
+        table: &TableName,
+        known: &'c Columns,
+        columns: &[&Name],
+    ) -> Result<Vec<&'c ColumnType>, ApplyError> {
+        let missing = |column: &Name| ApplyError::Definite {
+            what: format!("{}: table {table} has no column {column}", self.name),
+            remedy: "add the column or take it out of the rule that writes it".into(),
+        };
+        columns.iter().map(|c| known.get(&***c).ok_or_else(|| missing(c))).collect()
+    }
+
     /// Statements and parameters of all groups.
     async fn statements_of<'b>(
         &mut self,
@@ -124,13 +138,7 @@ impl PostgresTarget {
         let mut out = Vec::new();
         for group in groups {
             let columns = self.columns(group.table).await?;
-            let mut types = Vec::with_capacity(group.columns.len());
-            for column in &group.columns {
-                types.push(columns.get(&***column).ok_or_else(|| ApplyError::Definite {
-                    what: format!("{}: table {} has no column {column}", self.name, group.table),
-                    remedy: "add the column or take it out of the rule that writes it".into(),
-                })?);
-            }
+            let types = self.types_of(group.table, &columns, &group.columns)?;
             let statement = self.prepared(sql(group, &types)).await?;
             for rows in group.rows.chunks(ROWS_MAX) {
                 out.push((statement.clone(), arrays(rows, &types)));
@@ -160,6 +168,56 @@ impl PostgresTarget {
         }
         touched.map_err(|e| self.failed("writing the progress", e))?;
         Ok(new)
+    }
+
+    /// Runs statements without parameters.
+    pub(super) async fn execute(&self, sql: &str, doing: &str) -> Result<(), ApplyError> {
+        self.client.batch_execute(sql).await.map_err(|e| self.failed(doing, e))
+    }
+
+    /// Inserts rows into a table whose columns have the types of those of `like`.
+    pub(super) async fn insert_texts(
+        &mut self,
+        into: &str,
+        like: &TableName,
+        columns: &[&Name],
+        rows: &[Vec<&Value<'static>>],
+    ) -> Result<(), ApplyError> {
+        let known = self.columns(like).await?;
+        let types = self.types_of(like, &known, columns)?;
+        let names: Vec<String> = columns.iter().map(|c| quoted(c)).collect();
+        let (casts, given) = unnested(&types);
+        let sql = format!(
+            "INSERT INTO {into} ({}) SELECT {} FROM {given}",
+            names.join(", "),
+            casts.join(", ")
+        );
+        let params = arrays(rows, &types);
+        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+            params.iter().map(|p| &**p as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
+        let done = self.client.execute(&sql, &params).await;
+        done.map(|_| ()).map_err(|e| self.failed("writing keys", e))
+    }
+
+    /// Runs statements in one transaction with a batch's progress; 0 when the batch is old.
+    pub(super) async fn run_with_progress(
+        &mut self,
+        batch: &TargetBatch,
+        statements: &[String],
+    ) -> Result<u64, ApplyError> {
+        let mark = mark(&self.installation, &[]).to_json();
+        if !self.begin(batch, &mark).await? {
+            return Ok(0);
+        }
+        let mut touched = 0;
+        for sql in statements {
+            let done = self.client.execute(sql, &[]).await;
+            touched += done.map_err(|e| self.failed("deleting rows", e))?;
+        }
+        let ended = self.client.batch_execute("COMMIT").await;
+        ended.map_err(|e| self.failed("deleting rows", e))?;
+        self.half_done = false;
+        Ok(touched)
     }
 
     async fn write(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
@@ -259,16 +317,13 @@ fn arrays<'b>(rows: &[Vec<&'b Value<'static>>], types: &[&ColumnType]) -> Vec<Pa
 fn sql(group: &Group<'_>, types: &[&ColumnType]) -> String {
     let table = format!("{}.{}", quoted(&group.table.schema), quoted(&group.table.table));
     let names: Vec<String> = group.columns.iter().map(|c| quoted(c)).collect();
-    let cast = |at: usize| types.get(at).map_or(String::new(), |t| format!("n.c{at}::{}", t.sql));
-    let arrays: Vec<String> = (1..=names.len()).map(|at| format!("${at}::text[]")).collect();
-    let labels: Vec<String> = (0..names.len()).map(|at| format!("c{at}")).collect();
-    let given = format!("unnest({}) AS n({})", arrays.join(", "), labels.join(", "));
+    let (casts, given) = unnested(types);
+    let cast = |at: usize| casts.get(at).cloned().unwrap_or_default();
     let (keys, rest) = names.split_at(group.keys.min(names.len()));
     let same_key: Vec<String> =
         keys.iter().enumerate().map(|(at, name)| format!("t.{name} = {}", cast(at))).collect();
     let same_key = same_key.join(" AND ");
     let insert = || {
-        let casts: Vec<String> = (0..names.len()).map(cast).collect();
         let (names, casts, keys) = (names.join(", "), casts.join(", "), keys.join(", "));
         format!(
             "INSERT INTO {table} ({names}) SELECT {casts} FROM {given} ON CONFLICT ({keys}) DO "
@@ -288,6 +343,14 @@ fn sql(group: &Group<'_>, types: &[&ColumnType]) -> String {
         }
         WriteKind::Delete => format!("DELETE FROM {table} AS t USING {given} WHERE {same_key}"),
     }
+}
+
+/// The columns of arrays of texts, cast to types, and what they are selected from.
+fn unnested(types: &[&ColumnType]) -> (Vec<String>, String) {
+    let casts = types.iter().enumerate().map(|(at, t)| format!("n.c{at}::{}", t.sql)).collect();
+    let arrays: Vec<String> = (1..=types.len()).map(|at| format!("${at}::text[]")).collect();
+    let labels: Vec<String> = (0..types.len()).map(|at| format!("c{at}")).collect();
+    (casts, format!("unnest({}) AS n({})", arrays.join(", "), labels.join(", ")))
 }
 
 async fn ensure_progress_table(

@@ -27,10 +27,12 @@ fn decoder() -> Decoder {
         tls: Tls::Disable,
         tables: vec![TableName::new("wms", "t")],
         slot: String::new(),
+        slot_failover: false,
         publication: String::new(),
         server_id: 9,
         block_bytes_max: 1 << 20,
         spill_dir: None,
+        snapshot: Default::default(),
     };
     let server = Server { mariadb: true, version: String::new(), server_id: 1, gtids: true };
     let collations = Collations {
@@ -57,7 +59,7 @@ fn feed(decoder: &mut Decoder, kind: u8, data: &[u8]) -> bool {
             decoder.truncated(None);
             true
         }
-        Ok(Next::Go) => true,
+        Ok(Next::Go | Next::Unpack) => true,
         Err(_) => false,
     }
 }

@@ -31,6 +31,7 @@ impl BinlogProbe {
         Ok(Head {
             behind_bytes: at.map_or(0, |at| behind(at, &position, &files)),
             retained_bytes: files.iter().map(|(_, size)| size).sum(),
+            keep_limit_bytes: None,
             position,
         })
     }

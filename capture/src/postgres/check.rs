@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use super::catalog::{self, Found};
-use super::{errors, prepare, sql};
+use super::{errors, prepare, slot_check, sql};
 use crate::{CaptureError, Finding, Severity, SourceOptions};
 
 /// Looks at everything that capture needs. Fails only when the server can't be asked.
@@ -17,18 +17,20 @@ pub(super) async fn check(options: &SourceOptions) -> Result<Vec<Finding>, Captu
     let found = catalog::find(&client, options, &options.tables).await?;
     tables(options, &found, &mut findings);
     publication(&client, options, &found, &mut findings).await?;
-    slot(&client, options, &mut findings).await?;
+    slot_check::slot(&client, options, &mut findings).await?;
+    slot_check::standbys(&client, options, version, &mut findings).await?;
     Ok(findings.0)
 }
 
-struct Findings(Vec<Finding>);
+/// What has been found so far.
+pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, severity: Severity, what: String, remedy: String) {
+    pub(super) fn add(&mut self, severity: Severity, what: String, remedy: String) {
         self.0.push(Finding { severity, what, remedy });
     }
 
-    fn ok(&mut self, what: String) {
+    pub(super) fn ok(&mut self, what: String) {
         self.add(Severity::Ok, what, String::new());
     }
 }
@@ -264,54 +266,4 @@ async fn may_publish(
         .await
         .map_err(|e| errors::sql(options, "looking up privileges", e))?;
     Ok(row.get::<_, bool>(0) && found.iter().all(|table| table.owned))
-}
-
-async fn slot(
-    client: &Client,
-    options: &SourceOptions,
-    findings: &mut Findings,
-) -> Result<(), CaptureError> {
-    let name = &options.slot;
-    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    if name.is_empty() || name.len() > 63 || !name.bytes().all(legal) {
-        findings.add(
-            Severity::Error,
-            format!("`{name}` is no name for a replication slot"),
-            "use lower-case letters, digits and underscores, at most 63".to_string(),
-        );
-        return Ok(());
-    }
-    let Some(slot) = prepare::slot(client, options).await? else {
-        findings.ok(format!("slot {name} will be created"));
-        return Ok(());
-    };
-    let ours = slot.plugin.as_deref() == Some("pgoutput")
-        && slot.database.as_deref() == Some(&*options.database);
-    let status = slot.wal_status.as_deref().unwrap_or("unknown");
-    match (ours, status) {
-        (false, _) => findings.add(
-            Severity::Error,
-            format!("slot {name} is not a pgoutput slot of database {}", options.database),
-            "give this source a slot name of its own".to_string(),
-        ),
-        (_, "lost") => findings.add(
-            Severity::Error,
-            format!("slot {name} has lost the log it needs"),
-            format!(
-                "SELECT pg_drop_replication_slot({}); then forget the source's position, so that \
-                 a new snapshot is taken",
-                sql::literal(name)
-            ),
-        ),
-        (_, "unreserved") => findings.add(
-            Severity::Warning,
-            format!("slot {name} will lose the log it needs at the next checkpoint"),
-            "start Crossdock now, or raise max_slot_wal_keep_size".to_string(),
-        ),
-        _ => findings.ok(match slot.active_pid {
-            Some(pid) => format!("slot {name} is in use by process {pid} of the server"),
-            None => format!("slot {name} exists and can be read"),
-        }),
-    }
-    Ok(())
 }

@@ -7,14 +7,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use rustls_pki_types::ServerName;
 
-use super::control::Control;
+use super::control::{Control, stopped};
 use super::errors::{self, ServerError};
 use super::pace::SHORT_READ_BYTES;
 use super::{session, tls};
@@ -344,11 +343,6 @@ fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
     Some(row)
 }
 
-/// The reader was dropped; nobody sees this.
-fn stopped() -> CaptureError {
-    CaptureError::Transient { what: "stopped".to_string(), source: None }
-}
-
 fn connect(options: &SourceOptions) -> Result<TcpStream, CaptureError> {
     let broken = |e| errors::socket(options, "connecting", e);
     let mut failure = std::io::Error::new(ErrorKind::NotFound, "the host name has no address");
@@ -416,10 +410,6 @@ impl Control {
         let copy = stream.try_clone().map_err(|e| errors::socket(options, "connecting", e))?;
         self.set_socket(copy);
         Ok(())
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
     }
 }
 

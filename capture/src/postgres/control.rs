@@ -2,7 +2,9 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::{CaptureError, ServerIdentity};
 
 /// Shared by the handle and the thread of one reader.
 #[derive(Default)]
@@ -11,10 +13,25 @@ pub(super) struct Control {
     pub stop: AtomicBool,
     /// Everything before this LSN is durable with the caller.
     pub acknowledged: AtomicU64,
+    /// The server that is read, once it is known to be the right one.
+    pub server: OnceLock<ServerIdentity>,
     socket: Mutex<Option<TcpStream>>,
+    /// Ends this one too.
+    above: Option<Arc<Control>>,
 }
 
 impl Control {
+    /// For threads that end with those of `above`, and may be ended before. They notice when
+    /// their next read returns, which is soon.
+    pub(super) fn below(above: &Arc<Control>) -> Arc<Self> {
+        Arc::new(Self { above: Some(above.clone()), ..Self::default() })
+    }
+
+    /// Whether to end.
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || self.above.as_ref().is_some_and(|a| a.stopped())
+    }
+
     /// Ends the thread: also when it waits on the network.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -28,10 +45,15 @@ impl Control {
     /// The socket that the thread waits on now. Shut down at once when it comes too late.
     pub(super) fn set_socket(&self, stream: TcpStream) {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.stop.load(Ordering::Acquire) {
+        if self.stopped() {
             let _ = stream.shutdown(Shutdown::Both);
         } else {
             *socket = Some(stream);
         }
     }
+}
+
+/// The reader was dropped; nobody sees this.
+pub(super) fn stopped() -> CaptureError {
+    CaptureError::Transient { what: "stopped".to_string(), source: None }
 }

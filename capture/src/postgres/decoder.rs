@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crossdock_model::{Block, BlockBuilder, Op, Position, SnapshotPart, TxHeader};
 
+use super::chunk_thread::WATERMARK_PREFIX;
 use super::image::{Table, image, key_image};
 use super::in_progress::Commit;
 use super::pgoutput::{self, Malformed, Message, Old, RelationMessage, Tuple};
@@ -24,6 +25,8 @@ pub(super) struct Decoder {
     end: u64,
     /// End of the last transaction seen, with or without a captured change.
     seen: u64,
+    /// Transactions that have ended since the last block, where somebody asks.
+    ended: Option<Vec<u32>>,
 }
 
 struct Transaction {
@@ -45,7 +48,23 @@ impl Decoder {
             from,
             end: from,
             seen: from,
+            ended: None,
         }
+    }
+
+    /// Keeps the numbers of transactions that end, for [`Decoder::take_ended`].
+    pub(super) fn note_ended(&mut self) {
+        self.ended.get_or_insert_default();
+    }
+
+    /// Transactions with captured changes that have ended since the last call.
+    pub(super) fn take_ended(&mut self) -> Vec<u32> {
+        self.ended.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Rows that were read beside the stream go to this place of it.
+    pub(super) fn moved_to(&mut self, lsn: u64) {
+        self.end = self.end.max(lsn);
     }
 
     /// Bytes waiting to be handed over.
@@ -173,6 +192,9 @@ impl Decoder {
             }
             self.builder.end();
             self.end = self.end.max(end_lsn);
+            if let Some(ended) = &mut self.ended {
+                ended.extend(transaction.header.id.parse::<u32>());
+            }
         }
         Ok(())
     }
@@ -186,6 +208,10 @@ impl Decoder {
         prefix: &str,
         content: &[u8],
     ) -> Result<(), CaptureError> {
+        if prefix == WATERMARK_PREFIX {
+            // Our own, or another Crossdock's: it has done its work by being here.
+            return Ok(());
+        }
         if let Some(transaction) = &mut self.transaction {
             if let Some(ordinal) = next_event(&mut self.builder, transaction)? {
                 self.builder.message(ordinal, prefix, content);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open ─ prepare (SQL: tables, publication, slot) ─▶ one thread per source
-//!   thread: [snapshot under the slot's own snapshot] ─▶ stream
+//!   thread: [snapshot under the slot's own snapshot, on several connections] ─▶ stream
 //!           socket ─ frames in place ─ pgoutput ─ BlockBuilder ─▶ bounded channel ─▶ next()
 //!                                      └ transactions in progress ─ disk ─┘ at commit
 //!           acknowledge() ─ atomic ─▶ standby status updates
@@ -15,24 +15,35 @@
 //! - Nothing here retries: every error is sorted into transient, definite or gap and ends the
 //!   reader.
 
+mod backfill;
 mod catalog;
 mod check;
+mod chunk;
+mod chunk_thread;
 mod connection;
 mod control;
+mod copy;
 mod declared;
 mod decoder;
 mod errors;
+mod identity;
 mod image;
 mod in_progress;
+mod key_order;
 mod pace;
 mod pgoutput;
 mod prepare;
 mod probe;
+mod progress;
+mod ranges;
 mod session;
+mod slot;
+mod slot_check;
 mod snapshot;
 mod sql;
 mod status;
 mod tls;
+mod visible;
 mod worker;
 
 mod array;
@@ -42,12 +53,16 @@ mod value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossdock_model::{Block, Position, TableSchema};
+use crossdock_model::{Block, Position, SnapshotPart, TableSchema};
 use tokio::sync::mpsc;
 
-use crate::{CaptureError, Finding, Memory, SourceOptions, Start};
+use crate::{CaptureError, CopyState, Finding, Memory, Purpose, SourceOptions, Start, TableCopy};
+use backfill::Task;
 use control::Control;
-use worker::{BLOCKS_WAITING_MAX, Delivery, Worker};
+use prepare::Prepared;
+use progress::Parcel;
+use snapshot::Keep;
+use worker::{BLOCKS_WAITING_MAX, Begin, Delivery, Worker};
 
 pub use probe::{PostgresProbe, probe};
 
@@ -57,6 +72,10 @@ pub struct PostgresReader {
     blocks: mpsc::Receiver<Delivery>,
     control: Arc<Control>,
     memory: Memory,
+    /// Nothing follows the last block of the snapshot.
+    snapshot_only: bool,
+    /// Nothing follows any more.
+    over: bool,
 }
 
 /// Opens a reader. `memory` is what the last one of this source has left.
@@ -65,23 +84,63 @@ pub async fn open(
     start: Start,
     memory: Memory,
 ) -> Result<PostgresReader, CaptureError> {
-    let from = start.plain(&options.name)?;
-    let from = from.map(|position| lsn_of(options, &position)).transpose()?;
-    let prepared = prepare::prepare(options, from).await?;
+    let (mut begin, mut from) = match &start {
+        Start::Snapshot => (Begin::Snapshot(Keep::Slot), None),
+        Start::SnapshotOnly => (Begin::Snapshot(Keep::Nothing), None),
+        Start::Now => (Begin::Now, None),
+        Start::After(position) | Start::Resume(position) => {
+            let lsn = lsn_of(options, position)?;
+            (Begin::After(lsn), Some(lsn))
+        }
+    };
+    let publish = start != Start::SnapshotOnly;
+    let known = memory.server.clone().filter(|_| from.is_some());
+    let mut prepared = prepare::prepare(options, from, known.as_ref(), publish).await?;
+    let snapshot_open = matches!(start, Start::Resume(_));
+    if snapshot_open && let Some(why) = why_not_resumed(&memory, &prepared) {
+        tracing::warn!(source = options.name, why, "the snapshot is taken anew");
+        (begin, from) = (Begin::Snapshot(Keep::Slot), None);
+        prepared = prepare::prepare(options, from, None, publish).await?;
+    }
     let control = Arc::new(Control::default());
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),
         prepared,
+        known,
         blocks: sender,
         runtime: tokio::runtime::Handle::current(),
+        task: Task { memory: memory.clone(), snapshot_open },
     };
     std::thread::Builder::new()
         .name(format!("capture {}", options.name))
-        .spawn(move || worker.run(from))
+        .spawn(move || worker.run(begin))
         .map_err(|e| CaptureError::transient("starting a reading thread", e))?;
-    Ok(PostgresReader { name: options.name.clone(), blocks, control, memory })
+    let snapshot_only = start == Start::SnapshotOnly;
+    let name = options.name.clone();
+    Ok(PostgresReader { name, blocks, control, memory, snapshot_only, over: false })
+}
+
+/// Why an interrupted snapshot can't be continued beside the stream, if so.
+fn why_not_resumed(memory: &Memory, prepared: &Prepared) -> Option<String> {
+    let initial = || memory.tables.iter().filter(|copy| copy.purpose == Purpose::Initial);
+    if initial().next().is_none() {
+        return Some("nothing is known of how far it had come".to_string());
+    }
+    let pending = |copy: &&TableCopy| copy.state == CopyState::Pending;
+    let keyless = initial().filter(pending).find(|copy| {
+        prepared
+            .tables
+            .iter()
+            .any(|(found, table)| found.name == copy.table && table.schema.key_columns().is_empty())
+    });
+    keyless.map(|copy| {
+        format!(
+            "{} has no key and was not read whole, it can't be read beside the stream",
+            copy.table
+        )
+    })
 }
 
 fn lsn_of(options: &SourceOptions, position: &Position) -> Result<u64, CaptureError> {
@@ -98,7 +157,16 @@ impl PostgresReader {
     /// Waits for the next block; see [`LogReader`](crate::LogReader).
     pub async fn next(&mut self) -> Result<Block, CaptureError> {
         match self.blocks.recv().await {
-            Some(delivery) => delivery,
+            Some(Ok(Parcel { block, news })) => {
+                progress::remember(&mut self.memory, news);
+                if let Some(server) = self.control.server.get() {
+                    self.memory.server = Some(server.clone());
+                }
+                self.over = self.snapshot_only && block.snapshot == SnapshotPart::Last;
+                Ok(block)
+            }
+            Some(Err(error)) => Err(error),
+            None if self.over => std::future::pending().await,
             None => Err(CaptureError::Transient {
                 what: format!("source {}: the reader has ended", self.name),
                 source: None,

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use crossdock_model::{Position, TableName};
+use crossdock_model::TableName;
 use tokio_postgres::Client;
 
 use super::catalog::{self, Found};
 use super::image::Table;
-use super::{errors, sql};
-use crate::{CaptureError, SourceOptions};
+use super::{errors, identity, slot, sql};
+use crate::{CaptureError, ServerIdentity, SourceOptions};
+
+/// Standbys decode from here on.
+const STANDBY_VERSION: i32 = 160_000;
+/// SQLSTATE: can't be written to.
+const READ_ONLY: &str = "25006";
 
 /// What the server was found to be, and the tables to capture.
 pub(super) struct Prepared {
@@ -16,19 +21,18 @@ pub(super) struct Prepared {
     pub version: i32,
     /// The server ends connections that are silent for this long; zero means never.
     pub sender_timeout: Duration,
+    /// The server follows another one: nothing can be written to it.
+    pub standby: bool,
+    /// The slot exists and is not kept on standbys.
+    pub slot_lacks_failover: bool,
     pub tables: Vec<(Found, Table)>,
 }
 
-/// A replication slot.
-#[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub plugin: Option<String>,
-    pub database: Option<String>,
-    pub active_pid: Option<i32>,
-    pub restart_lsn: Option<u64>,
-    pub confirmed_lsn: Option<u64>,
-    /// `reserved`, `extended`, `unreserved` or `lost`.
-    pub wal_status: Option<String>,
+impl Prepared {
+    /// Whether slots are to be, and can be, kept on standbys.
+    pub(super) fn keeps_failover_slots(&self, options: &SourceOptions) -> bool {
+        options.slot_failover && self.version >= slot::FAILOVER_VERSION && !self.standby
+    }
 }
 
 /// What a publication publishes.
@@ -45,25 +49,30 @@ pub(super) struct Publication {
 }
 
 /// Makes the server ready. Creates and alters the publication where it is not as it should be;
-/// drops a slot that a snapshot which did not finish has left.
+/// drops a slot that a snapshot which did not finish has left. `known` is the server that was
+/// read last, where reading goes on at `from`. Without `publish`, nothing is to be streamed and
+/// there is no need of a publication.
 pub(super) async fn prepare(
     options: &SourceOptions,
     from: Option<u64>,
+    known: Option<&ServerIdentity>,
+    publish: bool,
 ) -> Result<Prepared, CaptureError> {
     let client = sql::connect(options).await?;
     let version = version(&client, options).await?;
+    if from.is_some() {
+        identity::verify_system(&client, options, known).await?;
+    }
+    let standby = is_standby(&client, options, version).await?;
     let found = catalog::find(&client, options, &options.tables).await?;
     check_tables(options, &found)?;
-    for statement in
-        publication_statements(options, publication(&client, options).await?.as_ref(), &found)
-    {
-        tracing::info!(source = options.name, statement, "changing the publication");
-        alter(&client, options, &statement).await?;
+    if publish {
+        publish_tables(&client, options, &found).await?;
     }
-    let slot = slot(&client, options).await?;
+    let slot = slot::slot(&client, options).await?;
     match from {
-        Some(from) => check_slot(options, slot.as_ref(), from)?,
-        None => clear_slot(&client, options, slot.as_ref()).await?,
+        Some(from) => slot::check(options, slot.as_ref(), from, standby)?,
+        None => slot::clear(&client, options, slot.as_ref()).await?,
     }
     let mut tables = Vec::new();
     for found in found {
@@ -72,8 +81,57 @@ pub(super) async fn prepare(
             catalog::table(&client, options, found.oid, found.name.clone(), &columns).await?;
         tables.push((found, table));
     }
-    let sender_timeout = sender_timeout(&client, options).await?;
-    Ok(Prepared { version, sender_timeout, tables })
+    Ok(Prepared {
+        version,
+        sender_timeout: sender_timeout(&client, options).await?,
+        standby,
+        slot_lacks_failover: from.is_some() && slot.is_some_and(|slot| !slot.failover),
+        tables,
+    })
+}
+
+/// Whether the server is a standby, and able to decode as what it is.
+async fn is_standby(
+    client: &Client,
+    options: &SourceOptions,
+    version: i32,
+) -> Result<bool, CaptureError> {
+    let row = client
+        .query_one("SELECT pg_is_in_recovery()", &[])
+        .await
+        .map_err(|e| errors::sql(options, "asking whether it is a standby", e))?;
+    let standby: bool = row.get(0);
+    if standby && version < STANDBY_VERSION {
+        return Err(CaptureError::definite(
+            format!(
+                "source {}: the server is a standby, which can be read from PostgreSQL 16 on",
+                options.name
+            ),
+            "read the primary",
+        ));
+    }
+    // A standby's own setting says nothing: its primary's counts.
+    let level = setting(client, options, "wal_level").await?.unwrap_or_default();
+    if !standby && level != "logical" {
+        return Err(CaptureError::definite(
+            format!("source {}: wal_level is {level}, must be logical", options.name),
+            "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
+        ));
+    }
+    Ok(standby)
+}
+
+async fn publish_tables(
+    client: &Client,
+    options: &SourceOptions,
+    tables: &[Found],
+) -> Result<(), CaptureError> {
+    let present = publication(client, options).await?;
+    for statement in publication_statements(options, present.as_ref(), tables) {
+        tracing::info!(source = options.name, statement, "changing the publication");
+        alter(client, options, &statement).await?;
+    }
+    Ok(())
 }
 
 /// `server_version_num`.
@@ -247,134 +305,21 @@ async fn alter(
             ),
             format!("let the owner of the tables run: {statement};"),
         ),
+        Some(db) if db.code().code() == READ_ONLY => CaptureError::definite(
+            format!(
+                "source {}: publication {} is not as it should be, and a standby can't change it",
+                options.name, options.publication
+            ),
+            format!("let the owner of the tables run on the primary: {statement};"),
+        ),
         _ => errors::sql(options, "changing the publication", error),
     })
 }
 
-/// The slot, if it exists.
-pub(super) async fn slot(
-    client: &Client,
-    options: &SourceOptions,
-) -> Result<Option<Slot>, CaptureError> {
-    let row = client
-        .query_opt(
-            "SELECT plugin, database, active_pid, (restart_lsn - '0/0')::int8,
-                    (confirmed_flush_lsn - '0/0')::int8, wal_status
-             FROM pg_replication_slots WHERE slot_name = $1",
-            &[&options.slot],
-        )
-        .await
-        .map_err(|e| errors::sql(options, "looking up the replication slot", e))?;
-    let lsn = |value: Option<i64>| value.and_then(|lsn| u64::try_from(lsn).ok());
-    Ok(row.map(|row| Slot {
-        plugin: row.get(0),
-        database: row.get(1),
-        active_pid: row.get(2),
-        restart_lsn: lsn(row.get(3)),
-        confirmed_lsn: lsn(row.get(4)),
-        wal_status: row.get(5),
-    }))
-}
-
-/// A slot of another kind is somebody else's: neither read nor dropped.
-fn check_ours(options: &SourceOptions, slot: &Slot) -> Result<(), CaptureError> {
-    let ours = slot.plugin.as_deref() == Some("pgoutput")
-        && slot.database.as_deref() == Some(&*options.database);
-    if ours {
-        return Ok(());
-    }
-    Err(CaptureError::definite(
-        format!(
-            "source {}: slot {} is not a pgoutput slot of database {}",
-            options.name, options.slot, options.database
-        ),
-        "give this source a slot name of its own",
-    ))
-}
-
-fn check_slot(options: &SourceOptions, slot: Option<&Slot>, from: u64) -> Result<(), CaptureError> {
-    let position = Position::Postgres { lsn: from };
-    let Some(slot) = slot else {
-        return Err(errors::gap(
-            options,
-            format!("slot {} does not exist; reading stood at {position}", options.slot),
-        ));
-    };
-    check_ours(options, slot)?;
-    if slot.wal_status.as_deref() == Some("lost") || slot.restart_lsn.is_none() {
-        return Err(errors::gap(
-            options,
-            format!(
-                "slot {} has lost the log it needs; reading stood at {position} (see \
-                 max_slot_wal_keep_size)",
-                options.slot
-            ),
-        ));
-    }
-    match slot.confirmed_lsn {
-        Some(confirmed) if confirmed > from => Err(errors::gap(
-            options,
-            format!(
-                "slot {} begins at {}, after {position} where reading stood: it was made anew, \
-                 advanced, or read by somebody else",
-                options.slot,
-                Position::Postgres { lsn: confirmed }
-            ),
-        )),
-        _ => Ok(()),
-    }
-}
-
-async fn clear_slot(
-    client: &Client,
-    options: &SourceOptions,
-    slot: Option<&Slot>,
-) -> Result<(), CaptureError> {
-    let Some(slot) = slot else { return Ok(()) };
-    check_ours(options, slot)?;
-    if let Some(pid) = slot.active_pid {
-        return Err(CaptureError::definite(
-            format!(
-                "source {}: slot {} is in use by process {pid} of the server",
-                options.name, options.slot
-            ),
-            format!(
-                "stop the other reader (SELECT pg_terminate_backend({pid});), or give this \
-                 source a slot name of its own"
-            ),
-        ));
-    }
-    tracing::info!(source = options.name, slot = options.slot, "dropping an unfinished slot");
-    client
-        .execute("SELECT pg_drop_replication_slot($1)", &[&options.slot])
-        .await
-        .map_err(|e| errors::sql(options, "dropping an unfinished slot", e))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::slot::tests::options;
     use super::*;
-    use crate::{DatabaseKind, Tls};
-
-    fn options() -> SourceOptions {
-        SourceOptions {
-            name: "erp".into(),
-            kind: DatabaseKind::Postgres,
-            host: "localhost".into(),
-            port: 5432,
-            user: "crossdock".into(),
-            password: "".into(),
-            database: "erp".into(),
-            tls: Tls::Disable,
-            tables: vec![TableName::new("s", "a"), TableName::new("s", "b")],
-            slot: "crossdock".into(),
-            publication: "crossdock".into(),
-            server_id: 0,
-            block_bytes_max: 65_536,
-            spill_dir: None,
-        }
-    }
 
     fn found(table: &str, partitioned: bool) -> Found {
         Found {
@@ -418,25 +363,5 @@ mod tests {
                 r#"ALTER PUBLICATION "crossdock" DROP TABLE "s"."z""#,
             ]
         );
-    }
-
-    #[test]
-    fn a_slot_that_can_not_go_on_is_a_gap() {
-        let slot = Slot {
-            plugin: Some("pgoutput".into()),
-            database: Some("erp".into()),
-            active_pid: None,
-            restart_lsn: Some(10),
-            confirmed_lsn: Some(20),
-            wal_status: Some("reserved".into()),
-        };
-        let check = |slot: Option<&Slot>, from| check_slot(&options(), slot, from);
-        assert!(check(Some(&slot), 20).is_ok());
-        assert!(matches!(check(Some(&slot), 19), Err(CaptureError::Gap { .. })));
-        assert!(matches!(check(None, 20), Err(CaptureError::Gap { .. })));
-        let lost = Slot { wal_status: Some("lost".into()), ..slot.clone() };
-        assert!(matches!(check(Some(&lost), 20), Err(CaptureError::Gap { .. })));
-        let other = Slot { plugin: Some("wal2json".into()), ..slot };
-        assert!(matches!(check(Some(&other), 20), Err(CaptureError::Definite { .. })));
     }
 }

@@ -1,76 +1,112 @@
 //! The rows that are there when the slot is made, read under the very snapshot that the slot
 //! begins with: what a transaction wrote is either in the snapshot or in the stream.
+//!
+//! Several connections share that snapshot. Each takes one range of pages after the other.
 
-use crossdock_model::{
-    Block, BlockBuilder, ImageKind, Op, Position, SnapshotPart, TxHeader, Value,
-};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossdock_model::{BlockBuilder, Position, SnapshotPart, TableName, TxHeader};
+use tokio::sync::mpsc::Sender;
 
 use super::catalog::Found;
-use super::connection::{Connection, server_error};
+use super::connection::Connection;
+use super::control::{Control, stopped};
+use super::copy::{RowWriter, copy};
 use super::image::Table;
-use super::worker::Worker;
-use super::{errors, sql};
-use crate::CaptureError;
+use super::progress::{self, Cursor, News, Parcel, SnapshotCursor};
+use super::ranges::{self, Work};
+use super::worker::{Delivery, Worker};
+use super::{slot, sql};
+use crate::snapshot::Throttle;
+use crate::{CaptureError, TableCopy};
 
-/// Makes the slot, reads all tables and hands them over. Returns where the stream begins, or
-/// `None` when nobody takes the blocks any more.
-pub(super) fn take(worker: &Worker) -> Result<Option<u64>, CaptureError> {
+/// More connections than this don't make a snapshot faster.
+const WORKERS_MAX: usize = 16;
+/// How long a throttled worker sleeps at one time: it has to notice when it is to end.
+const NAP: Duration = Duration::from_millis(50);
+
+/// What becomes of the slot that a snapshot is taken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The stream goes on from it.
+    Slot,
+    /// It goes with the connection that made it.
+    Nothing,
+}
+
+/// Makes the slot, reads all tables and hands them over. Returns where the stream begins.
+pub(super) fn take(worker: &Worker, keep: Keep) -> Result<u64, CaptureError> {
     let options = &worker.options;
     let mut replication = Connection::open(options, &worker.control, true)?;
-    let (point, name) = create_slot(&mut replication)?;
-    let mut connection = Connection::open(options, &worker.control, false)?;
-    connection
-        .query("beginning the snapshot", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-    let import = format!("SET TRANSACTION SNAPSHOT {}", sql::literal(&name));
-    connection.query("beginning the snapshot", &import)?;
-    // The exported snapshot lives as long as the connection that exported it is left alone; from
-    // here on ours does not need it. The stream gets a fresh connection: a long snapshot would
-    // leave this one silent for longer than many networks allow.
-    drop(replication);
-    let now = server_micros(&mut connection)?;
+    let made = slot::create(&mut replication, &worker.prepared, keep == Keep::Nothing)?;
+    let (point, name) = (made.consistent_point, made.snapshot);
+    let crew_control = Control::below(&worker.control);
+    let mut first = Connection::open(options, &crew_control, false)?;
+    let seen = import(&mut first, &name)?;
     let header = TxHeader {
         id: "snapshot".to_string(),
         commit: Position::Postgres { lsn: point },
-        commit_micros: now,
+        commit_micros: server_micros(&mut first)?,
         origin: None,
         snapshot: true,
     };
-    let mut copy = Copy {
-        worker,
-        header,
-        builder: BlockBuilder::new(),
-        block_bytes_max: options.block_bytes_max.max(1),
-        scratch: Vec::new(),
-    };
-    tracing::info!(source = options.name, at = %copy.header.commit, "snapshot begins");
-    if !copy.send(SnapshotPart::First) {
-        return Ok(None);
-    }
-    for (found, table) in &worker.prepared.tables {
-        match copy.table(&mut connection, found, table)? {
-            Some(rows) => {
-                tracing::info!(source = options.name, table = %found.name, rows, "table read");
-            }
-            None => return Ok(None),
+    let (copies, work) = plan(worker, &mut first, &header, xmin(&seen))?;
+    let workers = options.snapshot.workers.clamp(1, WORKERS_MAX).min(work.len().max(1));
+    let mut connections = vec![first];
+    while connections.len() < workers {
+        let mut connection = Connection::open(options, &crew_control, false)?;
+        // One that reads under another snapshot would lose rows or have them twice.
+        if import(&mut connection, &name)? != seen {
+            return Err(CaptureError::definite(
+                format!("source {}: a connection did not take over the snapshot", options.name),
+                "let Crossdock connect to the server itself and not to a pooler",
+            ));
         }
+        connections.push(connection);
     }
-    connection.query("ending the snapshot", "COMMIT")?;
-    Ok(copy.send(SnapshotPart::Last).then_some(point))
+    // The exported snapshot lives as long as the connection that exported it is left alone; from
+    // here on ours do not need it. The stream gets a fresh connection: a long snapshot would
+    // leave this one silent for longer than many networks allow.
+    drop(replication);
+    tracing::info!(source = options.name, at = %header.commit, workers, ranges = work.len(),
+        "snapshot begins");
+    let crew = Crew {
+        blocks: &worker.blocks,
+        control: crew_control,
+        tables: &worker.prepared.tables,
+        header,
+        block_bytes_max: options.block_bytes_max.max(1),
+        work: Mutex::new(work),
+        throttle: Throttle::new(options.snapshot.rows_per_second),
+        failure: Mutex::new(None),
+    };
+    crew.edge(SnapshotPart::First, News::Begun(copies))?;
+    crew.read(connections)?;
+    crew.edge(SnapshotPart::Last, News::Nothing)?;
+    Ok(point)
 }
 
-/// Makes the slot; returns its consistent point and the name of the exported snapshot.
-fn create_slot(connection: &mut Connection) -> Result<(u64, String), CaptureError> {
-    let slot = sql::identifier(&connection.options.slot);
-    // Waits for the transactions that are running to end.
-    let rows = connection.query(
-        "making the replication slot",
-        &format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput EXPORT_SNAPSHOT"),
-    )?;
-    let mut row = rows.into_iter().flatten().skip(1);
-    match (row.next().flatten().map(|lsn| lsn.parse()), row.next().flatten()) {
-        (Some(Ok(Position::Postgres { lsn })), Some(snapshot)) => Ok((lsn, snapshot)),
-        _ => Err(connection.odd(b'D')),
-    }
+/// Makes a slot that begins now, without reading anything.
+pub(super) fn begin_now(worker: &Worker) -> Result<u64, CaptureError> {
+    let mut connection = Connection::open(&worker.options, &worker.control, true)?;
+    Ok(slot::create(&mut connection, &worker.prepared, false)?.consistent_point)
+}
+
+/// Begins a transaction under the exported snapshot; returns what it sees, as the server says it.
+fn import(connection: &mut Connection, name: &str) -> Result<String, CaptureError> {
+    const DOING: &str = "beginning the snapshot";
+    connection.query(DOING, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    connection.query(DOING, &format!("SET TRANSACTION SNAPSHOT {}", sql::literal(name)))?;
+    let rows = connection.query(DOING, "SELECT pg_current_snapshot()")?;
+    rows.into_iter().flatten().flatten().next().ok_or_else(|| connection.odd(b'D'))
+}
+
+/// `xmin:xmax:xip,…`
+fn xmin(snapshot: &str) -> u64 {
+    snapshot.split(':').next().and_then(|xmin| xmin.parse().ok()).unwrap_or(0)
 }
 
 fn server_micros(connection: &mut Connection) -> Result<i64, CaptureError> {
@@ -82,134 +118,150 @@ fn server_micros(connection: &mut Connection) -> Result<i64, CaptureError> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| connection.odd(b'D'))
 }
 
-struct Copy<'w> {
-    worker: &'w Worker,
+/// What is to be read. Tables without a key come first: when a snapshot is interrupted, what is
+/// missing of them can't be read beside the stream.
+fn plan(
+    worker: &Worker,
+    connection: &mut Connection,
+    header: &TxHeader,
+    xmin: u64,
+) -> Result<(Vec<TableCopy>, VecDeque<Work>), CaptureError> {
+    let options = &worker.options;
+    let tables = &worker.prepared.tables;
+    let mut work = VecDeque::new();
+    let mut copies = Vec::with_capacity(tables.len());
+    let mut order: Vec<usize> = (0..tables.len()).collect();
+    let has_key = |index: &usize| {
+        tables.get(*index).is_some_and(|(_, table)| !table.schema.key_columns().is_empty())
+    };
+    order.sort_by_key(has_key);
+    for index in order {
+        let Some((found, table)) = tables.get(index) else { continue };
+        let pages = options.snapshot.chunk_pages;
+        let version = worker.prepared.version;
+        let plan = ranges::plan(connection, version, pages, index, (found, table), &mut work)?;
+        let nothing_to_read = plan.parts.is_empty();
+        let snapshot = Some(SnapshotCursor { xmin, parts: plan.parts });
+        let cursor = Cursor { snapshot, after: None };
+        let since = header.commit.clone();
+        let mut copy = progress::begun(found.name.clone(), plan.rows_estimated, since, &cursor);
+        if nothing_to_read {
+            progress::finish(&mut copy);
+        }
+        copies.push(copy);
+    }
+    Ok((copies, work))
+}
+
+/// Those who read under one snapshot.
+struct Crew<'w> {
+    blocks: &'w Sender<Delivery>,
+    /// Ends all of them when one has failed.
+    control: Arc<Control>,
+    tables: &'w [(Found, Table)],
     header: TxHeader,
-    builder: BlockBuilder,
     block_bytes_max: usize,
-    /// A field without its escapes.
-    scratch: Vec<u8>,
+    work: Mutex<VecDeque<Work>>,
+    throttle: Throttle,
+    failure: Mutex<Option<CaptureError>>,
 }
 
-impl Copy<'_> {
-    /// Reads one table; returns its number of rows, or `None` when nobody takes them.
-    fn table(
-        &mut self,
-        connection: &mut Connection,
-        found: &Found,
-        table: &Table,
-    ) -> Result<Option<u64>, CaptureError> {
-        let columns: Vec<String> =
-            table.schema.columns.iter().map(|column| sql::identifier(&column.name)).collect();
-        let only = if found.partitioned { "" } else { "ONLY " };
-        let doing = format!("reading {}", found.name);
-        connection.send_query(&format!(
-            "COPY (SELECT {} FROM {only}{}) TO STDOUT",
-            columns.join(", "),
-            sql::qualified(&found.name)
-        ))?;
-        let mut rows = 0;
-        loop {
-            let frame = connection.reply()?;
-            match frame.0 {
-                b'd' => {
-                    self.row(connection.body(&frame), table)?;
-                    rows += 1;
-                    if self.builder.len() >= self.block_bytes_max
-                        && !self.send(SnapshotPart::Middle)
-                    {
-                        return Ok(None);
+impl Crew<'_> {
+    /// Reads everything, each connection in a thread of its own.
+    fn read(&self, connections: Vec<Connection>) -> Result<(), CaptureError> {
+        std::thread::scope(|scope| {
+            for mut connection in connections {
+                scope.spawn(move || {
+                    if let Err(error) = self.run(&mut connection) {
+                        self.fail(error);
                     }
-                }
-                b'E' => {
-                    let error = server_error(connection.body(&frame));
-                    return Err(errors::server(&connection.options, &doing, &error));
-                }
-                b'H' | b'c' | b'C' => {}
-                b'Z' => break,
-                tag => return Err(connection.odd(tag)),
+                });
             }
+        });
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        let sent = self.builder.is_empty() || self.send(SnapshotPart::Middle);
-        Ok(sent.then_some(rows))
     }
 
-    /// One line of COPY's text format: fields between tabs, `\N` for NULL, backslash escapes.
-    /// Source: PostgreSQL manual, COPY, "Text Format".
-    fn row(&mut self, line: &[u8], table: &Table) -> Result<(), CaptureError> {
-        if !self.builder.in_transaction() {
-            self.builder.begin(&self.header, true);
-        }
-        let columns = table.schema.columns.len();
-        // Snapshot rows precede the stream whatever their order: all have ordinal 0.
-        self.builder.event(Op::Read, &table.schema, 0);
-        self.builder.no_image();
-        self.builder.image(ImageKind::Full, columns);
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        // A table without columns has rows all the same.
-        let fields =
-            line.split(|byte| *byte == b'\t').take(if columns == 0 { 0 } else { usize::MAX });
-        let mut count = 0;
-        for (column, field) in fields.enumerate() {
-            count += 1;
-            if field == b"\\N" {
-                self.builder.value(&Value::Null);
-            } else if field.contains(&b'\\') {
-                unescape(field, &mut self.scratch);
-                self.builder.value(&table.decode(column, &self.scratch)?);
-            } else {
-                self.builder.value(&table.decode(column, field)?);
-            }
-        }
-        if count == columns {
-            return Ok(());
-        }
-        Err(CaptureError::definite(
-            format!("a row of {} was read with {count} of {columns} columns", table.schema.name),
-            "report this with the server's version",
-        ))
+    /// Keeps the first error, which is the cause of those that follow.
+    fn fail(&self, error: CaptureError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.control.stop.store(true, Ordering::Release);
     }
 
-    /// Hands over what has been read; false when nobody takes it.
-    fn send(&mut self, part: SnapshotPart) -> bool {
-        if self.builder.in_transaction() {
-            self.builder.end();
+    fn run(&self, connection: &mut Connection) -> Result<(), CaptureError> {
+        let mut builder = BlockBuilder::new();
+        loop {
+            let next = self.work.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(work) = next else { break };
+            self.range(connection, &mut builder, work)?;
         }
-        let mut block: Block = self.builder.finish(self.header.commit.clone(), part);
+        connection.query("ending the snapshot", "COMMIT").map(drop)
+    }
+
+    fn range(
+        &self,
+        connection: &mut Connection,
+        builder: &mut BlockBuilder,
+        work: Work,
+    ) -> Result<(), CaptureError> {
+        let Some((found, table)) = self.tables.get(work.table) else { return Ok(()) };
+        let mut writer = RowWriter::new(table);
+        let mut rows = 0;
+        copy(connection, &format!("reading {}", found.name), &work.sql, |line| {
+            if !builder.in_transaction() {
+                builder.begin(&self.header, true);
+            }
+            writer.row(builder, line)?;
+            rows += 1;
+            if builder.len() >= self.block_bytes_max {
+                self.hand_over(builder, &found.name, std::mem::take(&mut rows), None)?;
+            }
+            Ok(())
+        })?;
+        tracing::debug!(source = connection.options.name, table = %found.name,
+            oid = work.range.oid, from = work.range.from, "pages read");
+        self.hand_over(builder, &found.name, rows, Some(work.range))
+    }
+
+    fn hand_over(
+        &self,
+        builder: &mut BlockBuilder,
+        table: &TableName,
+        rows: u64,
+        completes: Option<progress::Range>,
+    ) -> Result<(), CaptureError> {
+        let news = News::Rows { table: table.clone(), rows, completes };
+        self.send(builder, SnapshotPart::Middle, news)?;
+        let mut wait = self.throttle.take(rows, Instant::now());
+        while !wait.is_zero() {
+            if self.control.stopped() {
+                return Err(stopped());
+            }
+            std::thread::sleep(wait.min(NAP));
+            wait = wait.saturating_sub(NAP);
+        }
+        Ok(())
+    }
+
+    /// The first or last block, which has no rows.
+    fn edge(&self, part: SnapshotPart, news: News) -> Result<(), CaptureError> {
+        self.send(&mut BlockBuilder::new(), part, news)
+    }
+
+    fn send(
+        &self,
+        builder: &mut BlockBuilder,
+        part: SnapshotPart,
+        news: News,
+    ) -> Result<(), CaptureError> {
+        if builder.in_transaction() {
+            builder.end();
+        }
+        let mut block = builder.finish(self.header.commit.clone(), part);
         block.commit_micros = self.header.commit_micros;
-        self.worker.blocks.blocking_send(Ok(block)).is_ok()
-    }
-}
-
-fn unescape(field: &[u8], out: &mut Vec<u8>) {
-    out.clear();
-    let mut bytes = field.iter();
-    while let Some(byte) = bytes.next() {
-        if *byte != b'\\' {
-            out.push(*byte);
-            continue;
-        }
-        // The server writes these escapes only; any other byte stands for itself.
-        out.extend(bytes.next().map(|escaped| match escaped {
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'v' => 11,
-            other => *other,
-        }));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_are_undone() {
-        let mut out = Vec::new();
-        unescape(br"a\tb\\x00\n\b\f\r\v", &mut out);
-        assert_eq!(out, b"a\tb\\x00\n\x08\x0c\r\x0b");
+        self.blocks.blocking_send(Ok(Parcel { block, news })).map_err(|_| stopped())
     }
 }

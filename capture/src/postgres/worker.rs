@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_postgres::Client;
 
+use super::backfill::{Backfill, Task};
 use super::catalog::{self, LogColumn};
 use super::connection::{Connection, Filled, server_error};
 use super::control::Control;
@@ -19,9 +20,11 @@ use super::in_progress::{Changes, Commit, InProgress, Taken};
 use super::pace::{Limits, Pace};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
+use super::progress::{self, News, Parcel};
+use super::snapshot::{self, Keep};
 use super::status::Status;
-use super::{errors, snapshot, sql};
-use crate::{CaptureError, SourceOptions};
+use super::{errors, identity, slot, sql};
+use crate::{CaptureError, ServerIdentity, SourceOptions};
 
 /// Blocks that may wait to be taken.
 pub(super) const BLOCKS_WAITING_MAX: usize = 4;
@@ -33,39 +36,75 @@ const HAND_OVER_PAUSE: Duration = Duration::from_millis(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What goes to the reader's handle.
-pub(super) type Delivery = Result<Block, CaptureError>;
+pub(super) type Delivery = Result<Parcel, CaptureError>;
+
+/// Where the thread begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// With a snapshot, and the stream unless nothing is kept.
+    Snapshot(Keep),
+    /// With a slot made now.
+    Now,
+    /// After an LSN.
+    After(u64),
+}
 
 /// Everything that the thread needs.
 pub(super) struct Worker {
     pub options: Arc<SourceOptions>,
     pub control: Arc<Control>,
     pub prepared: Prepared,
+    /// The server that was read last, if reading goes on.
+    pub known: Option<ServerIdentity>,
     pub blocks: Sender<Delivery>,
     /// For the catalog, whose connection is asynchronous.
     pub runtime: tokio::runtime::Handle,
+    /// What is to be read beside the stream.
+    pub task: Task,
 }
 
 impl Worker {
     /// Runs until the reader is dropped or something goes wrong.
-    pub(super) fn run(self, from: Option<u64>) {
+    pub(super) fn run(self, begin: Begin) {
         let blocks = self.blocks.clone();
-        if let Err(error) = self.read(from) {
+        if let Err(error) = self.read(begin) {
             // A reader that is gone does not want to know.
             let _ = blocks.blocking_send(Err(error));
         }
     }
 
-    fn read(self, from: Option<u64>) -> Result<(), CaptureError> {
-        let from = match from {
-            Some(from) => from,
-            None => match snapshot::take(&self)? {
-                Some(consistent_point) => consistent_point,
-                None => return Ok(()),
-            },
+    fn read(self, begin: Begin) -> Result<(), CaptureError> {
+        let from = match begin {
+            Begin::After(from) => from,
+            Begin::Now => snapshot::begin_now(&self)?,
+            Begin::Snapshot(keep) => {
+                let point = snapshot::take(&self, keep)?;
+                if keep == Keep::Nothing {
+                    return Ok(());
+                }
+                point
+            }
         };
         self.control.acknowledged.fetch_max(from, Ordering::AcqRel);
         let mut connection = Connection::open(&self.options, &self.control, true)?;
+        let known = self.known.as_ref();
+        let server = identity::verify(&mut connection, known, from, self.prepared.standby)?;
+        // Set once: nobody else does.
+        let _ = self.control.server.set(server);
+        slot::keep_on_standbys(&mut connection, &self.prepared)?;
         start(&mut connection, &self.options, self.prepared.version, from)?;
+        let backfill = match begin {
+            // Everything has just been read.
+            Begin::Snapshot(_) => None,
+            Begin::Now | Begin::After(_) => Backfill::begin(
+                &self.options,
+                &self.control,
+                &self.runtime,
+                &self.prepared,
+                &self.task,
+                from,
+            ),
+        };
         let spill_dir = self.options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
         let resolver = Resolver {
             tables: self.prepared.tables.into_iter().map(|(found, t)| (found.name, t)).collect(),
@@ -75,10 +114,15 @@ impl Worker {
         };
         let limits = if connection.gather()? { Limits::SAME_MACHINE } else { Limits::NETWORK };
         let now = Instant::now();
+        let mut decoder = Decoder::new(from);
+        if backfill.is_some() {
+            decoder.note_ended();
+        }
         let mut stream = Stream {
             status: Status::new(from, self.prepared.sender_timeout, now),
             connection,
-            decoder: Decoder::new(from),
+            decoder,
+            backfill,
             in_progress: InProgress::new(spill_dir),
             resolver,
             control: self.control,
@@ -89,6 +133,13 @@ impl Worker {
             server_micros: 0,
             idle_moved: now,
         };
+        if begin == Begin::Now {
+            // The position is known at once, also where nothing happens.
+            let block = stream.decoder.empty_block(from, progress::now_micros());
+            if stream.deliver(block, News::Nothing)? == Reader::Gone {
+                return Ok(());
+            }
+        }
         stream.run()
     }
 }
@@ -166,6 +217,8 @@ impl Resolver {
 struct Stream {
     connection: Connection,
     decoder: Decoder,
+    /// Tables that are read beside the stream, while there are any.
+    backfill: Option<Backfill>,
     in_progress: InProgress,
     resolver: Resolver,
     control: Arc<Control>,
@@ -215,7 +268,8 @@ impl Stream {
                     std::thread::sleep(pause);
                 }
             }
-            if reader == Reader::Gone || self.idle(now)? == Reader::Gone {
+            let gone = |reader: Reader| reader == Reader::Gone;
+            if gone(reader) || gone(self.idle(now)?) || gone(self.read_beside(now)?) {
                 return Ok(());
             }
         }
@@ -320,16 +374,50 @@ impl Stream {
     }
 
     fn hand_over(&mut self) -> Result<Reader, CaptureError> {
-        match self.decoder.take_block() {
-            Some(block) => self.deliver(block),
-            None => Ok(Reader::There),
+        let Some(block) = self.decoder.take_block() else { return Ok(Reader::There) };
+        let news = match &mut self.backfill {
+            Some(backfill) => backfill.observe(&block, &self.decoder.take_ended())?,
+            None => News::Nothing,
+        };
+        self.deliver(block, news)
+    }
+
+    /// Lets the reading of tables beside the stream go on, and hands over what has its place here.
+    fn read_beside(&mut self, now: Instant) -> Result<Reader, CaptureError> {
+        let Some(backfill) = &self.backfill else { return Ok(Reader::There) };
+        let here = self.decoder.end().max(self.decoder.seen()).max(self.status.server_lsn());
+        if backfill.waits_for().is_some_and(|high| high <= here)
+            && self.hand_over_at_boundary()? == Reader::Gone
+        {
+            return Ok(Reader::Gone);
         }
+        let clean = self.decoder.at_boundary() && self.decoder.len() == 0;
+        let Some(backfill) = &mut self.backfill else { return Ok(Reader::There) };
+        let parcels = backfill.step(clean.then_some(here), now)?;
+        let over = backfill.is_over();
+        for Parcel { block, news } in parcels {
+            self.decoder.moved_to(here);
+            if self.send(Parcel { block, news })? == Reader::Gone {
+                return Ok(Reader::Gone);
+            }
+        }
+        if over {
+            self.backfill = None;
+        }
+        Ok(Reader::There)
     }
 
     /// Hands a block over. While nobody takes it, the server is told now and then that we live;
     /// its data waits in the socket.
-    fn deliver(&mut self, block: Block) -> Result<Reader, CaptureError> {
-        let mut delivery = Ok(block);
+    fn deliver(&mut self, mut block: Block, news: News) -> Result<Reader, CaptureError> {
+        if let Some(backfill) = &self.backfill {
+            block.snapshot = backfill.part();
+        }
+        self.send(Parcel { block, news })
+    }
+
+    fn send(&mut self, parcel: Parcel) -> Result<Reader, CaptureError> {
+        let mut delivery = Ok(parcel);
         loop {
             match self.blocks.try_send(delivery) {
                 Ok(()) => return Ok(Reader::There),
@@ -355,7 +443,7 @@ impl Stream {
         if target > end && quiet && durable && now - self.idle_moved >= IDLE_INTERVAL {
             self.idle_moved = now;
             let block = self.decoder.empty_block(target, self.server_micros);
-            return self.deliver(block);
+            return self.deliver(block, News::Nothing);
         }
         Ok(Reader::There)
     }

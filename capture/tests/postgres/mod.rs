@@ -2,10 +2,15 @@
 
 mod access;
 mod faults;
+mod identity;
 mod in_progress;
+mod prepared;
 mod proxy;
 mod resume;
+mod slots;
 mod snapshot;
+mod snapshot_ranges;
+mod standby;
 mod stream;
 mod tls;
 mod types;
@@ -28,7 +33,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 fn server() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let settings = [("max_connections", "200"), ("logical_decoding_work_mem", "1MB")];
+        let settings = [
+            ("max_connections", "200"),
+            ("logical_decoding_work_mem", "1MB"),
+            ("max_prepared_transactions", "10"),
+        ];
         let settings = settings.map(|(name, value)| (name.to_string(), value.to_string()));
         let options = PostgresOptions { settings: settings.to_vec(), ..Default::default() };
         Postgres::start_with(&options).expect("a private server starts")
@@ -68,10 +77,12 @@ async fn database_on(
         tls: Tls::Disable,
         tables: tables.iter().map(|t| TableName::parse(t).expect("schema.table")).collect(),
         slot: format!("slot_{name}"),
+        slot_failover: true,
         publication: format!("pub_{name}"),
         server_id: 0,
         block_bytes_max: 64 * 1024,
         spill_dir: None,
+        snapshot: Default::default(),
     };
     (options, client)
 }
@@ -221,4 +232,22 @@ async fn server_texts(client: &Client, table: &str, columns: &str) -> Vec<String
 
 async fn open(options: &SourceOptions, from: Option<&Position>) -> PostgresReader {
     postgres::open(options, from.into(), Memory::default()).await.expect("the reader opens")
+}
+
+/// Waits until a query returns true.
+async fn wait_for(client: &Client, sql: &str) {
+    let start = std::time::Instant::now();
+    while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(start.elapsed() < LIMIT, "never true: {sql}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until nobody reads the slot.
+async fn wait_for_free(client: &Client, options: &SourceOptions) {
+    let sql = format!(
+        "SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{}' AND active)",
+        options.slot
+    );
+    wait_for(client, &sql).await;
 }

@@ -11,15 +11,6 @@ async fn confirmed(client: &Client, slot: &str) -> u64 {
     client.query_one(sql, &[&slot]).await.unwrap().get::<_, i64>(0) as u64
 }
 
-/// Waits until a query returns true.
-async fn wait_for(client: &Client, sql: &str) {
-    let start = std::time::Instant::now();
-    while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
-        assert!(start.elapsed() < LIMIT, "never true: {sql}");
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_count_is_lost_or_doubled_by_broken_connections() {
     let (options, client) = database("broken", COUNTER, &["public.counter"]).await;

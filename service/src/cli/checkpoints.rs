@@ -97,16 +97,11 @@ pub async fn rewind(path: &Path, which: WhichArguments, to: &str) -> ExitCode {
         }
     }
     .await;
-    match moved {
-        Ok(moved) => {
-            moved.lines.iter().for_each(|line| println!("{line}"));
-            ExitCode::SUCCESS
-        }
-        Err(error) => super::fail(&error),
-    }
+    super::moved(moved)
 }
 
-fn offline(config: &Config) -> anyhow::Result<Operator> {
+/// Commands on the state itself, when no process runs.
+pub fn offline(config: &Config) -> anyhow::Result<Operator> {
     let state = wiring::open_state(config)?;
-    Ok(wiring::operator(config, &state, Default::default()))
+    Ok(wiring::stopped_operator(config, &state))
 }

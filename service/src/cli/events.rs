@@ -45,7 +45,7 @@ pub struct EventsArguments {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Only these tables: `schema.table`, with commas between.
-    #[arg(long, value_name = "TABLES", value_delimiter = ',', value_parser = table)]
+    #[arg(long, value_name = "TABLES", value_delimiter = ',', value_parser = super::table)]
     tables: Vec<TableName>,
     #[command(flatten)]
     debezium: DebeziumArguments,
@@ -167,10 +167,6 @@ fn from(text: &str) -> Result<From, String> {
             format!("`{number}` is not the number of a block, nor `beginning` or `now`")
         }),
     }
-}
-
-fn table(text: &str) -> Result<TableName, String> {
-    TableName::parse(text).ok_or_else(|| format!("`{text}` is not SCHEMA.TABLE"))
 }
 
 /// Prints the stream. Takes no lock: it works beside a running process.

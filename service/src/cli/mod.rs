@@ -4,14 +4,21 @@
 mod check;
 mod checkpoints;
 mod events;
+mod gaps;
 mod run;
+mod snapshot;
 mod status;
+mod tables;
+mod takeover;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crossdock_config::Config;
+use crossdock_model::TableName;
+
+use crate::operator::Moved;
 
 /// Change data capture for the systems that run logistics.
 ///
@@ -69,6 +76,52 @@ enum Command {
     Checkpoints {
         #[command(subcommand)]
         command: CheckpointCommand,
+    },
+    /// Read rows of tables again, beside the stream, and see how far that has come.
+    ///
+    /// Works on a running process and on a stopped one, which does it when it starts.
+    #[command(
+        after_help = "Examples:\n  crossdock snapshot start --source erp --table public.orders\n  \
+        crossdock snapshot start --source erp --table public.orders --filter \"region = 'EU'\"\n  \
+        crossdock snapshot list\n  crossdock snapshot pause --source erp"
+    )]
+    Snapshot {
+        #[command(subcommand)]
+        command: snapshot::SnapshotCommand,
+    },
+    /// Change which tables are captured.
+    Tables {
+        #[command(subcommand)]
+        command: tables::TablesCommand,
+    },
+    /// Show changes that a source's log did not hold any more when they were to be read.
+    Gaps {
+        #[command(subcommand)]
+        command: gaps::GapsCommand,
+    },
+    /// Read all tables of a source again from the present on, and delete what is not there.
+    ///
+    /// What to do after a gap that has halted the source. The replication slot is made anew.
+    Resync {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The source.
+        #[arg(long, value_name = "NAME")]
+        source: String,
+    },
+    /// Take over from Debezium: begin a new source where its offsets say, without a snapshot.
+    ///
+    /// Stop Debezium, and name its slot and publication in the source's section first. What it had
+    /// handled of a transaction is read again from the transaction's beginning.
+    #[command(
+        after_help = "Examples:\n  crossdock import-offsets --source erp data/offsets.dat\n  \
+        crossdock import-offsets --source erp --key inventory-connector dump.txt"
+    )]
+    ImportOffsets {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: takeover::ImportArguments,
     },
     /// Move progress back and let what follows be done again; the state afterwards is the same.
     ///
@@ -156,6 +209,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
                     checkpoints::save(&config.config, &name).await
                 }
             },
+            Command::Snapshot { command } => snapshot::snapshot(command).await,
+            Command::Tables { command } => tables::tables(command).await,
+            Command::Gaps { command } => gaps::gaps(command).await,
+            Command::Resync { config, source } => gaps::resync(&config.config, &source).await,
+            Command::ImportOffsets { config, arguments } => {
+                takeover::import(&config.config, arguments).await
+            }
             Command::Rewind { config, which, to } => {
                 checkpoints::rewind(&config.config, which, &to).await
             }
@@ -169,7 +229,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn start_logging(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("CROSSDOCK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,mysql_async=warn,tokio_postgres=warn,sled=warn"));
+        // mysql_async logs every error of a server with its text, which may hold values; they come
+        // to us as errors anyway.
+        .unwrap_or_else(|_| EnvFilter::new("info,mysql_async=off,tokio_postgres=warn,sled=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_target(false).init(),
@@ -190,6 +252,22 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
             eprintln!("{problems}");
             Err(ExitCode::from(2))
         }
+    }
+}
+
+/// Reads `schema.table`.
+fn table(text: &str) -> Result<TableName, String> {
+    TableName::parse(text).ok_or_else(|| format!("`{text}` is not SCHEMA.TABLE"))
+}
+
+/// Says what a command did, or why it did not.
+fn moved(result: anyhow::Result<Moved>) -> ExitCode {
+    match result {
+        Ok(moved) => {
+            moved.lines.iter().for_each(|line| println!("{line}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
     }
 }
 

@@ -15,7 +15,8 @@ use tracing::info;
 
 use crate::board::{Board, SourceBoard, TargetBoard};
 use crate::metrics::Metrics;
-use crate::stage::{DeliverStage, IngestStage, IntegrateStage, MirrorStage, StageError};
+use crate::operator::Captured;
+use crate::stage::{DeliverStage, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError};
 use crate::supervisor::{Handle, handle, supervise};
 use crate::{control, http, observe, preflight, wiring};
 
@@ -42,7 +43,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let board = board(config);
     let mut stages = JoinSet::new();
-    let handles = start_stages(config, &state, &metrics, &board, &mut stages);
+    let sources = wiring::captured(config);
+    let handles = start_stages(config, &state, &metrics, &board, &sources, &mut stages);
     let mut looks = JoinSet::new();
     start_looking(config, &state, &metrics, &board, &mut looks);
 
@@ -54,7 +56,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     looks.spawn(async move {
         let _ = axum::serve(listener, pages).await;
     });
-    let operator = Arc::new(wiring::operator(config, &state, handles));
+    let operator = wiring::operator(config, &state, sources, handles, Some(board.clone()));
+    let operator = Arc::new(operator);
     let socket = wiring::control_socket(config);
     let control = control::serve(&socket, operator, board);
 
@@ -98,27 +101,12 @@ fn start_stages(
     state: &wiring::State,
     metrics: &Arc<Metrics>,
     board: &Arc<Board>,
+    sources: &BTreeMap<String, Captured>,
     stages: &mut JoinSet<StageError>,
 ) -> BTreeMap<String, Handle> {
     let mut handles = BTreeMap::new();
     let (committed, news) = watch::channel(0);
-    for options in wiring::source_options(config) {
-        let name = options.name.clone();
-        let (Some(journal), Some(source)) = (state.journals.get(&name), board.source(&name)) else {
-            continue;
-        };
-        let stage = IngestStage {
-            options,
-            journal: journal.clone(),
-            checkpoints: state.checkpoints.clone(),
-            board: source.clone(),
-            metrics: metrics.clone(),
-        };
-        let (source, (_, jobs)) = (source.clone(), handle());
-        stages.spawn(async move {
-            supervise(format!("ingest {name}"), stage, &source.stage, jobs).await
-        });
-    }
+    start_sources(config, state, metrics, board, sources, stages, &mut handles);
     let stage = IntegrateStage {
         name: config.name.to_string(),
         store: wiring::connect_options(&config.store),
@@ -137,6 +125,39 @@ fn start_stages(
         .spawn(async move { supervise("integrate".into(), stage, &status.integrate, jobs).await });
     start_targets(config, state, metrics, board, news, stages, &mut handles);
     handles
+}
+
+fn start_sources(
+    config: &Config,
+    state: &wiring::State,
+    metrics: &Arc<Metrics>,
+    board: &Arc<Board>,
+    sources: &BTreeMap<String, Captured>,
+    stages: &mut JoinSet<StageError>,
+    handles: &mut BTreeMap<String, Handle>,
+) {
+    for source in &config.sources {
+        let name = &source.name;
+        let (Some(journal), Some(status)) = (state.journals.get(name), board.source(name)) else {
+            continue;
+        };
+        let Some(captured) = sources.get(name) else { continue };
+        let stage = IngestStage {
+            options: captured.options.clone(),
+            tables: captured.tables.clone(),
+            mode: captured.mode,
+            on_gap: source.on_gap,
+            journal: journal.clone(),
+            checkpoints: state.checkpoints.clone(),
+            board: status.clone(),
+            metrics: metrics.clone(),
+            run: IngestRun::default(),
+        };
+        let (ingest, jobs) = handle();
+        handles.insert(format!("ingest/{name}"), ingest);
+        let (status, name) = (status.clone(), format!("ingest {name}"));
+        stages.spawn(async move { supervise(name, stage, &status.stage, jobs).await });
+    }
 }
 
 fn start_targets(

@@ -53,6 +53,7 @@ fn print(status: &Json) {
             text(&s["position"]),
         );
         print_error(s);
+        print_source(s);
     }
     let integrate = &status["integrate"];
     println!(
@@ -75,6 +76,17 @@ fn print(status: &Json) {
         status["withheld_total"],
         status["echo_dropped_total"]
     );
+}
+
+/// What is going on beside the stream.
+fn print_source(source: &Json) {
+    let snapshots = source["snapshots"].as_array().into_iter().flatten();
+    for line in snapshots.filter_map(|line| serde_json::from_value(line.clone()).ok()) {
+        println!("    snapshot {}", super::snapshot::sentence(&line));
+    }
+    if source["gap_open"] == true {
+        println!("    its log has a gap: crossdock gaps list");
+    }
 }
 
 fn print_error(stage: &Json) {

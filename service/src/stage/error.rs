@@ -13,6 +13,9 @@ pub enum StageError {
     /// A person must act; tried again slowly, so that mending it is enough.
     #[error("{0:#}")]
     Definite(anyhow::Error),
+    /// The log does not hold any more what was not read yet.
+    #[error("{0:#}")]
+    Gap(anyhow::Error),
     /// The process must end: going on could do harm (failed disk, another process took over).
     #[error("{0:#}")]
     Fatal(anyhow::Error),
@@ -20,9 +23,10 @@ pub enum StageError {
 
 impl From<CaptureError> for StageError {
     fn from(error: CaptureError) -> Self {
-        match error.is_transient() {
-            true => Self::Transient(error.into()),
-            false => Self::Definite(error.into()),
+        match error {
+            CaptureError::Transient { .. } => Self::Transient(error.into()),
+            CaptureError::Definite { .. } => Self::Definite(error.into()),
+            CaptureError::Gap { .. } => Self::Gap(error.into()),
         }
     }
 }

@@ -1,26 +1,44 @@
 //! One step of `ingest`: source log → journal.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
-use crossdock_capture::{LogReader, Memory, Reader, SourceOptions};
-use crossdock_model::{Block, Position, SnapshotPart};
-use crossdock_state::checkpoints::saved::{save, source_key};
+use crossdock_capture::{LogReader, Memory, Reader, SourceOptions, Start};
+use crossdock_config::{OnGap, SnapshotMode};
+use crossdock_model::{Block, Position, SnapshotPart, TableName};
+use crossdock_state::checkpoints::saved::{load, memory_key, save, source_key, start_key};
 use crossdock_state::journal::{BLOCKS_PER_SYNC, SnapshotFlag};
-use crossdock_state::{BlockMeta, Journal, LocalJournal, SledCheckpoints, SourceCheckpoint};
+use crossdock_state::{
+    BlockMeta, CheckpointError, Checkpoints, Journal, LocalJournal, SledCheckpoints,
+    SourceCheckpoint,
+};
 use futures_util::FutureExt;
 
 use super::StageError;
+use super::start::{Known, Ordered, Plan, plan};
 use crate::board::{SourceBoard, StageState, lock};
 use crate::clock::now_micros;
+use crate::gaps::{self, Policy};
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
+/// Whether readers can continue a snapshot that was interrupted; until they can it is taken anew.
+const RESUMES: bool = false;
+
+/// Tables that a source is captured with; operators may add to it.
+pub type TableList = Arc<Mutex<Vec<TableName>>>;
+
 /// What `ingest` holds between its steps.
 pub struct IngestStage {
-    /// The source.
+    /// The source; its tables are those of `tables`.
     pub options: SourceOptions,
+    /// Tables to capture.
+    pub tables: TableList,
+    /// Which rows are read that were there before.
+    pub mode: SnapshotMode,
+    /// What is done about a gap.
+    pub on_gap: OnGap,
     /// Its journal.
     pub journal: Arc<LocalJournal>,
     /// Where its position is noted.
@@ -29,6 +47,19 @@ pub struct IngestStage {
     pub board: Arc<SourceBoard>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What this run knows beside its reader.
+    pub run: Run,
+}
+
+/// What is known from the opening of the reader on.
+#[derive(Default)]
+pub struct Run {
+    /// What the reader remembers, as it was saved last.
+    saved: Memory,
+    /// The start was ordered: forgotten once its first block is durable.
+    ordered: bool,
+    /// Where the log must have gone beyond: it was begun anew.
+    floor: Option<Position>,
 }
 
 /// What an append made durable.
@@ -41,34 +72,106 @@ pub struct Durable {
 
 impl Stage for IngestStage {
     async fn run(&mut self) -> Result<Infallible, StageError> {
-        crate::pipeline::ingest(self).await
+        match crate::pipeline::ingest(self).await {
+            Err(StageError::Gap(gap)) => Err(self.meet(gap)),
+            ended => ended,
+        }
     }
 }
 
 impl IngestStage {
-    /// Opens the log after the last durable block, or with a snapshot.
+    /// Opens the log after the last durable block, or with a snapshot, or as it was ordered.
     pub async fn open_reader(&mut self) -> Result<Reader, StageError> {
-        // An earlier run may have ended inside a transaction or a snapshot: it is read again.
-        tokio::task::block_in_place(|| self.journal.cut_unfinished())?;
+        self.options.tables = lock(&self.tables).clone();
         let last = self.journal.last();
-        let from = match &last {
-            None => None,
-            Some((_, meta)) => Some(parse_position(&meta.position)?),
-        };
-        let reader =
-            crossdock_capture::open(&self.options, from.as_ref().into(), Memory::default()).await?;
-        let state = if from.is_none() { StageState::Snapshot } else { StageState::Running };
-        tracing::info!(
-            source = self.options.name,
-            from = from.as_ref().map_or("a snapshot".into(), ToString::to_string),
-            "reading"
-        );
-        self.board.stage.set(state, None);
-        if let Some((seq, _)) = last {
-            self.board.journal_seq.store(seq, Ordering::Relaxed);
+        let Plan { start, memory, .. } = tokio::task::block_in_place(|| self.prepare())?;
+        if let Some((seq, meta)) = &last {
+            self.board.journal_seq.store(*seq, Ordering::Relaxed);
+            *lock(&self.board.durable) = Some(parse_position(&meta.position)?);
         }
-        *lock(&self.board.durable) = from;
+        let Some(start) = start else {
+            // Nothing follows a snapshot that was all that was wanted.
+            self.board.stage.set(StageState::Finished, None);
+            return std::future::pending().await;
+        };
+        tracing::info!(source = self.options.name, ?start, "reading");
+        let state = match start {
+            Start::Snapshot | Start::SnapshotOnly | Start::Resume(_) => StageState::Snapshot,
+            Start::Now | Start::After(_) => StageState::Running,
+        };
+        self.run.floor = match start {
+            Start::Now => lock(&self.board.durable).clone(),
+            _ => None,
+        };
+        let reader = crossdock_capture::open(&self.options, start, memory).await?;
+        self.board.stage.set(state, None);
         Ok(reader)
+    }
+
+    /// Plans the start, and cuts what the journal has that will be read again.
+    fn prepare(&mut self) -> Result<Plan, StageError> {
+        let name = &self.options.name;
+        // An earlier run may have ended inside a transaction.
+        self.journal.cut_transaction()?;
+        let place = |(_, meta): (u64, BlockMeta)| parse_position(&meta.position);
+        let ordered: Option<Ordered> = load(&*self.checkpoints, &start_key(name))?;
+        let memory = match load(&*self.checkpoints, &memory_key(name)) {
+            Err(error @ CheckpointError::Unreadable { .. }) => {
+                tracing::warn!(source = name, %error, "what was remembered of the source is lost");
+                None
+            }
+            found => found?,
+        };
+        let plan = plan(Known {
+            mode: self.mode,
+            tables: &self.options.tables,
+            memory,
+            last: self.journal.last().map(place).transpose()?,
+            unfinished: self.journal.unfinished_snapshot().map(place).transpose()?,
+            resumable: RESUMES,
+            ordered: ordered.clone(),
+        });
+        if plan.cut_snapshot {
+            self.journal.cut_snapshot()?;
+        }
+        save(&*self.checkpoints, &memory_key(name), &plan.memory)?;
+        let gaps = gaps::list(&*self.checkpoints, name)?;
+        self.board.set_gaps(&gaps);
+        self.board.set_copies(&plan.memory);
+        self.run = Run { saved: plan.memory.clone(), ordered: ordered.is_some(), floor: None };
+        Ok(plan)
+    }
+
+    /// Records a gap, then does what the policy says.
+    fn meet(&mut self, gap: anyhow::Error) -> StageError {
+        let recorded = tokio::task::block_in_place(|| {
+            let name = &self.options.name;
+            let from = self.journal.last().map_or_else(String::new, |(_, meta)| meta.position);
+            let place = (&*from, &*format!("{gap:#}"));
+            let policy = Policy::from(self.on_gap);
+            let decided = gaps::record(&*self.checkpoints, name, place, policy, now_micros())?;
+            if decided == Policy::Resync {
+                save(&*self.checkpoints, &start_key(name), &Ordered::Resync)?;
+            }
+            self.board.set_gaps(&gaps::list(&*self.checkpoints, name)?);
+            Ok::<_, CheckpointError>((policy, decided))
+        });
+        match recorded {
+            Err(error) => error.into(),
+            Ok((_, Policy::Resync)) => {
+                StageError::Transient(gap.context("reading all tables again"))
+            }
+            Ok((Policy::Resync, Policy::Halt)) => StageError::Definite(gap.context(
+                "the log was lost several times within an hour, so it is not read anew again",
+            )),
+            Ok((Policy::Halt, Policy::Halt)) => {
+                let advice = format!(
+                    "to read all tables again and go on: crossdock resync --source {}",
+                    self.options.name
+                );
+                StageError::Definite(anyhow::anyhow!("{gap:#}; {advice}"))
+            }
+        }
     }
 
     /// Waits for a block, then takes what else is there already.
@@ -80,7 +183,26 @@ impl IngestStage {
                 None => break,
             }
         }
+        self.check_floor(&blocks)?;
         Ok(blocks)
+    }
+
+    /// A log that was begun anew must lie beyond what was read of the old one: what the store has
+    /// is ordered by its places.
+    fn check_floor(&mut self, blocks: &[Block]) -> Result<(), StageError> {
+        let Some((floor, block)) = self.run.floor.take().zip(blocks.first()) else {
+            return Ok(());
+        };
+        if block.end.compare(&floor).is_ge() {
+            return Ok(());
+        }
+        let name = &self.options.name;
+        Err(StageError::Definite(anyhow::anyhow!(
+            "the log of source {name} now ends at {}, before {floor} which was read already: it \
+             belongs to another server, and its changes can't be put in order with those that \
+             were read; capture it under another source name",
+            block.end
+        )))
     }
 
     /// Appends blocks and makes them durable.
@@ -90,6 +212,12 @@ impl IngestStage {
         let mut commit_micros = 0;
         let seq = tokio::task::block_in_place(|| {
             for block in &blocks {
+                if block.snapshot == SnapshotPart::First
+                    && self.journal.unfinished_snapshot().is_some()
+                {
+                    // The reader could not continue it, and takes it anew.
+                    self.journal.cut_snapshot()?;
+                }
                 self.journal.append(meta(block, appended_micros), &block.bytes)?;
             }
             self.journal.sync()
@@ -101,7 +229,9 @@ impl IngestStage {
             }
             if block.snapshot == SnapshotPart::Last {
                 tracing::info!(source = self.options.name, position = %block.end, "snapshot complete");
-                self.board.stage.set(StageState::Running, None);
+                let only = self.mode == SnapshotMode::Only;
+                let state = if only { StageState::Finished } else { StageState::Running };
+                self.board.stage.set(state, None);
             }
             commit_micros = block.commit_micros;
             position = block.boundary.then_some(block.end);
@@ -110,8 +240,9 @@ impl IngestStage {
         Ok(Durable { seq, position, commit_micros })
     }
 
-    /// Notes the position in sled. It is a copy of what the journal says; kept for listing.
-    pub fn checkpoint(&mut self, durable: &Durable) -> Result<(), StageError> {
+    /// Notes position and memory in sled. The position is a copy of what the journal says, kept
+    /// for listing; the memory may be older than the journal, never newer.
+    pub fn checkpoint(&mut self, reader: &Reader, durable: &Durable) -> Result<(), StageError> {
         let Some(position) = &durable.position else { return Ok(()) };
         let checkpoint = SourceCheckpoint {
             position: position.to_string(),
@@ -119,9 +250,34 @@ impl IngestStage {
             commit_micros: durable.commit_micros,
             saved_micros: now_micros(),
         };
-        let key = source_key(&self.options.name);
-        tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
+        let memory = reader.memory();
+        tokio::task::block_in_place(|| self.note(&checkpoint, memory))?;
         *lock(&self.board.durable) = Some(position.clone());
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        checkpoint: &SourceCheckpoint,
+        memory: &Memory,
+    ) -> Result<(), CheckpointError> {
+        let (store, name) = (&*self.checkpoints, &self.options.name);
+        if self.run.saved == *memory {
+            save(store, &source_key(name), checkpoint)?;
+        } else {
+            let (position, remembered) = (source_key(name), memory_key(name));
+            let values = [encode(&position, checkpoint)?, encode(&remembered, memory)?];
+            store.put_many(&[(&position, &values[0]), (&remembered, &values[1])])?;
+            self.board.set_copies(memory);
+            if gaps::is_resyncing(&self.run.saved) && !gaps::is_resyncing(memory) {
+                gaps::resynced(store, name, now_micros())?;
+                self.board.set_gaps(&gaps::list(store, name)?);
+            }
+            self.run.saved = memory.clone();
+        }
+        if std::mem::take(&mut self.run.ordered) {
+            store.remove(&start_key(name))?;
+        }
         Ok(())
     }
 
@@ -131,6 +287,11 @@ impl IngestStage {
             reader.acknowledge(position);
         }
     }
+}
+
+fn encode(key: &str, value: &impl serde::Serialize) -> Result<Vec<u8>, CheckpointError> {
+    let unreadable = |source| CheckpointError::Unreadable { key: key.to_string(), source };
+    serde_json::to_vec(value).map_err(unreadable)
 }
 
 fn meta(block: &Block, appended_micros: i64) -> BlockMeta {

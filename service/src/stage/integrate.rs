@@ -1,5 +1,6 @@
 //! One step of `integrate`: journal → canonical store.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Progress};
 use crossdock_canonical::{Rules, Workspace};
-use crossdock_model::canonical::{Outcome, Tally};
+use crossdock_model::TxHeader;
+use crossdock_model::canonical::{Name, Outcome, SourceRow, Tally};
 use crossdock_state::checkpoints::saved::{integrate_key, save};
 use crossdock_state::{Journal, LocalJournal, SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
 use super::StageError;
-use super::journals::{Cursor, Journals, Run};
+use super::journals::{Cursor, Journals, Resynced, Run};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
@@ -21,6 +23,8 @@ use crate::supervisor::Stage;
 
 /// About as much of each source's journal is judged and committed at once.
 const BATCH_BYTES: usize = 64 * 1024;
+/// Rows that are gone, judged and committed at once.
+const GONE_ROWS: usize = 500;
 /// The copies in sled are for listing; the store is the authority.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
@@ -47,9 +51,37 @@ pub struct IntegrateStage {
 }
 
 /// What is judged and committed at once.
+#[derive(Default)]
 pub struct Batch {
     runs: Vec<Run>,
+    gone: Option<Gone>,
     progress: Vec<Progress>,
+}
+
+/// Rows of the store that are not in their source any more.
+struct Gone {
+    source: Name,
+    header: TxHeader,
+    rows: Vec<SourceRow>,
+}
+
+/// Where each journal is read, and what is looked for in the store before reading goes on.
+pub struct Reading {
+    cursors: Vec<Cursor>,
+    looking: VecDeque<Looking>,
+}
+
+/// A table was read again after a gap: its rows in the store that were not seen since are deleted,
+/// piece by piece. Progress passes the place where this was found out when none is left, so that
+/// an interruption begins it again.
+struct Looking {
+    source: Name,
+    resynced: Resynced,
+    /// Key of the last row that was found.
+    after: Name,
+    found: usize,
+    /// Progress once this is done; with the last table of a block.
+    progress: Option<Progress>,
 }
 
 impl Stage for IntegrateStage {
@@ -60,7 +92,7 @@ impl Stage for IntegrateStage {
 
 impl IntegrateStage {
     /// Opens the store, which says how far each source has been integrated.
-    pub async fn open_store(&mut self) -> Result<(PostgresStore, Vec<Cursor>), StageError> {
+    pub async fn open_store(&mut self) -> Result<(PostgresStore, Reading), StageError> {
         let mut store = PostgresStore::open(&self.store, &self.name).await?;
         let progress = store.progress().await?;
         let mut cursors = Vec::new();
@@ -74,19 +106,41 @@ impl IntegrateStage {
             cursors.push(Cursor { source: source.clone(), seq });
         }
         self.board.integrate.set(StageState::Running, None);
-        Ok((store, cursors))
+        Ok((store, Reading { cursors, looking: VecDeque::new() }))
     }
 
-    /// Waits for whole transactions of any source.
-    pub async fn next_batch(&mut self, cursors: &mut [Cursor]) -> Result<Batch, StageError> {
-        let runs = self.journals.next_runs(cursors, BATCH_BYTES).await?;
-        for run in &runs {
-            if let Some(cursor) = cursors.iter_mut().find(|c| c.source == run.source) {
+    /// Waits for whole transactions of any source, or takes further rows that are gone.
+    pub async fn next_batch(
+        &mut self,
+        store: &mut PostgresStore,
+        reading: &mut Reading,
+    ) -> Result<Batch, StageError> {
+        if let Some(batch) = look_further(store, reading).await? {
+            return Ok(batch);
+        }
+        let mut runs = self.journals.next_runs(&reading.cursors, BATCH_BYTES).await?;
+        let mut batch = Batch::default();
+        for run in &mut runs {
+            if let Some(cursor) = reading.cursors.iter_mut().find(|c| c.source == run.source) {
                 cursor.seq = run.progress.seq;
             }
+            let mut resynced = std::mem::take(&mut run.resynced).into_iter().peekable();
+            if resynced.peek().is_none() {
+                batch.progress.push(run.progress.clone());
+            }
+            while let Some(table) = resynced.next() {
+                let last = resynced.peek().is_none();
+                reading.looking.push_back(Looking {
+                    source: run.source.clone(),
+                    resynced: table,
+                    after: "".into(),
+                    found: 0,
+                    progress: last.then(|| run.progress.clone()),
+                });
+            }
         }
-        let progress = runs.iter().map(|run| run.progress.clone()).collect();
-        Ok(Batch { runs, progress })
+        batch.runs = runs;
+        Ok(batch)
     }
 
     /// What the changes mean and who may write them.
@@ -100,6 +154,9 @@ impl IntegrateStage {
             for (header, events) in run.transactions.drain(..) {
                 work.take_in(&run.source, &header, events);
             }
+        }
+        if let Some(Gone { source, header, rows }) = batch.gone.take() {
+            work.take_in_gone(&source, &header, rows);
         }
         loop {
             let needs = tokio::task::block_in_place(|| work.needs());
@@ -177,6 +234,29 @@ impl IntegrateStage {
         let targets = self.rules.targets_of();
         targets.iter().any(|(target, name)| **target == *source && name.to_string() == table)
     }
+}
+
+/// The next piece of what is looked for in the store; `None` when nothing is.
+async fn look_further(
+    store: &mut PostgresStore,
+    reading: &mut Reading,
+) -> Result<Option<Batch>, StageError> {
+    let Some(looking) = reading.looking.front_mut() else { return Ok(None) };
+    let (source, resynced) = (looking.source.clone(), &looking.resynced);
+    let table = resynced.table.to_string();
+    let before = resynced.since.order(0);
+    let rows = store.stale_rows((&source, &table), before, &looking.after, GONE_ROWS).await?;
+    let Some(last) = rows.last() else {
+        tracing::info!(%source, table, rows = looking.found, "deleted what a resync did not find");
+        let progress = looking.progress.take().into_iter().collect();
+        reading.looking.pop_front();
+        return Ok(Some(Batch { progress, ..Batch::default() }));
+    };
+    looking.after = last.key.pk.clone();
+    looking.found += rows.len();
+    let header = TxHeader { id: "resync".into(), snapshot: false, ..resynced.header.clone() };
+    let gone = Some(Gone { source, header, rows });
+    Ok(Some(Batch { gone, ..Batch::default() }))
 }
 
 /// A journal that was lost and begun anew must not be taken for the one that the store has

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossdock_apply::Progress;
+use crossdock_capture::{CopyMessage, MESSAGE_PREFIX, Purpose};
+use crossdock_model::block::Fragment;
 use crossdock_model::canonical::Name;
-use crossdock_model::{ChangeEvent, TxHeader, block};
+use crossdock_model::{ChangeEvent, Position, TableName, TxHeader, block};
 use crossdock_state::{Journal, LocalJournal};
 use futures_util::future::select_all;
 
@@ -31,6 +33,20 @@ pub struct Run {
     pub transactions: Vec<Transaction>,
     /// Where the consumer is after them.
     pub progress: Progress,
+    /// Tables that were read again after a gap: what was not seen since is gone. Such a run is
+    /// one block, and everything before it has been handed over.
+    pub resynced: Vec<Resynced>,
+}
+
+/// A table of which all rows have been read again.
+#[derive(Clone, Debug)]
+pub struct Resynced {
+    /// Table.
+    pub table: TableName,
+    /// Where the stream was when reading began.
+    pub since: Position,
+    /// The place at which rows that were not seen since are deleted.
+    pub header: TxHeader,
 }
 
 /// The journal of every source.
@@ -98,16 +114,23 @@ fn read_run(
     bytes_max: usize,
 ) -> Result<Option<Run>, StageError> {
     let mut transactions: Vec<Transaction> = Vec::new();
+    let mut resynced = Vec::new();
     let mut open = false;
     let mut seq = cursor.seq;
     let mut last = None;
-    while open || last.is_none() {
+    'run: while open || last.is_none() {
         let entries = journal.read(seq + 1, bytes_max)?;
         if entries.is_empty() {
             break;
         }
         for entry in entries {
-            for fragment in block::decode(&entry.bytes)? {
+            let fragments = block::decode(&entry.bytes)?;
+            let ended: Vec<Resynced> = fragments.iter().flat_map(resyncs).collect();
+            if !ended.is_empty() && last.is_some() {
+                break 'run;
+            }
+            resynced.extend(ended);
+            for fragment in fragments {
                 match transactions.last_mut() {
                     Some((_, events)) if open && !fragment.first => events.extend(fragment.events),
                     _ => transactions.push((fragment.header, fragment.events)),
@@ -118,6 +141,9 @@ fn read_run(
             if !open {
                 last = Some((entry.seq, entry.meta));
             }
+            if !resynced.is_empty() && !open {
+                break 'run;
+            }
         }
     }
     let Some((seq, meta)) = last else { return Ok(None) };
@@ -127,5 +153,19 @@ fn read_run(
         position: meta.position,
         commit_micros: meta.commit_micros,
     };
-    Ok(Some(Run { source: cursor.source.clone(), transactions, progress }))
+    Ok(Some(Run { source: cursor.source.clone(), transactions, progress, resynced }))
+}
+
+/// Tables that were read again whole, as the reader's own messages say.
+fn resyncs(fragment: &Fragment) -> Vec<Resynced> {
+    let messages = fragment.events.iter().filter_map(|event| event.message.as_ref());
+    let ours = messages.filter(|(prefix, _)| prefix == MESSAGE_PREFIX);
+    let read = ours.filter_map(|(_, content)| serde_json::from_slice(content).ok());
+    read.filter_map(|message| match message {
+        CopyMessage::Copied { table, purpose: Purpose::Resync, filter: None, since } => {
+            Some(Resynced { table, since, header: fragment.header.clone() })
+        }
+        CopyMessage::Copied { .. } => None,
+    })
+    .collect()
 }

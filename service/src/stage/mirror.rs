@@ -4,16 +4,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossdock_apply::target::AnyTarget;
+use crossdock_apply::target::{AnyTarget, Seen};
 use crossdock_apply::{ConnectOptions, Target, TargetBatch};
 use crossdock_model::canonical::{Name, RowWrite, WriteKind};
-use crossdock_model::{ChangeEvent, Op, RowImage, TableName, TableSchema};
+use crossdock_model::{ChangeEvent, Op, Position, RowImage, TableName, TableSchema, block};
 use crossdock_state::checkpoints::saved::save;
-use crossdock_state::{SledCheckpoints, StageCheckpoint};
+use crossdock_state::{Journal, SledCheckpoints, StageCheckpoint};
 use uuid::Uuid;
 
 use super::StageError;
-use super::journals::{Cursor, Journals};
+use super::journals::{Cursor, Journals, Resynced};
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
@@ -44,6 +44,13 @@ pub struct MirrorStage {
     pub metrics: Arc<Metrics>,
 }
 
+/// What one transaction of the target does.
+pub struct MirrorBatch {
+    write: TargetBatch,
+    /// Tables that were read again after a gap.
+    resynced: Vec<Resynced>,
+}
+
 impl Stage for MirrorStage {
     async fn run(&mut self) -> Result<Infallible, StageError> {
         crate::pipeline::mirror(self).await
@@ -65,18 +72,21 @@ impl MirrorStage {
     }
 
     /// Waits for whole transactions after block `done`.
-    pub async fn next_batch(&mut self, done: u64) -> Result<TargetBatch, StageError> {
+    pub async fn next_batch(&mut self, done: u64) -> Result<MirrorBatch, StageError> {
         let cursor = Cursor { source: self.source.clone(), seq: done };
         let runs = self.journals.next_runs(&[cursor], BATCH_BYTES).await?;
-        let mut batch = TargetBatch { stream: self.stream(), upto: done, writes: Vec::new() };
+        let write = TargetBatch { stream: self.stream(), upto: done, writes: Vec::new() };
+        let mut batch = MirrorBatch { write, resynced: Vec::new() };
         for run in runs {
-            batch.upto = run.progress.seq;
+            batch.write.upto = run.progress.seq;
             for (_, events) in &run.transactions {
                 for event in events {
-                    self.writes(event, &mut batch.writes)?;
+                    self.writes(event, &mut batch.write.writes)?;
                 }
             }
+            batch.resynced.extend(run.resynced);
         }
+        batch.resynced.retain(|resynced| self.tables.contains(&resynced.table));
         Ok(batch)
     }
 
@@ -116,15 +126,71 @@ impl MirrorStage {
     pub async fn apply(
         &mut self,
         target: &mut AnyTarget,
-        batch: &TargetBatch,
+        batch: &MirrorBatch,
     ) -> Result<(), StageError> {
-        let rows = target.apply(batch).await?;
+        let rows = match batch.resynced.is_empty() {
+            true => target.apply(&batch.write).await?,
+            false => self.delete_missing(target, batch).await?,
+        };
         self.metrics.delivered(&self.mirror, rows);
         Ok(())
     }
 
+    /// After tables were read again: deletes the rows that the journal has not seen since.
+    async fn delete_missing(
+        &self,
+        target: &mut AnyTarget,
+        batch: &MirrorBatch,
+    ) -> Result<u64, StageError> {
+        let mut tables = Vec::with_capacity(batch.resynced.len());
+        for (at, resynced) in batch.resynced.iter().enumerate() {
+            tables.push(self.note_seen(target, at, resynced, batch.write.upto).await?);
+        }
+        let rows = target.delete_others(&batch.write, &tables).await?;
+        tracing::info!(mirror = self.mirror, rows, "deleted what a resync did not find");
+        Ok(rows)
+    }
+
+    /// Tells the target every key of a table that the journal has from a place to a block.
+    async fn note_seen(
+        &self,
+        target: &mut AnyTarget,
+        at: usize,
+        resynced: &Resynced,
+        upto: u64,
+    ) -> Result<Seen, StageError> {
+        let mut seen = Seen { table: resynced.table.clone(), key: Vec::new() };
+        let Some(journal) = self.journals.get(&self.source) else { return Ok(seen) };
+        let mut next = tokio::task::block_in_place(|| {
+            journal.find_position(|meta| {
+                let place = meta.position.parse::<Position>();
+                place.map_or(std::cmp::Ordering::Less, |place| place.compare(&resynced.since))
+            })
+        })?
+        .unwrap_or(upto);
+        while next <= upto {
+            let entries = tokio::task::block_in_place(|| journal.read(next, BATCH_BYTES))?;
+            let Some(last) = entries.last().map(|entry| entry.seq) else { break };
+            let mut keys = Vec::new();
+            for entry in entries.iter().filter(|entry| entry.seq <= upto) {
+                for event in block::decode(&entry.bytes)?.iter().flat_map(|f| &f.events) {
+                    let Some(cells) = key_of(event, &resynced.table) else { continue };
+                    if seen.key.is_empty() {
+                        seen.key = cells.iter().map(|(name, _)| name.clone()).collect();
+                        target.begin_seen(at, &seen).await?;
+                    }
+                    keys.push(cells.into_iter().map(|(_, value)| value).collect());
+                }
+            }
+            target.note_seen(at, &seen, &keys).await?;
+            next = last + 1;
+        }
+        Ok(seen)
+    }
+
     /// Notes a copy of the progress in sled.
-    pub fn checkpoint(&mut self, batch: &TargetBatch) -> Result<u64, StageError> {
+    pub fn checkpoint(&mut self, batch: &MirrorBatch) -> Result<u64, StageError> {
+        let batch = &batch.write;
         let checkpoint =
             StageCheckpoint { seq: batch.upto, commit_micros: 0, saved_micros: now_micros() };
         let key = format!("mirror/{}", self.mirror);
@@ -132,6 +198,12 @@ impl MirrorStage {
         self.board.seq.store(batch.upto, Ordering::Relaxed);
         Ok(batch.upto)
     }
+}
+
+/// The key of a table's row after a change.
+fn key_of(event: &ChangeEvent, table: &TableName) -> Option<Cells> {
+    let schema = event.table.as_ref().filter(|schema| schema.name == *table)?;
+    Some(columns(schema, event.after.as_ref()?, true)).filter(|key| !key.is_empty())
 }
 
 type Cells = Vec<(Name, crossdock_model::Value<'static>)>;

@@ -6,10 +6,12 @@ mod ingest;
 mod integrate;
 mod journals;
 mod mirror;
+mod start;
 
 pub use deliver::{DeliverStage, stream_name as deliver_stream};
 pub use error::StageError;
-pub use ingest::IngestStage;
+pub use ingest::{IngestStage, Run as IngestRun, TableList};
 pub use integrate::IntegrateStage;
 pub use journals::Journals;
 pub use mirror::MirrorStage;
+pub use start::Ordered;

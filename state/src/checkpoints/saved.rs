@@ -61,6 +61,21 @@ pub fn target_key(target: &str) -> String {
     format!("target/{target}")
 }
 
+/// Key of what a source's reader remembers.
+pub fn memory_key(source: &str) -> String {
+    format!("memory/{source}")
+}
+
+/// Key of how a source is to be begun the next time, when somebody has said so.
+pub fn start_key(source: &str) -> String {
+    format!("start/{source}")
+}
+
+/// Key of the gaps that were met in a source's log.
+pub fn gaps_key(source: &str) -> String {
+    format!("gaps/{source}")
+}
+
 /// Key of a savepoint.
 pub fn savepoint_key(name: &str) -> String {
     format!("savepoint/{name}")

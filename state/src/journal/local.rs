@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 
-use crate::journal::recovery::{self, Progress, Recovered, Visible};
+use crate::journal::recovery::{self, Progress, Recovered};
 use crate::journal::segment::{self, Segment, io_error};
 use crate::journal::{BlockMeta, Entry, Journal, JournalError, JournalOptions, frame};
 
@@ -22,7 +22,8 @@ pub struct LocalJournal {
     /// Oldest first; the last one is written to.
     pub(super) segments: RwLock<Vec<Arc<Segment>>>,
     writer: Mutex<Writer>,
-    last: Mutex<Option<Visible>>,
+    /// Of what is durable.
+    progress: Mutex<Progress>,
     visible: watch::Sender<u64>,
     poisoned: AtomicBool,
     /// Held as long as the journal is open.
@@ -53,14 +54,14 @@ impl LocalJournal {
         let lock = lock(dir)?;
         let Recovered { segments, progress, next_seq, after_gap } =
             recovery::recover(dir, options.first_seq.max(1))?;
-        let last = progress.visible.clone();
-        let (visible, _) = watch::channel(last.as_ref().map_or(0, |v| v.seq));
+        let (visible, _) = watch::channel(progress.visible.as_ref().map_or(0, |v| v.seq));
+        let durable = progress.clone();
         let writer = Writer { next_seq, durable: next_seq - 1, progress, after_gap, ready: false };
         Ok(LocalJournal {
             options,
             segments: RwLock::new(segments),
             writer: Mutex::new(writer),
-            last: Mutex::new(last),
+            progress: Mutex::new(durable),
             visible,
             poisoned: AtomicBool::new(false),
             _lock: lock,
@@ -69,8 +70,17 @@ impl LocalJournal {
 
     /// The last visible block; reading the source goes on at its position.
     pub fn last(&self) -> Option<(u64, BlockMeta)> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|v| (v.seq, v.meta.clone()))
+        self.durable().visible.map(|v| (v.seq, v.meta))
+    }
+
+    /// The last durable block of a snapshot whose last block is not there yet. It can be continued
+    /// behind that block, or cut with [`cut_snapshot`](Self::cut_snapshot).
+    pub fn unfinished_snapshot(&self) -> Option<(u64, BlockMeta)> {
+        self.durable().unfinished_snapshot().map(|w| (w.seq, w.meta.clone()))
+    }
+
+    fn durable(&self) -> Progress {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a whole snapshot, or any of the stream, is in it. When not, the source must be read
@@ -105,21 +115,32 @@ impl LocalJournal {
         self.segments().iter().map(|s| s.content().length).sum()
     }
 
-    /// Drops what has been appended and is not visible: for a source that was interrupted within
-    /// a transaction or a snapshot and will say all of it again. Returns the next block's number.
-    pub fn cut_unfinished(&self) -> Result<u64, JournalError> {
+    /// Drops the transaction that has been appended and not ended: for a source that was
+    /// interrupted and will say it again. An unfinished snapshot stays. Returns the next block's
+    /// number.
+    pub fn cut_transaction(&self) -> Result<u64, JournalError> {
+        self.cut(Progress::without_transaction)
+    }
+
+    /// Drops everything that is not visible, also an unfinished snapshot: for a source that will
+    /// take it anew. Returns the next block's number.
+    pub fn cut_snapshot(&self) -> Result<u64, JournalError> {
+        self.cut(Progress::without_snapshot)
+    }
+
+    fn cut(&self, kept: fn(&Progress) -> Progress) -> Result<u64, JournalError> {
         let mut writer = self.writer()?;
-        let visible = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let keep = visible.as_ref().map(|v| v.seq);
+        let progress = kept(&self.durable());
+        let keep = progress.whole.as_ref().map(|whole| whole.seq);
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         let begun = segments.last().map(|s| s.content().last_seq);
         if begun.is_none_or(|last| Some(last) == keep) {
             return Ok(writer.next_seq);
         }
         let first = segments.first().map_or(writer.next_seq, |s| s.first_seq);
-        self.guarded(recovery::cut(&self.options.dir, &mut segments, visible.as_ref()))?;
-        writer.progress = Progress::default();
-        writer.progress.visible = visible;
+        self.guarded(recovery::cut(&self.options.dir, &mut segments, progress.whole.as_ref()))?;
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress.clone();
+        writer.progress = progress;
         writer.ready = false;
         let next = keep.map_or(first, |seq| seq + 1);
         writer.next_seq = next.max(self.options.first_seq);
@@ -248,10 +269,9 @@ impl Journal for LocalJournal {
             }
             writer.durable = appended;
         }
-        let visible = writer.progress.visible.clone();
-        let seq = visible.as_ref().map_or(0, |v| v.seq);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = visible;
-        // Readers wake up once the lock is free and `last` agrees.
+        let seq = writer.progress.visible.as_ref().map_or(0, |v| v.seq);
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = writer.progress.clone();
+        // Readers wake up once the lock is free and `progress` agrees.
         drop(writer);
         self.visible.send_if_modified(|known| std::mem::replace(known, seq) != seq);
         Ok(appended)

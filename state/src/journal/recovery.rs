@@ -2,9 +2,9 @@
 //!
 //! First the files: frames are walked from the oldest on. Where they stop making sense, it is
 //! either the torn tail of a crash, which is cut, or damage to what had been durable, which is an
-//! error; a later frame that says "by then it was durable" tells which. Then the contents: what
-//! is not visible (the end of a transaction or of a snapshot is missing) is cut, because the
-//! source will say it again.
+//! error; a later frame that says "by then it was durable" tells which. Then the contents: a
+//! transaction without its end is cut, because the source will say it again. Of a snapshot
+//! without its last block the whole transactions stay, not visible, for who can continue it.
 //!
 //! Checksums are verified in the last two files with blocks; in older ones, which were durable as
 //! a whole before the next was begun, only headers are walked, and readers verify.
@@ -19,9 +19,9 @@ use crate::journal::{BlockMeta, JournalError, SnapshotFlag};
 /// Files at the end whose checksums are verified on opening.
 const VERIFIED_FILES: usize = 2;
 
-/// Where the last visible block is.
+/// Where a block is that ends with a whole transaction.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Visible {
+pub(super) struct Boundary {
     pub seq: u64,
     pub meta: BlockMeta,
     /// First block of its segment.
@@ -34,7 +34,10 @@ pub(super) struct Visible {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Progress {
     snapshot_open: bool,
-    pub visible: Option<Visible>,
+    /// The last block that may be read.
+    pub visible: Option<Boundary>,
+    /// The last block that ends a transaction; behind `visible` within a snapshot only.
+    pub whole: Option<Boundary>,
 }
 
 impl Progress {
@@ -45,14 +48,34 @@ impl Progress {
             SnapshotFlag::Last => self.snapshot_open = false,
             SnapshotFlag::Stream | SnapshotFlag::Middle => {}
         }
-        if meta.boundary && !self.snapshot_open {
+        if meta.boundary {
             let segment = segment.first_seq;
-            self.visible = Some(Visible { seq, meta: meta.clone(), segment, end });
+            self.whole = Some(Boundary { seq, meta: meta.clone(), segment, end });
+            if !self.snapshot_open {
+                self.visible = self.whole.clone();
+            }
         }
+    }
+
+    /// The last block of a snapshot that has not ended, when there is one.
+    pub fn unfinished_snapshot(&self) -> Option<&Boundary> {
+        let visible = self.visible.as_ref().map(|v| v.seq);
+        self.whole.as_ref().filter(|whole| Some(whole.seq) != visible)
+    }
+
+    /// As it is once everything behind the last whole transaction is cut.
+    pub fn without_transaction(&self) -> Self {
+        let snapshot_open = self.unfinished_snapshot().is_some();
+        Self { snapshot_open, ..self.clone() }
+    }
+
+    /// As it is once everything that is not visible is cut.
+    pub fn without_snapshot(&self) -> Self {
+        Self { snapshot_open: false, visible: self.visible.clone(), whole: self.visible.clone() }
     }
 }
 
-/// A journal as found, with nothing in it that is not visible.
+/// A journal as found, without the transaction that had not ended.
 pub(super) struct Recovered {
     /// Oldest first; none is empty.
     pub segments: Vec<Arc<Segment>>,
@@ -93,14 +116,13 @@ pub(super) fn recover(dir: &Path, first_seq: u64) -> Result<Recovered, JournalEr
     if let Some(seq) = damage {
         tracing::warn!(dir = %dir.display(), seq, "journal: cut the torn tail of a crash");
     }
-    let visible = progress.visible.clone();
-    let last = visible.as_ref().map_or(lowest - 1, |v| v.seq);
+    let progress = progress.without_transaction();
+    let last = progress.whole.as_ref().map_or(lowest - 1, |whole| whole.seq);
     if found > last {
         let blocks = found - last;
-        tracing::warn!(dir = %dir.display(), blocks, "journal: cut blocks of unfinished work");
+        tracing::warn!(dir = %dir.display(), blocks, "journal: cut an unfinished transaction");
     }
-    cut(dir, &mut segments, visible.as_ref())?;
-    progress.snapshot_open = false;
+    cut(dir, &mut segments, progress.whole.as_ref())?;
     let next_seq = (last + 1).max(first_seq);
     let after_gap = !segments.is_empty() && next_seq > last + 1;
     if after_gap {
@@ -204,18 +226,18 @@ fn said_durable(segments: &[Arc<Segment>], seq: u64, at: u64) -> Result<bool, Jo
     Ok(false)
 }
 
-/// Removes every block behind the visible ones, and every file without blocks. Newest first, so
+/// Removes every block behind `keep`, and every file without blocks. Newest first, so
 /// that a crash on the way leaves a journal that is cut again.
 pub(super) fn cut(
     dir: &Path,
     segments: &mut Vec<Arc<Segment>>,
-    visible: Option<&Visible>,
+    keep: Option<&Boundary>,
 ) -> Result<(), JournalError> {
     let mut removed = false;
     while let Some(last) = segments.last() {
-        match visible.filter(|v| v.segment >= last.first_seq) {
-            Some(v) => {
-                last.cut(v.end, v.seq)?;
+        match keep.filter(|keep| keep.segment >= last.first_seq) {
+            Some(keep) => {
+                last.cut(keep.end, keep.seq)?;
                 break;
             }
             None => {

@@ -20,6 +20,8 @@ pub struct PostgresOptions {
     pub bin_dir: Option<PathBuf>,
     /// Further settings for `postgresql.conf`.
     pub settings: Vec<(String, String)>,
+    /// Lines of `pg_hba.conf` that come before the usual ones.
+    pub hba: Vec<String>,
     /// Really write to disk (benchmarks). Without it, data survives a killed process, not a
     /// power cut.
     pub durable: bool,
@@ -53,6 +55,83 @@ impl Postgres {
         Ok(server)
     }
 
+    /// A copy of a server, not started: as a backup or a snapshot of the disk would give it, its
+    /// slots included. The server itself is stopped for that moment.
+    pub fn copy_of(server: &mut Self) -> Result<Self> {
+        let folder = work_folder("crossdock-pg-")?;
+        let copy =
+            Self { folder, bin_dir: server.bin_dir.clone(), port: free_port()?, process: None };
+        server.stop();
+        let (from, to) = (server.data(), copy.data());
+        run(Command::new("cp").arg("-a").arg(&from).arg(&to), None)?;
+        server.start_again()?;
+        copy.configure(&[
+            ("port", &copy.port.to_string()),
+            ("unix_socket_directories", &copy.data().display().to_string()),
+        ])?;
+        Ok(copy)
+    }
+
+    /// A standby that follows `primary` through a physical slot, `standby`. It has no slots of its
+    /// own at first.
+    pub fn standby_of(primary: &mut Self, settings: &[(&str, &str)]) -> Result<Self> {
+        primary.sql("postgres", "SELECT pg_create_physical_replication_slot('standby', true)")?;
+        let mut standby = Self::copy_of(primary)?;
+        let slots = standby.data().join("pg_replslot");
+        for slot in fs::read_dir(&slots)? {
+            fs::remove_dir_all(slot?.path())?;
+        }
+        let primary = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", primary.port);
+        standby.configure(&[
+            ("primary_conninfo", &primary),
+            ("primary_slot_name", "standby"),
+            ("hot_standby_feedback", "on"),
+            ("wal_receiver_status_interval", "1s"),
+        ])?;
+        standby.configure(settings)?;
+        standby.begin_as("standby.signal")?;
+        Ok(standby)
+    }
+
+    /// Starts a stopped server at the end of its log on a new timeline, as after a recovery.
+    pub fn start_on_new_timeline(&mut self) -> Result<()> {
+        self.configure(&[("restore_command", "false")])?;
+        self.begin_as("recovery.signal")?;
+        let up = wait_until(Duration::from_secs(60), || {
+            self.sql("postgres", "SELECT pg_is_in_recovery()").is_ok_and(|text| text == "f")
+        });
+        if !up {
+            bail!("PostgreSQL did not end its recovery: {}", self.log());
+        }
+        Ok(())
+    }
+
+    fn begin_as(&mut self, signal: &str) -> Result<()> {
+        let file = self.data().join(signal);
+        fs::write(&file, "")?;
+        give_to(USER, &file)?;
+        self.launch()
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) -> Result<()> {
+        match self.sql("postgres", "SELECT pg_promote(true, 60)")?.as_str() {
+            "t" => Ok(()),
+            _ => bail!("PostgreSQL was not promoted: {}", self.log()),
+        }
+    }
+
+    /// `server_version_num`: 150010.
+    pub fn version(&self) -> Result<u32> {
+        self.sql("postgres", "SHOW server_version_num")?.parse().context("read the version")
+    }
+
+    /// Adds settings to `postgresql.conf`; they count from the next start.
+    pub fn configure(&self, settings: &[(&str, &str)]) -> Result<()> {
+        let lines = settings.iter().map(|(name, value)| format!("{name} = '{value}'\n"));
+        append(&self.data().join("postgresql.conf"), &lines.collect::<String>())
+    }
+
     fn init(&self, options: &PostgresOptions) -> Result<()> {
         let data = self.data();
         fs::create_dir(&data)?;
@@ -76,14 +155,13 @@ impl Postgres {
             conf.push_str(&format!("{name} = '{value}'\n"));
         }
         append(&data.join("postgresql.conf"), &conf)?;
-        fs::write(
-            data.join("pg_hba.conf"),
-            "local all all trust\n\
+        let first: String = options.hba.iter().map(|line| format!("{line}\n")).collect();
+        let usual = "local all all trust\n\
              host all postgres 127.0.0.1/32 trust\n\
              host replication postgres 127.0.0.1/32 trust\n\
              host all all 127.0.0.1/32 scram-sha-256\n\
-             host replication all 127.0.0.1/32 scram-sha-256\n",
-        )?;
+             host replication all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(data.join("pg_hba.conf"), first + usual)?;
         Ok(())
     }
 

@@ -1,0 +1,201 @@
+//! What has been read of each table, carried beside the blocks: so that the reader's memory says
+//! exactly what has been handed over.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crossdock_model::{Block, Position, TableName};
+use serde::{Deserialize, Serialize};
+
+use crate::{CopyState, Memory, Purpose, TableCopy};
+
+/// End of a range that has none: pages that the table got later belong to its last range.
+pub(super) const OPEN_END: u32 = u32::MAX;
+
+/// A block, and what is to be remembered once it is handed over.
+pub(super) struct Parcel {
+    pub block: Block,
+    pub news: News,
+}
+
+/// What becomes known with a block. Workers hand over in any order: each says only what it did.
+pub(super) enum News {
+    Nothing,
+    /// A snapshot begins: the tables it reads, in place of whatever was known of them.
+    Begun(Vec<TableCopy>),
+    /// Rows of a snapshot; with the range that they complete, if any.
+    Rows {
+        table: TableName,
+        rows: u64,
+        completes: Option<Range>,
+    },
+    /// Tables that are read beside the stream stand like this now.
+    Copies(Vec<TableCopy>),
+}
+
+/// Pages of one part of a table, `from` to before `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    /// The part: the table itself, or one of its partitions.
+    pub oid: u32,
+    pub from: u32,
+    pub to: u32,
+}
+
+/// What [`TableCopy::cursor`] holds for PostgreSQL.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    /// Read under a snapshot that all connections shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotCursor>,
+    /// Read beside the stream: all rows up to this key, as texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<String>>,
+}
+
+/// How far an exported snapshot has been read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct SnapshotCursor {
+    /// Transactions before this one have ended in it; those from it on may have been missed.
+    pub xmin: u64,
+    pub parts: Vec<Part>,
+}
+
+/// A table, or a partition of one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub oid: u32,
+    /// The file that the pages are of: another one after `VACUUM FULL`.
+    pub filenode: u32,
+    /// Ranges of pages that were read, in order, without neighbours that touch.
+    pub done: Vec<(u32, u32)>,
+}
+
+impl Cursor {
+    /// Reads a stored cursor; one that can't be read means that nothing was read.
+    pub(super) fn of(copy: &TableCopy) -> Self {
+        serde_json::from_value(copy.cursor.clone()).unwrap_or_default()
+    }
+
+    /// As it is stored.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl SnapshotCursor {
+    fn add(&mut self, range: &Range) {
+        let Some(part) = self.parts.iter_mut().find(|part| part.oid == range.oid) else { return };
+        part.done.push((range.from, range.to));
+        part.done.sort_unstable();
+        part.done.dedup_by(|next, kept| {
+            let touches = next.0 <= kept.1;
+            if touches {
+                kept.1 = kept.1.max(next.1);
+            }
+            touches
+        });
+    }
+
+    fn is_complete(&self) -> bool {
+        self.parts.iter().all(|part| part.done == [(0, OPEN_END)])
+    }
+}
+
+/// Takes what a block brought into the memory.
+pub(super) fn remember(memory: &mut Memory, news: News) {
+    match news {
+        News::Nothing => {}
+        News::Begun(copies) => {
+            memory.tables.retain(|known| !copies.iter().any(|copy| copy.table == known.table));
+            memory.tables.extend(copies);
+        }
+        News::Rows { table, rows, completes } => {
+            let Some(copy) = memory.tables.iter_mut().find(|copy| copy.table == table) else {
+                return;
+            };
+            copy.rows += rows;
+            copy.rows_estimated = copy.rows_estimated.max(copy.rows);
+            if let Some(range) = completes {
+                complete(copy, &range);
+            }
+        }
+        News::Copies(copies) => {
+            for news in copies {
+                match memory.tables.iter_mut().find(|copy| copy.table == news.table) {
+                    Some(copy) => *copy = news,
+                    None => memory.tables.push(news),
+                }
+            }
+        }
+    }
+}
+
+fn complete(copy: &mut TableCopy, range: &Range) {
+    let mut cursor = Cursor::of(copy);
+    let Some(snapshot) = &mut cursor.snapshot else { return };
+    snapshot.add(range);
+    if snapshot.is_complete() {
+        finish(copy);
+    } else {
+        copy.cursor = cursor.to_json();
+    }
+}
+
+/// All rows of the table have been handed over.
+pub(super) fn finish(copy: &mut TableCopy) {
+    copy.state = CopyState::Done;
+    copy.rows_estimated = copy.rows;
+    copy.finished_micros = now_micros();
+    copy.cursor = serde_json::Value::Null;
+}
+
+/// A table whose reading begins.
+pub(super) fn begun(
+    table: TableName,
+    rows_estimated: u64,
+    since: Position,
+    cursor: &Cursor,
+) -> TableCopy {
+    TableCopy {
+        since: Some(since),
+        rows_estimated,
+        started_micros: now_micros(),
+        cursor: cursor.to_json(),
+        ..TableCopy::new(table, Purpose::Initial)
+    }
+}
+
+/// The clock, microseconds since the Unix epoch.
+pub(super) fn now_micros() -> i64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(unix.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: u64, from: u32, to: u32) -> News {
+        let table = TableName::new("s", "t");
+        News::Rows { table, rows, completes: Some(Range { oid: 7, from, to }) }
+    }
+
+    #[test]
+    fn a_table_is_done_when_all_its_ranges_are() {
+        let part = Part { oid: 7, filenode: 8, done: vec![] };
+        let cursor =
+            Cursor { snapshot: Some(SnapshotCursor { xmin: 5, parts: vec![part] }), after: None };
+        let since = Position::Postgres { lsn: 1 };
+        let copy = begun(TableName::new("s", "t"), 9, since, &cursor);
+        let mut memory = Memory::default();
+        remember(&mut memory, News::Begun(vec![copy]));
+        remember(&mut memory, rows(4, 20, OPEN_END));
+        remember(&mut memory, rows(3, 0, 10));
+        let done = |memory: &Memory| Cursor::of(&memory.tables[0]).snapshot.unwrap().parts;
+        assert_eq!(done(&memory)[0].done, [(0, 10), (20, OPEN_END)]);
+        assert_eq!(memory.tables[0].state, CopyState::Pending);
+        remember(&mut memory, rows(5, 10, 20));
+        assert_eq!((memory.tables[0].rows, &memory.tables[0].state), (12, &CopyState::Done));
+        assert_eq!(memory.tables[0].rows_estimated, 12);
+    }
+}

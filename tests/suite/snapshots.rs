@@ -1,0 +1,127 @@
+//! Rows read beside the stream, tables added while running, and the modes of the first snapshot,
+//! on a real server.
+
+use std::time::Duration;
+
+use crossdock_harness::wait_until;
+
+use crate::world::{LIMIT, World};
+
+const SHOP: &str = "
+    CREATE TABLE public.orders (id int PRIMARY KEY, note text);
+    INSERT INTO public.orders SELECT i, 'order ' || i FROM generate_series(1, 500) i;
+    CREATE TABLE public.lines (id int PRIMARY KEY, order_id int, sku text);
+    INSERT INTO public.lines SELECT i, i % 500, 'SKU-' || i FROM generate_series(1, 3000) i;
+    CREATE TABLE public.keyless (a int);
+    ALTER TABLE public.orders OWNER TO crossdock;
+    ALTER TABLE public.lines OWNER TO crossdock;
+    ALTER TABLE public.keyless OWNER TO crossdock;";
+
+#[test]
+fn a_table_is_added_by_one_command() {
+    let mut world = World::new(SHOP, "# Orders first.\ntables = [\"public.orders\"] # more later");
+    world.start();
+    assert!(world.crossdock.stop().unwrap());
+    world.start();
+    assert_eq!(world.events("public.orders"), 500);
+
+    let refused = world.refused(&["tables", "add", "--source", "shop", "public.missing"]);
+    assert!(refused.contains("public.missing"), "{refused}");
+    let refused = world.refused(&["tables", "add", "--source", "shop", "public.orders"]);
+    assert!(refused.contains("captured from source shop already"), "{refused}");
+
+    let said = world.done(&["tables", "add", "--source", "shop", "public.lines"]);
+    assert!(said.contains("public.lines is captured"), "{said}");
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let list = "# Orders first.\ntables = [\"public.orders\", \"public.lines\"] # more later";
+    assert!(config.contains(list), "{config}");
+
+    world.sql("UPDATE public.lines SET sku = 'CHANGED' WHERE id <= 10");
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    assert_eq!(world.last_images("public.lines"), world.rows("public.lines", "id, order_id, sku"));
+    let list = world.done(&["snapshot", "list"]);
+    let line = list.lines().find(|line| line.contains("public.lines")).unwrap();
+    assert!(line.contains("added") && line.contains("done") && line.contains("100"), "{list}");
+    let metrics = world.crossdock.page("/metrics").unwrap();
+    let rows = "crossdock_snapshot_rows{source=\"shop\",table=\"public.lines\"} 3000";
+    assert!(metrics.contains(rows), "{metrics}");
+
+    // It stays after a restart, and is not read again.
+    assert!(world.crossdock.stop().unwrap());
+    let events = world.events("public.lines");
+    world.start();
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    assert_eq!(world.events("public.lines"), events);
+}
+
+#[test]
+fn rows_are_read_again_paused_resumed_and_cancelled() {
+    let mut world = World::new(SHOP, "tables = [\"public.orders\", \"public.lines\"]");
+    world.start();
+    let read = world.events("public.orders");
+    assert_eq!(read, 500);
+    let order = |world: &World, arguments: &[&str]| {
+        let mut all = vec!["snapshot"];
+        all.extend(arguments);
+        all.extend(["--source", "shop"]);
+        world.done(&all)
+    };
+    let refuse = |world: &World, arguments: &[&str]| {
+        let mut all = vec!["snapshot"];
+        all.extend(arguments);
+        all.extend(["--source", "shop"]);
+        world.refused(&all)
+    };
+    let said = refuse(&world, &["start", "--filter", "id < 10"]);
+    assert!(said.contains("--table"), "{said}");
+    let said = refuse(&world, &["start", "--table", "public.keyless"]);
+    assert!(said.contains("is not captured"), "{said}");
+    let said = refuse(&world, &["pause"]);
+    assert!(said.contains("nothing that can be paused"), "{said}");
+
+    order(&world, &["start", "--table", "public.orders", "--filter", "id <= 7"]);
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    assert_eq!(world.events("public.orders"), read + 7);
+
+    // While it is stopped, too.
+    assert!(world.crossdock.stop().unwrap());
+    order(&world, &["start"]);
+    order(&world, &["pause", "--table", "public.lines"]);
+    let said = refuse(&world, &["start", "--table", "public.lines"]);
+    assert!(said.contains("are being read already (paused)"), "{said}");
+    world.start();
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    assert_eq!(world.events("public.orders"), read + 7 + 500);
+    assert_eq!(world.events("public.lines"), 3000, "paused");
+    let status = world.done(&["status"]);
+    assert!(status.contains("public.lines paused"), "{status}");
+    order(&world, &["resume"]);
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    assert_eq!(world.events("public.lines"), 6000);
+    assert_eq!(world.last_images("public.lines"), world.rows("public.lines", "id, order_id, sku"));
+}
+
+#[test]
+fn snapshot_modes() {
+    let tables = "tables = [\"public.orders\"]";
+    let mut never = World::new(SHOP, &format!("{tables}\nsnapshot = \"never\""));
+    never.start();
+    never.sql("INSERT INTO public.orders VALUES (1001, 'new')");
+    never.crossdock.wait_caught_up(LIMIT).unwrap();
+    assert_eq!(never.events("public.orders"), 1, "only what came later");
+    drop(never);
+
+    let mut only = World::new(SHOP, &format!("{tables}\nsnapshot = \"only\""));
+    only.start();
+    only.sql("INSERT INTO public.orders VALUES (1001, 'new')");
+    assert_eq!(only.events("public.orders"), 500);
+    let slots = "SELECT count(*) FROM pg_replication_slots";
+    let none = wait_until(Duration::from_secs(10), || only.sql(slots) == "0");
+    assert!(none, "nothing is kept on the server: {}", only.sql(slots));
+    assert!(only.crossdock.stop().unwrap());
+    only.start();
+    assert_eq!(only.crossdock.status().unwrap()["sources"][0]["state"], "finished");
+    assert_eq!(only.events("public.orders"), 500, "a restart reads nothing again");
+    let said = only.refused(&["snapshot", "start", "--source", "shop"]);
+    assert!(said.contains("snapshot = \"only\""), "{said}");
+}
