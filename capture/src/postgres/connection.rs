@@ -23,9 +23,10 @@ use crate::{CaptureError, SourceOptions};
 const BUFFER_BYTES: usize = 256 * 1024;
 /// PostgreSQL's own limit for one message (`PQ_LARGE_MESSAGE_LIMIT`).
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
-/// Receive buffer towards a server on the same machine. Half of it is the window; a window must
-/// hold two segments of loopback's 64 KiB, or else the server's kernel waits 200 ms to send less.
-const GATHERING_BUFFER_BYTES: usize = 256 * 1024;
+/// Receive window towards a server on the same machine; the kernel gives the buffer twice as much.
+/// Smaller ones close sooner. It must hold one of loopback's segments of 64 KiB whatever part of
+/// the buffer goes to overhead, or else the server's kernel waits 200 ms each time to send less.
+const GATHERING_WINDOW_BYTES: usize = 128 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A read returns after this long without data, so that acknowledgements go out soon.
 const READ_TIMEOUT: Duration = Duration::from_millis(100);
@@ -171,7 +172,7 @@ impl Connection {
         let near = ours.ip() == theirs.ip();
         if near {
             socket2::SockRef::from(stream)
-                .set_recv_buffer_size(GATHERING_BUFFER_BYTES)
+                .set_recv_buffer_size(GATHERING_WINDOW_BYTES)
                 .map_err(|e| self.broken("connecting", e))?;
         }
         Ok(near)
