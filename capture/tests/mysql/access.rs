@@ -52,13 +52,14 @@ async fn passwords_are_exchanged_with_and_without_tls(kind: DatabaseKind) {
         }
         server.sql("", "FLUSH PRIVILEGES").unwrap();
         options.host = "localhost".into();
-        options.tls = Tls::VerifyFull { ca_file: Some(folder.path().join("ca.crt")) };
+        options.tls = Tls::VerifyFull { ca_file: Some(folder.path().join("ca.crt")), client: None };
         reads(&options).await;
     }
     // Another authority's certificate, and another host's.
     for (host, authority) in [("localhost", "other.crt"), ("127.0.0.1", "ca.crt")] {
         options.host = host.into();
-        options.tls = Tls::VerifyFull { ca_file: Some(folder.path().join(authority)) };
+        options.tls =
+            Tls::VerifyFull { ca_file: Some(folder.path().join(authority)), client: None };
         let error = open(&options, Start::Snapshot, Memory::default()).await.err().unwrap();
         assert!(matches!(error, CaptureError::Definite { .. }), "{host}: {error:?}");
     }
