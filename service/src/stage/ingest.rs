@@ -8,7 +8,7 @@ use crossdock_capture::{LogReader, Memory, Reader, SourceOptions, Start};
 use crossdock_config::{OnGap, SnapshotMode};
 use crossdock_model::{Block, Position, SnapshotPart, TableName};
 use crossdock_state::checkpoints::saved::{load, memory_key, save, source_key, start_key};
-use crossdock_state::journal::SnapshotFlag;
+use crossdock_state::journal::{BLOCKS_PER_SYNC, SnapshotFlag};
 use crossdock_state::{
     BlockMeta, CheckpointError, Checkpoints, Journal, LocalJournal, SledCheckpoints,
     SourceCheckpoint,
@@ -22,9 +22,6 @@ use crate::clock::now_micros;
 use crate::gaps::{self, Policy};
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
-
-/// Blocks that are appended with one sync, at most.
-const BLOCKS_PER_SYNC: usize = 64;
 
 /// Whether readers can continue a snapshot that was interrupted; until they can it is taken anew.
 const RESUMES: bool = false;
