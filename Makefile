@@ -5,11 +5,12 @@ SHELL := bash
 
 DEMO_SECONDS ?= 0
 DEMO_RATE ?= 8
+TMS ?= mariadb
 CRASH_KILLS ?= 200
 BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 14 18
 
-.PHONY: help setup build test test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb
+.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -20,15 +21,23 @@ setup: ## Install missing system packages (PostgreSQL, MariaDB, a C compiler)
 build: setup ## Build the programs that tests and demo start
 	cargo build --locked -p crossdock-service -p crossdock-demo
 
-test: build ## All tests, against real private servers
+test: build mysql ## All tests, against real private servers
 	cargo test --locked --workspace
+
+mysql: setup ## Get a MySQL server for the tests, about a minute; without one, its tests are left out
+	-@deploy/setup/mysql.sh
+
+test-mysql: setup ## The tests that need a MySQL server
+	deploy/setup/mysql.sh
+	cargo test --locked -p crossdock-harness -p crossdock-capture --test main mysql
 
 test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest and newest server that npm has
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh "$(POSTGRES_VERSIONS)" cargo test --locked -p crossdock-capture --test main postgres::
 
-demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45 for a short, checked run
-	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE)
+demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
+	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi
+	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
 
 lint: ## Format, clippy, dependencies
 	cargo fmt --all --check

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysql_async::{Conn, OptsBuilder, SslOpts};
-use rustls::pki_types::CertificateDer;
+use mysql_async::{ClientIdentity, Conn, OptsBuilder, SslOpts};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{ApplyError, ConnectOptions, Tls, classify};
+use crate::{ApplyError, ClientCertificate, ConnectOptions, Tls, classify};
 
 const CONNECT_SECONDS_MAX: u64 = 15;
 /// A peer that vanished without a word is noticed after this long.
@@ -39,10 +39,11 @@ pub(crate) async fn postgres(options: &ConnectOptions) -> Result<Client, ApplyEr
             drive(options.name.clone(), connection);
             client
         }
-        Tls::VerifyFull { ca_file } => {
+        Tls::VerifyFull { ca_file, client } => {
             config.ssl_mode(SslMode::Require);
             let roots = roots(&options.name, ca_file.as_deref())?;
-            let tls = MakeRustlsConnect::new(client_config(&options.name, roots)?);
+            let tls = client_config(&options.name, roots, client.as_ref())?;
+            let tls = MakeRustlsConnect::new(tls);
             let (client, connection) = config.connect(tls).await.map_err(failed)?;
             drive(options.name.clone(), connection);
             client
@@ -72,13 +73,22 @@ where
 pub(crate) async fn mysql(options: &ConnectOptions) -> Result<Conn, ApplyError> {
     let ssl = match &options.tls {
         Tls::Disable => None,
-        Tls::VerifyFull { ca_file } => {
+        Tls::VerifyFull { ca_file, client } => {
             // mysql_async takes the provider of the process; a second installation is refused,
             // which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let roots = certificates(&options.name, ca_file.as_deref())?;
             let roots = roots.into_iter().map(|c| c.as_ref().to_vec().into()).collect();
-            Some(SslOpts::default().with_root_certs(roots).with_disable_built_in_roots(true))
+            let ours = client.as_ref().map(|client| {
+                let ClientCertificate { cert_file, key_file } = client.clone();
+                ClientIdentity::new(cert_file.into(), key_file.into())
+            });
+            Some(
+                SslOpts::default()
+                    .with_root_certs(roots)
+                    .with_disable_built_in_roots(true)
+                    .with_client_identity(ours),
+            )
         }
     };
     let setup = [
@@ -136,10 +146,25 @@ fn roots(name: &str, ca_file: Option<&std::path::Path>) -> Result<RootCertStore,
     Ok(store)
 }
 
-fn client_config(name: &str, roots: RootCertStore) -> Result<ClientConfig, ApplyError> {
+fn client_config(
+    name: &str,
+    roots: RootCertStore,
+    client: Option<&ClientCertificate>,
+) -> Result<ClientConfig, ApplyError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|_| classify::fault(name, "setting up TLS", "report this build of crossdock"))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+        .map_err(|_| classify::fault(name, "setting up TLS", "report this build of crossdock"))?
+        .with_root_certificates(roots);
+    let Some(client) = client else { return Ok(builder.with_no_client_auth()) };
+    let bad = |file: &std::path::Path, why: String| ApplyError::Definite {
+        what: format!("{name}: {}: {why}", file.display()),
+        remedy: "name a certificate in `tls_client_cert` and its private key, not encrypted, in \
+                 `tls_client_key`, both as PEM"
+            .into(),
+    };
+    let chain = certificates(name, Some(&client.cert_file))?;
+    let key = PrivateKeyDer::from_pem_file(&client.key_file)
+        .map_err(|e| bad(&client.key_file, e.to_string()))?;
+    builder.with_client_auth_cert(chain, key).map_err(|e| bad(&client.cert_file, e.to_string()))
 }

@@ -12,7 +12,7 @@ mod pipeline;
 pub mod store;
 pub mod target;
 
-pub use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
+pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
 pub use error::ApplyError;
 pub use options::ConnectOptions;
 pub use store::{Attention, CanonicalStore, PostgresStore, Progress};

@@ -12,7 +12,7 @@ mod snapshot;
 pub mod mysql;
 pub mod postgres;
 
-pub use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
+pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
 pub use error::CaptureError;
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,

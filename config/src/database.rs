@@ -8,10 +8,11 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use crate::section::{Found, Section, quoted};
+use crate::section::{Found, Section};
 use crate::settings::Connection;
+use crate::tls::tls;
 use crate::variables::is_name;
-use crossdock_model::database::{DatabaseKind, Tls};
+use crossdock_model::database::DatabaseKind;
 
 /// No password is this long; a larger file is something else.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -144,63 +145,8 @@ fn read_password(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-fn readable_by_others(path: &Path) -> bool {
+pub(crate) fn readable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o044 != 0)
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Protection {
-    Disable,
-    VerifyFull,
-}
-
-/// Default: none on the machine itself, full verification to anywhere else.
-fn tls(section: &Section<'_>, host: Option<&Found<String>>) -> Option<Tls> {
-    let words = [("disable", Protection::Disable), ("verify-full", Protection::VerifyFull)];
-    let local = host.is_some_and(|host| is_local(&host.value));
-    let default = if local { Protection::Disable } else { Protection::VerifyFull };
-    let chosen = section.choice("tls", &words, Some(default));
-    let ca_file = certificates(section);
-    let (chosen, host) = (chosen?, host?);
-    if chosen == Protection::Disable && !local {
-        section.problem(
-            section.line_of("tls"),
-            format!("`tls = \"disable\"` to {}, which is another machine", quoted(&host.written)),
-            "write `tls = \"verify-full\"` (and `ca_file` when the certificate is your own)",
-        );
-        return None;
-    }
-    if chosen == Protection::VerifyFull && host.value.starts_with('/') {
-        section.problem(
-            section.line_of("tls"),
-            "a Unix socket carries no TLS",
-            "write `tls = \"disable\"`, or connect to a host",
-        );
-        return None;
-    }
-    if chosen == Protection::Disable && section.has("ca_file") {
-        let line = section.line_of("ca_file");
-        let remedy = "write `tls = \"verify-full\"`, or remove `ca_file`";
-        section.source.warning(line, "`ca_file` has no effect without TLS", remedy);
-    }
-    match chosen {
-        Protection::Disable => Some(Tls::Disable),
-        Protection::VerifyFull => Some(Tls::VerifyFull { ca_file: ca_file? }),
-    }
-}
-
-/// `Some(None)`: none named.
-fn certificates(section: &Section<'_>) -> Option<Option<std::path::PathBuf>> {
-    if !section.has("ca_file") {
-        return Some(None);
-    }
-    let path = section.path("ca_file")?;
-    if let Err(e) = File::open(&path.value) {
-        let what = format!("`ca_file` {} cannot be read: {}", path.value.display(), e.kind());
-        section.problem(path.line, what, "name a file with certificates in PEM form");
-        return None;
-    }
-    Some(Some(path.value))
 }
 
 /// A socket, or an address at which only this machine answers.

@@ -28,6 +28,7 @@ mod target;
 mod agreement;
 mod database;
 mod rules;
+mod tls;
 
 mod folder;
 mod quantity;
@@ -37,7 +38,7 @@ mod variables;
 mod findings;
 mod nearest;
 
-pub use crossdock_model::database::{DatabaseKind, Tls};
+pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Tls};
 pub use edit::with_table;
 pub use findings::ConfigErrors;
 pub use load::load;

@@ -5,6 +5,8 @@ use crate::nearest::nearest;
 use crate::section::{Found, Section, quoted};
 use crate::settings::{Connection, SourceConfig, TargetConfig};
 use crate::source::checked_name;
+use crate::tls::client_certificate;
+use crossdock_model::database::Tls;
 
 /// The sources of the file: every name, and those whose settings are good.
 pub(crate) struct Sources<'a> {
@@ -76,6 +78,7 @@ fn like_source(
     let user = section.has("user").then(|| section.required("user", "crossdock"));
     let own = ["password", "password_env", "password_file"].map(|key| section.has(key));
     let password = own.contains(&true).then(|| password(section));
+    let client = client_certificate(section);
     let Some(found) = section.required("source", "erp") else { return (None, None) };
     let Some(source) = sources.named(&found, section) else { return (None, None) };
     let mut connection = Connection { name: name.into(), ..source.connection.clone() };
@@ -88,6 +91,12 @@ fn like_source(
         Some(Some(password)) => connection.password = password,
         Some(None) => fits = false,
         None => {}
+    }
+    match (client, &mut connection.tls) {
+        (None, _) => fits = false,
+        // Another user may have another certificate.
+        (Some(Some(own)), Tls::VerifyFull { client, .. }) => *client = Some(own),
+        (Some(_), _) => {}
     }
     (Some(source.name.clone()), fits.then_some(connection))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossdock_config::{DatabaseKind, OnGap, SnapshotMode, Tls, template};
+use crossdock_config::{ClientCertificate, DatabaseKind, OnGap, SnapshotMode, Tls, template};
 use crossdock_model::TableName;
 use secrecy::ExposeSecret;
 
@@ -54,6 +54,8 @@ kind = "mysql"
 host = "mysql.example"
 database = "copy"
 user = "writer"
+tls_client_cert = "ca.pem"
+tls_client_key = "erp.secret"
 batch_rows = 1000
 [mirror.stock]
 source = "wms"
@@ -81,7 +83,7 @@ fn every_key_is_understood() {
     );
     assert_eq!((store.port, &*store.database, &*store.user), (15_432, "canonical", "crossdock"));
     assert_eq!(store.password.expose_secret(), "s3cret-store");
-    assert_eq!(store.tls, Tls::VerifyFull { ca_file: Some(world.path("ca.pem")) });
+    assert_eq!(store.tls, Tls::VerifyFull { ca_file: Some(world.path("ca.pem")), client: None });
 
     let names: Vec<_> = config.sources.iter().map(|s| &*s.name).collect();
     assert_eq!(names, ["wms", "erp"], "in the order of the file");
@@ -111,7 +113,9 @@ fn every_key_is_understood() {
     assert_eq!(back.batch_rows, 500);
     let copy = config.target("copy").unwrap();
     assert_eq!((copy.connection.port, copy.batch_rows), (3306, 1000));
-    assert_eq!(copy.connection.tls, Tls::VerifyFull { ca_file: None });
+    let client =
+        ClientCertificate { cert_file: world.path("ca.pem"), key_file: world.path("erp.secret") };
+    assert_eq!(copy.connection.tls, Tls::VerifyFull { ca_file: None, client: Some(client) });
 
     assert_eq!((&*config.mirrors[0].source, &*config.mirrors[0].target), ("wms", "copy"));
     let tables: Vec<_> = config.tables_of("wms").iter().map(ToString::to_string).collect();

@@ -246,6 +246,20 @@ crossdock.toml:17: `tls` cannot be `prefer`
 crossdock.toml:14: `ca_file` none.pem cannot be read: entity not found
     name a file with certificates in PEM form",
     );
+    refused(
+        &with("host = \"localhost\"", "host = \"erp.example\"\ntls_client_cert = \"none.pem\""),
+        "
+crossdock.toml:14: `tls_client_cert` is given without `tls_client_key`
+    add `tls_client_key`, or remove `tls_client_cert`",
+    );
+    refused(
+        &below("tls = \"verify-full\"\ntls_client_cert = \"no.crt\"\ntls_client_key = \"no.key\""),
+        "
+crossdock.toml:18: `tls_client_cert` no.crt cannot be read: entity not found
+    name a file with a certificate in PEM form
+crossdock.toml:19: `tls_client_key` no.key cannot be read: entity not found
+    name a file with its private key in PEM form",
+    );
 }
 
 #[test]

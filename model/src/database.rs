@@ -42,7 +42,18 @@ pub enum Tls {
     VerifyFull {
         /// Certificates to trust (PEM); `None` for those of the operating system.
         ca_file: Option<PathBuf>,
+        /// What we show of ourselves, where the server asks for it.
+        client: Option<ClientCertificate>,
     },
+}
+
+/// A certificate by which a server knows us, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and the CA's (PEM).
+    pub cert_file: PathBuf,
+    /// Its private key, not encrypted (PEM).
+    pub key_file: PathBuf,
 }
 
 /// How bad a [`Finding`] is.

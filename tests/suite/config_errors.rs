@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crossdock_demo::systems::Systems;
+use crossdock_demo::systems::{Systems, TmsKind};
 use crossdock_harness::free_port;
 use crossdock_tests::Crossdock;
 
@@ -53,7 +53,7 @@ const MISTAKES: &[Mistake] = &[
 
 #[test]
 fn each_mistake_is_one_clear_message() {
-    let systems = Systems::start().unwrap();
+    let systems = Systems::start(TmsKind::Mariadb).unwrap();
     let env = environment(&systems, Path::new("/nonexistent"), free_port().unwrap());
     for mistake in MISTAKES {
         let folder = tempfile::tempdir().unwrap();

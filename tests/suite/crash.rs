@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossdock_demo::expect::Model;
-use crossdock_demo::systems::Systems;
+use crossdock_demo::systems::{Systems, TmsKind};
 use crossdock_demo::verify::{all_ok, table, verify};
 use crossdock_demo::workload::{Ports, Workload};
 use crossdock_demo::{demo, seed};
@@ -123,7 +123,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let systems = demo::start_systems().unwrap();
+        let systems = demo::start_systems(TmsKind::Mariadb).unwrap();
         Self { systems, folder: tempfile::tempdir().unwrap(), port: free_port().unwrap() }
     }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crossdock_demo::demo;
+use crossdock_demo::systems::TmsKind;
 use crossdock_harness::{free_port, wait_until};
 use crossdock_tests::Crossdock;
 
@@ -28,7 +29,7 @@ tables = ["public.customers"]
 
 #[test]
 fn a_mirrored_table_follows_its_source_over_kills() {
-    let systems = demo::start_systems().unwrap();
+    let systems = demo::start_systems(TmsKind::Mariadb).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = copy_demo_files(folder.path());
     OpenOptions::new().append(true).open(&config).unwrap().write_all(MIRROR.as_bytes()).unwrap();

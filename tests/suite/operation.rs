@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crossdock_demo::demo;
-use crossdock_demo::systems::Systems;
+use crossdock_demo::systems::{Systems, TmsKind};
 use crossdock_harness::{free_port, wait_until};
 use crossdock_tests::Crossdock;
 
@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(180);
 
 #[test]
 fn outages_metrics_and_a_changed_owner() {
-    let mut systems = demo::start_systems().unwrap();
+    let mut systems = demo::start_systems(TmsKind::Mariadb).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = copy_demo_files(folder.path());
     let port = free_port().unwrap();
@@ -48,7 +48,7 @@ fn the_servers_see_replicas(systems: &Systems) {
         let senders = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
         assert_eq!(server.sql(database, senders).unwrap(), "1");
     }
-    for server in [&systems.wms_eu, &systems.tms] {
+    for server in [&*systems.wms_eu, &*systems.tms] {
         let threads = server.sql("", "SHOW PROCESSLIST").unwrap();
         assert!(threads.contains("Binlog Dump"), "{threads}");
     }

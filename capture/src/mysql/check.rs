@@ -103,11 +103,16 @@ async fn settings(
             found.push(finding(Severity::Ok, format!("{name} is {is}"), ""));
         }
     }
-    if let Some(is) = variable(conn, "binlog_row_value_options").await.filter(|v| !v.is_empty()) {
+    let partial = variable(conn, "binlog_row_value_options").await.filter(|v| !v.is_empty());
+    let image = variable(conn, "binlog_row_image").await.unwrap_or_default();
+    if let Some(is) = partial.filter(|_| !image.eq_ignore_ascii_case("FULL")) {
         found.push(finding(
             Severity::Error,
-            format!("binlog_row_value_options is {is}: JSON updates would be differences"),
-            "SET GLOBAL binlog_row_value_options = ''; then reconnect all writers",
+            format!(
+                "binlog_row_value_options is {is} and binlog_row_image {image}: JSON updates would \
+                 be differences to documents that are not logged"
+            ),
+            "SET GLOBAL binlog_row_image = 'FULL'; then reconnect all writers",
         ));
     }
     for name in ["binlog_do_db", "binlog_ignore_db"] {

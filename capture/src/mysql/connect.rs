@@ -2,10 +2,10 @@
 
 use crossdock_model::TableName;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, IoError, OptsBuilder, SslOpts};
+use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, OptsBuilder, SslOpts};
 use secrecy::ExposeSecret;
 
-use crate::{CaptureError, DatabaseKind, SourceOptions, Tls};
+use crate::{CaptureError, ClientCertificate, DatabaseKind, SourceOptions, Tls};
 
 /// The largest packet that a server may be set to send.
 const PACKET_MAX: usize = 1 << 30;
@@ -27,12 +27,19 @@ pub(super) struct Server {
 pub(super) async fn connect(options: &SourceOptions) -> Result<Conn, CaptureError> {
     let ssl = match &options.tls {
         Tls::Disable => None,
-        Tls::VerifyFull { ca_file: None } => Some(SslOpts::default()),
-        Tls::VerifyFull { ca_file: Some(file) } => Some(
-            SslOpts::default()
-                .with_root_certs(vec![file.clone().into()])
-                .with_disable_built_in_roots(true),
-        ),
+        Tls::VerifyFull { ca_file, client } => {
+            let ours = client.as_ref().map(|client| {
+                let ClientCertificate { cert_file, key_file } = client.clone();
+                ClientIdentity::new(cert_file.into(), key_file.into())
+            });
+            let ssl = SslOpts::default().with_client_identity(ours);
+            Some(match ca_file {
+                None => ssl,
+                Some(file) => {
+                    ssl.with_root_certs(vec![file.clone().into()]).with_disable_built_in_roots(true)
+                }
+            })
+        }
     };
     let database = Some(options.database.clone()).filter(|name| !name.is_empty());
     let opts = OptsBuilder::default()
@@ -145,11 +152,28 @@ pub(super) fn server_error(options: &SourceOptions, what: &str, error: Error) ->
                 "mend what the server complains of, then run `crossdock check`",
             ),
         },
-        Error::Io(IoError::Tls(e)) => CaptureError::definite(
-            format!("{source}: {what}: TLS: {e}"),
+        Error::Io(error) if is_tls(&error) => CaptureError::definite(
+            format!("{source}: {what}: TLS: {error}"),
             "check the certificate's host name and issuer, and `ca_file` of this source",
         ),
+        // MySQL says this, too, when there is no such user.
+        Error::Driver(DriverError::UnknownAuthPlugin { name }) => CaptureError::definite(
+            format!("{source}: {what}: the server asks for {name}, which is not known here"),
+            format!(
+                "check the user's name; let it be identified with caching_sha2_password \
+                 (mysql_native_password or ed25519 on MariaDB), then run: {}",
+                grants(options)
+            ),
+        ),
         error => CaptureError::transient(format!("{source}: {what}: {error}"), error),
+    }
+}
+
+/// Whether the certificate was refused, rather than the connection lost.
+fn is_tls(error: &IoError) -> bool {
+    match error {
+        IoError::Tls(_) => true,
+        IoError::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) enum Next {
         /// Its bytes, to tell later whether it is still the same.
         raw: Vec<u8>,
     },
+    /// The event holds a compressed transaction: give its events to [`Decoder::unpacked`].
+    Unpack,
     /// A table was truncated: find it in the catalog, then call [`Decoder::truncated`].
     Truncate(TableName),
 }
@@ -74,8 +76,6 @@ pub(super) struct Decoder {
     collations: Collations,
     /// Tables whose definition may have changed since the catalog was asked.
     pub(super) stale: HashSet<TableName>,
-    /// Bytes of a decompressed transaction still to come.
-    payload: u64,
     builder: BlockBuilder,
 }
 
@@ -106,7 +106,6 @@ impl Decoder {
             captured,
             collations,
             stale: HashSet::new(),
-            payload: 0,
             builder: BlockBuilder::new(),
         }
     }
@@ -141,15 +140,25 @@ impl Decoder {
 
     /// Takes the next event in; `checksum` was right.
     pub(super) fn event(&mut self, header: &Header, data: &[u8]) -> Result<Next, CaptureError> {
-        let inner = self.payload > 0;
-        if inner {
-            self.payload = self.payload.saturating_sub(u64::from(header.size));
-        }
         let artificial = header.flags & event::FLAG_ARTIFICIAL != 0 || header.end == 0;
-        if !inner && !artificial && header.kind != kind::FORMAT_DESCRIPTION {
+        if !artificial && header.kind != kind::FORMAT_DESCRIPTION {
             self.advance(header.end);
         }
+        if header.kind == kind::TRANSACTION_PAYLOAD {
+            return Ok(Next::Unpack);
+        }
         self.dispatch(header, data, artificial)
+    }
+
+    /// Takes in an event of a compressed transaction: its place is that of the whole.
+    pub(super) fn unpacked(&mut self, header: &Header, data: &[u8]) -> Result<Next, CaptureError> {
+        match header.kind {
+            kind::TRANSACTION_PAYLOAD | kind::ROTATE | kind::FORMAT_DESCRIPTION => {
+                let what = Malformed("event that can't be part of a compressed transaction");
+                Err(self.malformed(header, what))
+            }
+            _ => self.dispatch(header, data, false),
+        }
     }
 
     /// Offsets in headers have 32 bits, files may be larger.
@@ -198,10 +207,7 @@ impl Decoder {
                 let (file, offset) = event::rotate(data).map_err(|e| bad(self, e))?;
                 self.rotate(file, offset, artificial);
             }
-            kind::TRANSACTION_PAYLOAD => {
-                self.payload = event::payload_size(data).map_err(|e| bad(self, e))?;
-            }
-            _ => self.rare(header)?,
+            _ => self.rare(header, data)?,
         }
         Ok(Next::Go)
     }

@@ -61,12 +61,11 @@ pub(super) const FLAG_SKIP_REPLICATION: u16 = 0x8000;
 /// The file is still being written; left out of a format description's checksum.
 const FLAG_IN_USE: u16 = 0x1;
 
-const HEADER_BYTES: u32 = 19;
-/// Decompressed events larger than this are refused.
-const INFLATED_MAX: u64 = 1 << 30;
+/// Events larger than this are refused where they are decompressed.
+pub(super) const EVENT_BYTES_MAX: u32 = 1 << 30;
 
 /// The common header of an event.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// Seconds since the epoch.
     pub(super) seconds: u32,
@@ -83,6 +82,22 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// Bytes of every event's header.
+    pub(super) const BYTES: u64 = 19;
+
+    /// Reads the header of an event.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Input::new(bytes);
+        Ok(Self {
+            seconds: input.u32()?,
+            kind: input.u8()?,
+            server_id: input.u32()?,
+            size: input.u32()?,
+            end: input.u32()?,
+            flags: input.u16()?,
+        })
+    }
+
     /// Whether the checksum at the event's end is right.
     pub(super) fn checksum_holds(&self, data: &[u8], tail: &[u8], checksum: [u8; 4]) -> bool {
         let flags = match self.kind {
@@ -102,8 +117,9 @@ impl Header {
     }
 
     /// Bytes of the event without header.
-    pub(super) fn body_bytes(&self) -> u32 {
-        self.size.saturating_sub(HEADER_BYTES)
+    pub(super) fn body_bytes(&self) -> Result<u32, Malformed> {
+        let body = self.size.checked_sub(Self::BYTES as u32);
+        body.ok_or(Malformed("event shorter than its header"))
     }
 }
 
@@ -263,7 +279,7 @@ pub(super) fn inflate(packed: &[u8]) -> Result<Vec<u8>, Malformed> {
         return Err(Malformed("compressed by a method that is not known"));
     }
     let length = input.uint_be(usize::from(head & 7))?;
-    if length > INFLATED_MAX {
+    if length > u64::from(EVENT_BYTES_MAX) {
         return Err(Malformed("decompressed event would be larger than 1 GiB"));
     }
     let mut plain = Vec::new();
@@ -274,30 +290,6 @@ pub(super) fn inflate(packed: &[u8]) -> Result<Vec<u8>, Malformed> {
     match plain.len() as u64 == length {
         true => Ok(plain),
         false => Err(Malformed("compressed data of another length than announced")),
-    }
-}
-
-/// What a TRANSACTION_PAYLOAD event says of its content: bytes once decompressed.
-pub(super) fn payload_size(data: &[u8]) -> Result<u64, Malformed> {
-    let mut input = Input::new(data);
-    let (mut plain, mut packed) = (None, 0);
-    loop {
-        match input.lenenc()? {
-            0 => break,
-            field => {
-                let mut value = Input::new(input.lenenc_bytes()?);
-                match field {
-                    1 => packed = value.lenenc()? as u64,
-                    3 => plain = Some(value.lenenc()? as u64),
-                    _ => {}
-                }
-            }
-        }
-    }
-    let size = plain.unwrap_or(packed);
-    match size > INFLATED_MAX {
-        true => Err(Malformed("decompressed transaction would be larger than 1 GiB")),
-        false => Ok(size),
     }
 }
 

@@ -59,7 +59,7 @@ fn feed(decoder: &mut Decoder, kind: u8, data: &[u8]) -> bool {
             decoder.truncated(None);
             true
         }
-        Ok(Next::Go) => true,
+        Ok(Next::Go | Next::Unpack) => true,
         Err(_) => false,
     }
 }

@@ -24,8 +24,8 @@ fn value(kind: u8, body: &[u8], out: &mut String, depth: u32) -> Result<(), Malf
     let mut input = Input::new(body);
     match kind {
         0x00 => container(body, false, true, out, depth)?,
-        0x01 => container(body, true, true, out, depth)?,
-        0x02 => container(body, false, false, out, depth)?,
+        0x01 => container(body, false, false, out, depth)?,
+        0x02 => container(body, true, true, out, depth)?,
         0x03 => container(body, true, false, out, depth)?,
         0x04 => literal(input.u8()?, out)?,
         0x05 => push(out, format_args!("{}", input.u16()? as i16)),
@@ -50,8 +50,17 @@ fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
 }
 
 fn double(number: f64, out: &mut String) {
-    // `{:?}` keeps ".0", as the server does.
-    push(out, format_args!("{number:?}"));
+    // The server writes an exponent for the very large and very small only, and keeps ".0".
+    let scientific = format!("{number:e}");
+    let exponent = scientific.split_once('e').and_then(|(_, power)| power.parse().ok());
+    match exponent {
+        Some(-15..=14) => {
+            let plain = number.to_string();
+            out.push_str(&plain);
+            out.push_str(if plain.contains('.') { "" } else { ".0" });
+        }
+        _ => out.push_str(&scientific),
+    }
 }
 
 fn literal(code: u8, out: &mut String) -> Result<(), Malformed> {
@@ -64,7 +73,8 @@ fn literal(code: u8, out: &mut String) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn quoted(text: &str, out: &mut String) {
+/// Appends a JSON text with its quotes.
+pub(super) fn quoted(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 
@@ -192,6 +202,11 @@ mod tests {
         let object = [0x00, 1, 0, 12, 0, 11, 0, 1, 0, 0x05, 0xff, 0xff, b'a'];
         assert_eq!(to_text(&object).unwrap(), "{\"a\": -1}");
         assert_eq!(base64(b"ab"), "YWI=");
+        assert_eq!(to_text(&[0x02, 0, 0, 4, 0]).unwrap(), "[]");
+        // As MySQL 9.7 logged it.
+        let logged = b"\x00\x01\0\x23\0\x0b\0\x01\0\x02\x0c\0a\x03\0\x17\0\x05\x01\0\
+                       \x0b\x0d\0\x0c\x15\0\0\0\0\0\0\0\x04\x40\x01x";
+        assert_eq!(to_text(logged).unwrap(), "{\"a\": [1, 2.5, \"x\"]}");
     }
 
     proptest::proptest! {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crossdock_model::{BlockBuilder, ImageKind, Op, Value};
 
 use super::catalog::Table;
+use super::difference;
 use super::event::{self, kind};
+use super::kind::Kind;
 use super::wire::{Input, Malformed, bit};
 
 /// What a row event's type says.
@@ -17,7 +19,12 @@ pub(super) struct RowsKind {
     v2: bool,
     /// MariaDB: rows are compressed.
     compressed: bool,
+    /// MySQL: JSON may be logged as differences.
+    partial: bool,
 }
+
+/// What a JSON difference without the document before it is refused with.
+pub(super) const JSON_DIFFERENCE: Malformed = Malformed("JSON difference");
 
 impl RowsKind {
     /// `None` when the type is not one of row events.
@@ -29,6 +36,7 @@ impl RowsKind {
             kind::WRITE_ROWS => (Op::Create, true, false),
             kind::UPDATE_ROWS => (Op::Update, true, false),
             kind::DELETE_ROWS => (Op::Delete, true, false),
+            kind::PARTIAL_UPDATE_ROWS => (Op::Update, true, false),
             kind::MARIADB_WRITE_ROWS_COMPRESSED_V1 => (Op::Create, false, true),
             kind::MARIADB_UPDATE_ROWS_COMPRESSED_V1 => (Op::Update, false, true),
             kind::MARIADB_DELETE_ROWS_COMPRESSED_V1 => (Op::Delete, false, true),
@@ -37,7 +45,8 @@ impl RowsKind {
             kind::MARIADB_DELETE_ROWS_COMPRESSED => (Op::Delete, true, true),
             _ => return None,
         };
-        Some(Self { op, v2, compressed })
+        let partial = code == kind::PARTIAL_UPDATE_ROWS;
+        Some(Self { op, v2, compressed, partial })
     }
 }
 
@@ -129,7 +138,7 @@ pub(super) fn decode(
                 }
             }
             (Op::Update, Some(second)) => {
-                update(out, table, &mut input, (&first, second), &mut places)?;
+                update(out, table, &mut input, rows, (&first, second), &mut places)?;
             }
             _ => {
                 image(out, table, &mut input, &first, before_kind(table, &first))?;
@@ -221,13 +230,15 @@ fn update(
     out: &mut BlockBuilder,
     table: &Table,
     input: &mut Input<'_>,
+    rows: RowsKind,
     (before, after): (&Present<'_>, &Present<'_>),
     places: &mut Vec<Place>,
 ) -> Result<(), RowError> {
     let columns = table.codecs.len();
     let start = input.at();
     image(out, table, input, before, before_kind(table, before))?;
-    if after.count == columns {
+    let differing = if rows.partial { differences(table, input)? } else { Vec::new() };
+    if after.count == columns && differing.is_empty() {
         return image(out, table, input, after, ImageKind::Full);
     }
     note_places(table, &mut input.rewound(start), before, places)?;
@@ -239,6 +250,9 @@ fn update(
         if after.has(column) {
             match bit(nulls, logged) {
                 true => out.value(&Value::Null),
+                false if differing.contains(&column) => {
+                    changed_document(out, table, column, input, *place)?;
+                }
                 false => cell(out, table, column, input)?,
             }
             logged += 1;
@@ -251,6 +265,45 @@ fn update(
         }
     }
     Ok(())
+}
+
+/// Which columns of the after image are JSON differences: usually none.
+fn differences(table: &Table, input: &mut Input<'_>) -> Result<Vec<usize>, Malformed> {
+    const PARTIAL_JSON: usize = 1;
+    if input.lenenc()? & PARTIAL_JSON == 0 {
+        return Ok(Vec::new());
+    }
+    let columns = table.codecs.iter().enumerate();
+    let documents: Vec<usize> = columns
+        .filter(|(_, codec)| matches!(codec.kind, Kind::BinaryJson { .. }))
+        .map(|(column, _)| column)
+        .collect();
+    let flags = input.take(documents.len().div_ceil(8))?;
+    let flagged = documents.into_iter().enumerate().filter(|(i, _)| bit(flags, *i));
+    Ok(flagged.map(|(_, column)| column).collect())
+}
+
+/// A document of which only the difference to the before image was logged.
+fn changed_document(
+    out: &mut BlockBuilder,
+    table: &Table,
+    column: usize,
+    input: &mut Input<'_>,
+    place: Place,
+) -> Result<(), RowError> {
+    let bad = |what| RowError { column: Some(column), what };
+    let difference = input.prefixed(4).map_err(bad)?;
+    let (Some(codec), Place::At(at)) = (table.codecs.get(column), place) else {
+        return Err(bad(JSON_DIFFERENCE));
+    };
+    match codec.read(&mut input.rewound(at)).map_err(bad)? {
+        Value::Json(before) => {
+            let after = difference::apply(&before, difference).map_err(bad)?;
+            out.value(&Value::Json(after.into()));
+            Ok(())
+        }
+        _ => Err(bad(JSON_DIFFERENCE)),
+    }
 }
 
 fn note_places(

@@ -1,6 +1,7 @@
 //! The task that reads a source: snapshot if asked, then the stream, block by block.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossdock_model::{Block, Position, TableName};
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::binlog::BinlogChecksumAlg;
+use mysql_async::binlog::events::Event;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Sid};
 use tokio::sync::mpsc::Sender;
@@ -17,6 +19,7 @@ use super::connect::{self, Server, literal, server_error};
 use super::decoder::{Decoder, Next};
 use super::event::{Header, kind};
 use super::gtid::Executed;
+use super::payload::Payload;
 use super::table_map::TableMap;
 use super::wire::Malformed;
 use crate::{CaptureError, SourceOptions};
@@ -27,6 +30,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEARTBEATS_MISSED_MAX: u32 = 20;
 /// Progress without captured changes is reported this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// What the library makes of a packet.
+type Packet = Result<Event, mysql_async::Error>;
 
 /// Where blocks go.
 pub(super) type Blocks = Sender<Result<Block, CaptureError>>;
@@ -70,6 +76,8 @@ pub(super) struct Stream<'a> {
     /// The last version of each table, so that equal ones stay one.
     latest: HashMap<TableName, Arc<Table>>,
     decoder: Decoder,
+    /// Headers of a compressed transaction's events, which the library may deliver once more.
+    unpacked: VecDeque<Header>,
     reported: Position,
     reported_at: Instant,
 }
@@ -117,6 +125,7 @@ impl<'a> Stream<'a> {
         let place = (file.clone(), *offset);
         Ok(Self {
             decoder: Decoder::new(options, &server, collations, place, executed),
+            unpacked: VecDeque::new(),
             options,
             server,
             log: Box::pin(log),
@@ -131,13 +140,13 @@ impl<'a> Stream<'a> {
     /// Reads until something fails or nobody listens.
     pub(super) async fn run(mut self, blocks: &Blocks) -> Result<(), Stop> {
         loop {
-            let event = match self.log.next().now_or_never() {
-                Some(event) => event,
+            let event = match self.packet().now_or_never() {
+                Some(event) => event?,
                 None => {
                     self.idle(blocks).await?;
                     let patience = HEARTBEAT * HEARTBEATS_MISSED_MAX;
-                    match tokio::time::timeout(patience, self.log.next()).await {
-                        Ok(event) => event,
+                    match tokio::time::timeout(patience, self.packet()).await {
+                        Ok(event) => event?,
                         Err(elapsed) => {
                             let what = format!("{}: no sign of life from the server", self.name());
                             return Err(CaptureError::transient(what, elapsed).into());
@@ -146,7 +155,7 @@ impl<'a> Stream<'a> {
                 }
             };
             match event {
-                Some(Ok(event)) => self.event(&event).await?,
+                Some(Ok(event)) => self.event(&event, blocks).await?,
                 Some(Err(error)) => {
                     return Err(server_error(self.options, "reading the binlog", error).into());
                 }
@@ -155,9 +164,27 @@ impl<'a> Stream<'a> {
                     return Err(CaptureError::Transient { what, source: None }.into());
                 }
             }
-            if self.decoder.pending_bytes() >= self.options.block_bytes_max {
-                self.flush(blocks).await?;
-            }
+            self.flush_full(blocks).await?;
+        }
+    }
+
+    /// The next packet. The library panics at those that are too short for an event.
+    async fn packet(&mut self) -> Result<Option<Packet>, CaptureError> {
+        let next = AssertUnwindSafe(self.log.next()).catch_unwind().await;
+        next.map_err(|_| {
+            let what = format!(
+                "{}: the server sent a packet that is not an event, behind {}",
+                self.options.name,
+                self.decoder.position()
+            );
+            CaptureError::Transient { what, source: None }
+        })
+    }
+
+    async fn flush_full(&mut self, blocks: &Blocks) -> Result<(), Stop> {
+        match self.decoder.pending_bytes() >= self.options.block_bytes_max {
+            true => self.flush(blocks).await,
+            false => Ok(()),
         }
     }
 
@@ -187,7 +214,7 @@ impl<'a> Stream<'a> {
         Ok(send(blocks, block).await?)
     }
 
-    async fn event(&mut self, event: &mysql_async::binlog::events::Event) -> Result<(), Stop> {
+    async fn event(&mut self, event: &Event, blocks: &Blocks) -> Result<(), Stop> {
         let raw = event.header();
         let header = Header {
             seconds: raw.timestamp(),
@@ -197,9 +224,44 @@ impl<'a> Stream<'a> {
             end: raw.log_pos(),
             flags: raw.flags_raw(),
         };
+        if self.is_repeated(&header) {
+            return Ok(());
+        }
         let data = self.verified(&header, event)?;
         match self.decoder.event(&header, data)? {
-            Next::Go => {}
+            Next::Unpack => self.unpack(&header, data, blocks).await,
+            next => Ok(self.follow(next).await?),
+        }
+    }
+
+    /// The library decompresses, too, but keeps silent about what it can't read: what it delivers
+    /// of a compressed transaction was decoded from its event already.
+    fn is_repeated(&mut self, header: &Header) -> bool {
+        if self.unpacked.front() == Some(header) {
+            self.unpacked.pop_front();
+            return true;
+        }
+        self.unpacked.clear();
+        false
+    }
+
+    /// Decodes the events of a compressed transaction.
+    async fn unpack(&mut self, whole: &Header, data: &[u8], blocks: &Blocks) -> Result<(), Stop> {
+        let bad = |this: &Self, what| Stop::Failed(this.decoder.malformed(whole, what));
+        let mut payload = Payload::open(data).map_err(|what| bad(self, what))?;
+        while let Some((header, data)) = payload.next().map_err(|what| bad(self, what))? {
+            let next = self.decoder.unpacked(&header, &data)?;
+            self.follow(next).await?;
+            self.unpacked.push_back(header);
+            self.flush_full(blocks).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what the decoder needs before the next event.
+    async fn follow(&mut self, next: Next) -> Result<(), CaptureError> {
+        match next {
+            Next::Go | Next::Unpack => {}
             Next::Resolve { id, map, raw } => {
                 let table = self.resolve(*map).await?;
                 self.decoder.mapped(id, raw, table);
@@ -213,11 +275,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The event's data without checksum, once that is right.
-    fn verified<'e>(
-        &self,
-        header: &Header,
-        event: &'e mysql_async::binlog::events::Event,
-    ) -> Result<&'e [u8], CaptureError> {
+    fn verified<'e>(&self, header: &Header, event: &'e Event) -> Result<&'e [u8], CaptureError> {
         let data = event.data();
         let footer = event.footer();
         let checked = footer.get_checksum_enabled()
@@ -228,7 +286,7 @@ impl<'a> Stream<'a> {
         if !checked {
             // The rotate event that opens a dump may have a checksum before any is announced.
             if header.kind == kind::ROTATE
-                && data.len() == header.body_bytes() as usize
+                && header.body_bytes().is_ok_and(|bytes| data.len() == bytes as usize)
                 && let Some((body, sum)) = data.split_last_chunk::<4>()
                 && header.checksum_holds(body, &[], *sum)
             {

@@ -29,7 +29,8 @@ fn remedy(options: &SourceOptions, code: &str) -> String {
     match code {
         "28P01" | "28000" => format!(
             "set the right user and password for source {}, and let pg_hba.conf admit user {} \
-             from this host",
+             from this host; where the server asks for a certificate, give `tls_client_cert` and \
+             `tls_client_key`",
             options.name, options.user
         ),
         "3D000" => format!("set the right database for source {}", options.name),
@@ -95,9 +96,37 @@ fn certificate(options: &SourceOptions, error: &(dyn Error + 'static)) -> Option
                  server's certificate",
             ));
         }
+        if let Some(rustls::Error::AlertReceived(alert)) = tls
+            && is_about_ours(*alert)
+        {
+            return Some(CaptureError::definite(
+                format!(
+                    "source {}: {} does not accept our certificate: {alert:?}",
+                    options.name, options.host
+                ),
+                "give a certificate that the server's ssl_ca_file vouches for as \
+                 `tls_client_cert`, and its key as `tls_client_key`",
+            ));
+        }
         next = error.source();
     }
     None
+}
+
+/// Whether the server's complaint is about the client's certificate.
+fn is_about_ours(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+    )
 }
 
 /// The log no longer holds what has not been read.

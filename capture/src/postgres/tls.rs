@@ -1,18 +1,19 @@
 //! TLS for both kinds of connection, and the hash of the server's certificate that binds SCRAM
 //! to the TLS channel.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-use crate::{CaptureError, SourceOptions, Tls};
+use crate::{CaptureError, ClientCertificate, SourceOptions, Tls};
 
 /// The client's configuration; `None` for a connection without TLS.
 pub(super) fn config(options: &SourceOptions) -> Result<Option<ClientConfig>, CaptureError> {
-    let Tls::VerifyFull { ca_file } = &options.tls else { return Ok(None) };
+    let Tls::VerifyFull { ca_file, client } = &options.tls else { return Ok(None) };
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(file) => {
@@ -49,9 +50,38 @@ pub(super) fn config(options: &SourceOptions) -> Result<Option<ClientConfig>, Ca
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| CaptureError::definite(format!("TLS: {e}"), "report this"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Some(config))
+        .with_root_certificates(roots);
+    Ok(Some(match client {
+        None => config.with_no_client_auth(),
+        Some(client) => {
+            let (chain, key) = ours(options, client)?;
+            config
+                .with_client_auth_cert(chain, key)
+                .map_err(|e| bad_client(options, &client.cert_file, e.to_string()))?
+        }
+    }))
+}
+
+/// The certificates that we show, and the key of the first.
+fn ours(
+    options: &SourceOptions,
+    client: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CaptureError> {
+    let wrong =
+        |e: rustls_pki_types::pem::Error| bad_client(options, &client.cert_file, e.to_string());
+    let chain = CertificateDer::pem_file_iter(&client.cert_file).map_err(wrong)?;
+    let chain: Vec<CertificateDer<'static>> = chain.collect::<Result<_, _>>().map_err(wrong)?;
+    let key = PrivateKeyDer::from_pem_file(&client.key_file)
+        .map_err(|e| bad_client(options, &client.key_file, e.to_string()))?;
+    Ok((chain, key))
+}
+
+fn bad_client(options: &SourceOptions, file: &Path, why: String) -> CaptureError {
+    CaptureError::definite(
+        format!("source {}: {}: {why}", options.name, file.display()),
+        "name a certificate in `tls_client_cert` and its private key, not encrypted, in \
+         `tls_client_key`, both as PEM",
+    )
 }
 
 /// `tls-server-end-point` of RFC 5929: the certificate hashed with its signature's hash, with

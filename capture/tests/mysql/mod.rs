@@ -1,5 +1,8 @@
-//! The binlog reader against a private MariaDB.
+//! The binlog reader against a private MariaDB, and against a private MySQL where there is one.
 
+mod access;
+mod proxy;
+mod refused;
 mod rig;
 mod robustness;
 mod streaming;

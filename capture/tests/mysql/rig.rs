@@ -1,23 +1,96 @@
 //! A server, a reader, and what was read so far.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crossdock_capture::{
     CaptureError, DatabaseKind, LogReader, Memory, Reader, SourceOptions, Tls, open,
 };
-use crossdock_harness::MariaDb;
+use crossdock_harness::{Daemon, DaemonOptions, MariaDb, MySql};
 use crossdock_model::block::decode;
 use crossdock_model::{Block, ChangeEvent, Fragment, Op, Position, SnapshotPart, TableName};
 
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A private server of either kind.
+pub enum Server {
+    Maria(MariaDb),
+    My(MySql),
+}
+
+impl Server {
+    pub fn start(kind: DatabaseKind) -> Self {
+        Self::start_with(kind, &[])
+    }
+
+    pub fn start_with(kind: DatabaseKind, settings: &[(&str, &str)]) -> Self {
+        let options = DaemonOptions::with(settings);
+        match kind {
+            DatabaseKind::Mysql => Self::My(MySql::start_with(&options).unwrap()),
+            _ => Self::Maria(MariaDb::start_with(&options).unwrap()),
+        }
+    }
+
+    pub fn kind(&self) -> DatabaseKind {
+        match self {
+            Self::Maria(_) => DatabaseKind::Mariadb,
+            Self::My(_) => DatabaseKind::Mysql,
+        }
+    }
+
+    pub fn is_mysql(&self) -> bool {
+        matches!(self, Self::My(_))
+    }
+}
+
+impl Deref for Server {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        match self {
+            Self::Maria(server) => server,
+            Self::My(server) => server,
+        }
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        match self {
+            Self::Maria(server) => server,
+            Self::My(server) => server,
+        }
+    }
+}
+
+/// Each test on MariaDB, and on MySQL where `deploy/setup/mysql.sh` has put one.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod mariadb {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crossdock_capture::DatabaseKind::Mariadb).await;
+            }
+        )+}
+        mod mysql {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if crossdock_harness::MySql::installed() {
+                    super::$name(crossdock_capture::DatabaseKind::Mysql).await;
+                }
+            }
+        )+}
+    };
+}
+pub(crate) use on_both;
+
 /// Options for a server; small blocks, so that tests have several.
-pub fn options(server: &MariaDb, tables: &[&str]) -> SourceOptions {
+pub fn options(server: &Server, tables: &[&str]) -> SourceOptions {
     SourceOptions {
         name: "wms".into(),
-        kind: DatabaseKind::Mariadb,
+        kind: server.kind(),
         host: "127.0.0.1".into(),
         port: server.port(),
         user: "root".into(),
@@ -138,7 +211,7 @@ impl Rig {
 }
 
 /// Rows of a table by first column, as the server has them.
-pub fn server_rows(server: &MariaDb, query: &str) -> BTreeMap<i64, Vec<Option<String>>> {
+pub fn server_rows(server: &Server, query: &str) -> BTreeMap<i64, Vec<Option<String>>> {
     let text = server.sql("wms", query).unwrap();
     text.lines()
         .map(|line| {

@@ -1,23 +1,30 @@
 //! Snapshot, stream, and what stands between them.
 
-use crossdock_capture::{Severity, check, describe, probe};
-use crossdock_harness::{MariaDb, MariaDbOptions};
+use crossdock_capture::{DatabaseKind, Severity, check, describe, probe};
 use crossdock_model::{Op, Position, RowImage, Value};
 
-use super::rig::{Rig, options, server_rows};
+use super::rig::{Rig, Server, on_both, options, server_rows};
+
+on_both!(
+    a_snapshot_joins_the_stream_while_others_write,
+    compressed_events_rotation_and_a_large_transaction,
+    definitions_change_in_mid_stream,
+    minimal_row_images_name_what_changed,
+    the_server_is_checked_described_and_probed,
+);
 
 const ORDERS: &str = "CREATE DATABASE wms; USE wms;
     CREATE TABLE orders(id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL, note VARCHAR(200));
     CREATE TABLE other(id INT PRIMARY KEY);";
 
-fn server() -> MariaDb {
-    let server = MariaDb::start().unwrap();
+fn server(kind: DatabaseKind) -> Server {
+    let server = Server::start(kind);
     server.sql("", ORDERS).unwrap();
     server
 }
 
 /// Inserts, updates and deletes until dropped.
-fn write(server: &MariaDb, from: u32, to: u32) {
+fn write(server: &Server, from: u32, to: u32) {
     let mut script = String::new();
     for i in from..to {
         script.push_str(&format!(
@@ -31,9 +38,8 @@ fn write(server: &MariaDb, from: u32, to: u32) {
     server.sql("wms", &script).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_joins_the_stream_while_others_write() {
-    let server = server();
+async fn a_snapshot_joins_the_stream_while_others_write(kind: DatabaseKind) {
+    let server = server(kind);
     write(&server, 0, 150);
     let options = options(&server, &["wms.orders"]);
     let rig = std::thread::scope(|scope| {
@@ -64,25 +70,27 @@ async fn a_snapshot_joins_the_stream_while_others_write() {
     }
 }
 
-#[tokio::test]
-async fn compressed_events_rotation_and_a_large_transaction() {
-    let settings = [("log_bin_compress", "ON"), ("log_bin_compress_min_len", "10")];
-    let server = MariaDb::start_with(&MariaDbOptions {
-        settings: settings.map(|(k, v)| (k.to_string(), v.to_string())).to_vec(),
-        durable: false,
-    })
-    .unwrap();
+async fn compressed_events_rotation_and_a_large_transaction(kind: DatabaseKind) {
+    let server = match kind {
+        DatabaseKind::Mysql => {
+            Server::start_with(kind, &[("binlog_transaction_compression", "ON")])
+        }
+        _ => {
+            let settings = [("log_bin_compress", "ON"), ("log_bin_compress_min_len", "10")];
+            Server::start_with(kind, &settings)
+        }
+    };
     server.sql("", ORDERS).unwrap();
     let mut rig = Rig::open(&options(&server, &["wms.orders"]), None).await;
     rig.snapshot().await;
-    server
-        .sql(
-            "wms",
-            "INSERT INTO orders(n, note) SELECT seq, REPEAT(CHAR(65 + seq % 26), 100)
-             FROM seq_1_to_5000; FLUSH BINARY LOGS; UPDATE orders SET n = -n; FLUSH BINARY LOGS;
-             DELETE FROM orders WHERE id % 2 = 0;",
-        )
-        .unwrap();
+    let rows: Vec<_> =
+        (1..=5000).map(|n| format!("({n}, REPEAT(CHAR(65 + {n} % 26), 100))")).collect();
+    let script = format!(
+        "INSERT INTO orders(n, note) VALUES {}; FLUSH BINARY LOGS; UPDATE orders SET n = -n;
+         FLUSH BINARY LOGS; DELETE FROM orders WHERE id % 2 = 0;",
+        rows.join(",")
+    );
+    server.sql("wms", &script).unwrap();
     rig.until(|rig| rig.events("orders").len() == 12_500).await;
     assert_eq!(rig.rows("orders"), server_rows(&server, "SELECT * FROM orders"));
     let parts = rig.fragments.iter().filter(|f| !f.last).count();
@@ -94,12 +102,11 @@ async fn compressed_events_rotation_and_a_large_transaction() {
     assert!(bytes < 64 * 1024, "{bytes}");
     let Some(Position::Binlog { file, gtid, .. }) = &rig.durable else { panic!() };
     assert!(file.ends_with("000003") || file.ends_with("000004"), "{file}");
-    assert!(gtid.starts_with("0-"), "{gtid}");
+    assert!(gtid.starts_with(if server.is_mysql() { &gtid[..36] } else { "0-" }), "{gtid}");
 }
 
-#[tokio::test]
-async fn definitions_change_in_mid_stream() {
-    let server = server();
+async fn definitions_change_in_mid_stream(kind: DatabaseKind) {
+    let server = server(kind);
     let mut rig = Rig::open(&options(&server, &["wms.orders"]), None).await;
     rig.snapshot().await;
     server
@@ -125,13 +132,13 @@ async fn definitions_change_in_mid_stream() {
     assert_eq!(events[3].op, Op::Truncate);
     let types: Vec<_> =
         events[4].table.as_ref().unwrap().columns.iter().map(|c| c.type_name.to_string()).collect();
-    assert_eq!(types, ["int(11)", "int(11)", "decimal(9,3)", "varchar(200)"]);
+    let int = if server.is_mysql() { "int" } else { "int(11)" };
+    assert_eq!(types, [int, int, "decimal(9,3)", "varchar(200)"]);
     assert_eq!(events[4].table.as_ref().unwrap().key_columns(), [0]);
 }
 
-#[tokio::test]
-async fn minimal_row_images_name_what_changed() {
-    let server = server();
+async fn minimal_row_images_name_what_changed(kind: DatabaseKind) {
+    let server = server(kind);
     server.sql("wms", "INSERT INTO orders(n, note) VALUES (1, 'a'), (2, 'b')").unwrap();
     let mut rig = Rig::open(&options(&server, &["wms.orders"]), None).await;
     rig.snapshot().await;
@@ -156,7 +163,7 @@ async fn minimal_row_images_name_what_changed() {
 
 #[tokio::test]
 async fn marks_origins_and_progress_rows_are_seen() {
-    let server = server();
+    let server = server(DatabaseKind::Mariadb);
     let mut rig = Rig::open(&options(&server, &["wms.orders"]), None).await;
     rig.snapshot().await;
     server
@@ -178,8 +185,39 @@ async fn marks_origins_and_progress_rows_are_seen() {
 }
 
 #[tokio::test]
-async fn the_server_is_checked_described_and_probed() {
-    let server = server();
+async fn tagged_gtids_and_progress_rows_of_mysql_are_seen() {
+    if !crossdock_harness::MySql::installed() {
+        return;
+    }
+    let server = server(DatabaseKind::Mysql);
+    let mut rig = Rig::open(&options(&server, &["wms.orders"]), None).await;
+    rig.snapshot().await;
+    server
+        .sql(
+            "wms",
+            "CREATE TABLE crossdock_progress(id INT PRIMARY KEY, mark TEXT);
+             SET gtid_next = 'AUTOMATIC:ours';
+             BEGIN; INSERT INTO crossdock_progress VALUES (1, 'ours');
+             INSERT INTO orders(n) VALUES (1); COMMIT;
+             SET gtid_next = 'AUTOMATIC'; INSERT INTO orders(n) VALUES (2);",
+        )
+        .unwrap();
+    rig.until(|rig| rig.events("orders").len() == 2).await;
+    assert_eq!(rig.events("crossdock_progress").len(), 1);
+    let ids: Vec<_> = rig.fragments.iter().map(|f| &f.header.id[36..]).collect();
+    assert_eq!(ids[0], ":ours:1");
+    assert!(!ids[1].contains("ours"), "{ids:?}");
+    let from = rig.durable.clone().unwrap();
+    assert!(from.to_string().contains(":ours:1"), "{from}");
+    drop(rig);
+    server.sql("wms", "INSERT INTO orders(n) VALUES (3)").unwrap();
+    let mut rig = Rig::open(&options(&server, &["wms.orders"]), Some(&from)).await;
+    rig.until(|rig| !rig.events("orders").is_empty()).await;
+    assert_eq!(rig.events("orders")[0].after.as_ref().unwrap().get(1), Some(&Value::Int(3)));
+}
+
+async fn the_server_is_checked_described_and_probed(kind: DatabaseKind) {
+    let server = server(kind);
     let options = options(&server, &["wms.orders", "wms.missing"]);
     let found = check(&options).await.unwrap();
     let errors: Vec<_> =

@@ -4,6 +4,7 @@ mod access;
 mod faults;
 mod identity;
 mod in_progress;
+mod prepared;
 mod proxy;
 mod resume;
 mod slots;
@@ -32,7 +33,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 fn server() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let settings = [("max_connections", "200"), ("logical_decoding_work_mem", "1MB")];
+        let settings = [
+            ("max_connections", "200"),
+            ("logical_decoding_work_mem", "1MB"),
+            ("max_prepared_transactions", "10"),
+        ];
         let settings = settings.map(|(name, value)| (name.to_string(), value.to_string()));
         let options = PostgresOptions { settings: settings.to_vec(), ..Default::default() };
         Postgres::start_with(&options).expect("a private server starts")

@@ -1,4 +1,4 @@
--- The transport management system: MariaDB, AUTO_INCREMENT keys, times in UTC, money in minor
+-- The transport management system: MariaDB or MySQL, AUTO_INCREMENT keys, times in UTC, money in minor
 -- units. Milestones are published through a transactional outbox.
 -- Load it as root; it makes database `tms`.
 

@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 use crate::live::{View, Work};
 use crate::seed;
 use crate::service::{Crossdock, Status};
-use crate::systems::Systems;
+use crate::systems::{Systems, TmsKind};
 use crate::verify;
 use crate::workload::{Ports, Workload};
 
@@ -35,13 +35,16 @@ pub struct Settings {
     pub crossdock: PathBuf,
     /// Its configuration.
     pub config: PathBuf,
+    /// Which database the TMS runs on.
+    pub tms: TmsKind,
 }
 
 /// Runs the demo; true when the verdict is good. Everything that it starts has ended when it
 /// returns or is dropped.
 pub async fn run(settings: &Settings) -> Result<bool> {
     println!("Starting the ERP, two warehouse systems, the TMS and the store ...");
-    let systems = tokio::task::spawn_blocking(start_systems).await??;
+    let tms = settings.tms;
+    let systems = tokio::task::spawn_blocking(move || start_systems(tms)).await??;
     print_servers(&systems);
     let work = tempfile::Builder::new().prefix("crossdock-demo-").tempdir()?;
     let crossdock = Crossdock::start(&settings.crossdock, &settings.config, &systems, work.path())?;
@@ -74,8 +77,8 @@ async fn play(settings: &Settings, systems: &Systems, crossdock: &Crossdock) -> 
 }
 
 /// Starts the systems and writes the history.
-pub fn start_systems() -> Result<Systems> {
-    let systems = Systems::start()?;
+pub fn start_systems(tms: TmsKind) -> Result<Systems> {
+    let systems = Systems::start(tms)?;
     seed::fill(&systems).context("write the history")?;
     Ok(systems)
 }
@@ -85,13 +88,13 @@ pub fn print_servers(systems: &Systems) {
     let postgres = |name: &str, port: u16, database: &str| {
         println!("  {name:7} psql -h 127.0.0.1 -p {port} -U postgres {database}");
     };
-    let mariadb = |name: &str, port: u16, database: &str| {
-        println!("  {name:7} mariadb -h 127.0.0.1 -P {port} -u root {database}");
+    let binlog = |name: &str, client: &str, port: u16, database: &str| {
+        println!("  {name:7} {client} -h 127.0.0.1 -P {port} -u root {database}");
     };
     postgres("erp", systems.erp.port(), "erp");
-    mariadb("wms_eu", systems.wms_eu.port(), "wms");
+    binlog("wms_eu", "mariadb", systems.wms_eu.port(), "wms");
     postgres("wms_us", systems.wms_us.port(), "wms_us");
-    mariadb("tms", systems.tms.port(), "tms");
+    binlog("tms", systems.tms.kind(), systems.tms.port(), "tms");
     postgres("store", systems.store.port(), "canonical");
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use crossdock_demo::demo::{self, Settings};
+use crossdock_demo::systems::TmsKind;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A manufacturer on private servers: one ERP, two warehouse systems, one TMS; and Crossdock.
@@ -15,6 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// The database that the TMS runs on.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    tms: TmsKind,
 }
 
 #[derive(Subcommand)]
@@ -65,7 +69,7 @@ fn start() -> Result<bool> {
     runtime.block_on(async {
         match arguments.command {
             Command::Run(run) => {
-                let settings = settings(run)?;
+                let settings = settings(run, arguments.tms)?;
                 tokio::select! {
                     outcome = demo::run(&settings) => outcome,
                     stopped = interrupted() => stopped.map(|()| {
@@ -76,7 +80,9 @@ fn start() -> Result<bool> {
             }
             Command::Systems => {
                 println!("Starting the servers ...");
-                let systems = tokio::task::spawn_blocking(demo::start_systems).await??;
+                let systems =
+                    tokio::task::spawn_blocking(move || demo::start_systems(arguments.tms))
+                        .await??;
                 demo::print_servers(&systems);
                 for (name, value) in systems.environment() {
                     println!("  {name}={value}");
@@ -89,7 +95,7 @@ fn start() -> Result<bool> {
     })
 }
 
-fn settings(run: RunArguments) -> Result<Settings> {
+fn settings(run: RunArguments, tms: TmsKind) -> Result<Settings> {
     if !(run.rate > 0.0 && run.rate <= 1000.0) {
         bail!("--rate must be between 0 and 1000 orders a second");
     }
@@ -98,7 +104,7 @@ fn settings(run: RunArguments) -> Result<Settings> {
         None => std::env::current_exe()?.with_file_name("crossdock"),
     };
     let duration = (run.seconds > 0).then(|| Duration::from_secs(run.seconds));
-    Ok(Settings { duration, rate: run.rate, seed: run.seed, crossdock, config: run.config })
+    Ok(Settings { duration, rate: run.rate, seed: run.seed, crossdock, config: run.config, tms })
 }
 
 /// Returns when somebody asks the demo to stop.

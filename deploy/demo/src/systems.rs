@@ -1,10 +1,12 @@
 //! The five private servers of the demo, their schemas and grants.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
-use crossdock_harness::{MariaDb, Postgres};
+use clap::ValueEnum;
+use crossdock_harness::{Daemon, MariaDb, MySql, Postgres};
 
 /// All servers, running. They stop, and their data is removed, on drop.
 pub struct Systems {
@@ -16,8 +18,47 @@ pub struct Systems {
     pub store: Postgres,
     /// MariaDB, database `wms`.
     pub wms_eu: MariaDb,
-    /// MariaDB, database `tms`.
-    pub tms: MariaDb,
+    /// MariaDB or MySQL, database `tms`.
+    pub tms: Tms,
+}
+
+/// Which database the TMS runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TmsKind {
+    /// MariaDB.
+    #[default]
+    Mariadb,
+    /// MySQL; `deploy/setup/mysql.sh` gets the server.
+    Mysql,
+}
+
+/// The server of the TMS.
+pub enum Tms {
+    /// MariaDB.
+    Mariadb(MariaDb),
+    /// MySQL.
+    Mysql(MySql),
+}
+
+impl Deref for Tms {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        match self {
+            Tms::Mariadb(server) => server,
+            Tms::Mysql(server) => server,
+        }
+    }
+}
+
+impl Tms {
+    /// Its kind as `crossdock.toml` writes it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Tms::Mariadb(_) => "mariadb",
+            Tms::Mysql(_) => "mysql",
+        }
+    }
 }
 
 /// Password of user `erp_app`.
@@ -29,12 +70,12 @@ pub const TMS_APP: (&str, &str) = ("tms_app", "tms-app");
 
 impl Systems {
     /// Starts all servers side by side and loads schemas and grants; no rows yet.
-    pub fn start() -> Result<Self> {
+    pub fn start(tms_kind: TmsKind) -> Result<Self> {
         let erp = thread::spawn(erp);
         let wms_us = thread::spawn(wms_us);
         let store = thread::spawn(store);
         let wms_eu = thread::spawn(wms_eu);
-        let tms = thread::spawn(tms);
+        let tms = thread::spawn(move || tms(tms_kind));
         // Join all of them first, so that an error of one leaves none behind.
         let (erp, wms_us, store) = (joined(erp), joined(wms_us), joined(store));
         let (wms_eu, tms) = (joined(wms_eu), joined(tms));
@@ -61,6 +102,7 @@ impl Systems {
             variables.insert(format!("{name}_PORT"), port.to_string());
             variables.insert(format!("{name}_PASSWORD"), password.to_owned());
         }
+        variables.insert("TMS_KIND".to_owned(), self.tms.kind().to_owned());
         variables
     }
 }
@@ -105,6 +147,17 @@ fn wms_eu() -> Result<MariaDb> {
     mariadb(&[include_str!("../sql/wms_eu.sql"), include_str!("../sql/wms_eu_grants.sql")])
 }
 
-fn tms() -> Result<MariaDb> {
-    mariadb(&[include_str!("../sql/tms.sql"), include_str!("../sql/tms_grants.sql")])
+fn tms(kind: TmsKind) -> Result<Tms> {
+    let scripts = [include_str!("../sql/tms.sql"), include_str!("../sql/tms_grants.sql")];
+    match kind {
+        TmsKind::Mariadb => Ok(Tms::Mariadb(mariadb(&scripts)?)),
+        TmsKind::Mysql => {
+            let server = MySql::start()?;
+            let more = include_str!("../sql/tms_grants_mysql.sql");
+            for script in scripts.into_iter().chain([more]) {
+                server.sql("", script)?;
+            }
+            Ok(Tms::Mysql(server))
+        }
+    }
 }

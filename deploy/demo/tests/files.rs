@@ -9,7 +9,7 @@ pub(crate) fn config() -> Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crossdock.toml");
     // Any port and password will do: nothing is connected to.
     let environment = |name: &str| match name {
-        "CROSSDOCK_LISTEN" => None,
+        "CROSSDOCK_LISTEN" | "TMS_KIND" => None,
         "CROSSDOCK_STATE" => Some("state".to_owned()),
         _ if name.ends_with("_PORT") => Some("5432".to_owned()),
         _ => Some("secret".to_owned()),

@@ -2,7 +2,7 @@
 //! the shipped schemas have.
 
 use crossdock_capture::{DatabaseKind, Severity, SourceOptions, Tls, check, describe};
-use crossdock_demo::systems::Systems;
+use crossdock_demo::systems::{Systems, TmsKind};
 
 use crate::files::config;
 
@@ -41,7 +41,7 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
 
 #[test]
 fn grants_and_schemas_fit_the_files() {
-    let systems = Systems::start().expect("servers start");
+    let systems = Systems::start(TmsKind::Mariadb).expect("servers start");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let rules = config().rules;
     let mut problems = Vec::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crossdock_demo::expect::Model;
 use crossdock_demo::master::Site;
 use crossdock_demo::seed;
-use crossdock_demo::systems::Systems;
+use crossdock_demo::systems::{Systems, TmsKind};
 use crossdock_demo::verify;
 use crossdock_demo::workload::{Ports, Workload};
 
@@ -14,7 +14,7 @@ const ORDERS: u32 = 100;
 
 /// Seeds, plays, checks; returns a digest of every table of every system.
 fn one_run(seed: u64) -> BTreeMap<String, String> {
-    let systems = Systems::start().expect("servers start");
+    let systems = Systems::start(TmsKind::Mariadb).expect("servers start");
     let begun = std::time::Instant::now();
     seed::fill(&systems).expect("history is written");
     eprintln!("history: {:?}", begun.elapsed());
@@ -210,7 +210,7 @@ fn digests(systems: &Systems) -> BTreeMap<String, String> {
         }
     }
     for (name, server, database) in
-        [("wms_eu", &systems.wms_eu, "wms"), ("tms", &systems.tms, "tms")]
+        [("wms_eu", &*systems.wms_eu, "wms"), ("tms", &*systems.tms, "tms")]
     {
         let tables = server.sql(database, "SHOW TABLES").unwrap();
         for table in tables.lines() {

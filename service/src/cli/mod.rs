@@ -229,7 +229,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn start_logging(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("CROSSDOCK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,mysql_async=warn,tokio_postgres=warn,sled=warn"));
+        // mysql_async logs every error of a server with its text, which may hold values; they come
+        // to us as errors anyway.
+        .unwrap_or_else(|_| EnvFilter::new("info,mysql_async=off,tokio_postgres=warn,sled=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_target(false).init(),

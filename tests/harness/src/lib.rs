@@ -7,10 +7,14 @@
 //!
 //! Knows nothing of Crossdock.
 
+mod daemon;
 mod mariadb;
+mod mysql;
 mod postgres;
 mod process;
 
+pub use daemon::{Daemon, DaemonOptions};
 pub use mariadb::{MariaDb, MariaDbOptions};
+pub use mysql::{MySql, MySqlOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Watched, free_port, wait_until};

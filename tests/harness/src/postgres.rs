@@ -20,6 +20,8 @@ pub struct PostgresOptions {
     pub bin_dir: Option<PathBuf>,
     /// Further settings for `postgresql.conf`.
     pub settings: Vec<(String, String)>,
+    /// Lines of `pg_hba.conf` that come before the usual ones.
+    pub hba: Vec<String>,
     /// Really write to disk (benchmarks). Without it, data survives a killed process, not a
     /// power cut.
     pub durable: bool,
@@ -153,14 +155,13 @@ impl Postgres {
             conf.push_str(&format!("{name} = '{value}'\n"));
         }
         append(&data.join("postgresql.conf"), &conf)?;
-        fs::write(
-            data.join("pg_hba.conf"),
-            "local all all trust\n\
+        let first: String = options.hba.iter().map(|line| format!("{line}\n")).collect();
+        let usual = "local all all trust\n\
              host all postgres 127.0.0.1/32 trust\n\
              host replication postgres 127.0.0.1/32 trust\n\
              host all all 127.0.0.1/32 scram-sha-256\n\
-             host replication all 127.0.0.1/32 scram-sha-256\n",
-        )?;
+             host replication all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(data.join("pg_hba.conf"), first + usual)?;
         Ok(())
     }
 

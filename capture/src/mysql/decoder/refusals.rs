@@ -4,11 +4,12 @@ use super::Decoder;
 use crate::CaptureError;
 use crate::mysql::catalog::Table;
 use crate::mysql::event::{self, Header, kind};
+use crate::mysql::rows::JSON_DIFFERENCE;
 use crate::mysql::wire::Malformed;
 
 impl Decoder {
     /// Events without influence, and those that can't be captured.
-    pub(super) fn rare(&self, header: &Header) -> Result<(), CaptureError> {
+    pub(super) fn rare(&mut self, header: &Header, data: &[u8]) -> Result<(), CaptureError> {
         let at = format!("{} at {}:{}", self.options.name, self.file, self.offset);
         match header.kind {
             kind::FORMAT_DESCRIPTION
@@ -29,15 +30,16 @@ impl Decoder {
             | kind::USER_VAR
             | kind::BEGIN_LOAD_QUERY => Ok(()),
             kind::EXECUTE_LOAD_QUERY => Err(self.statement_logged("LOAD DATA")),
-            kind::XA_PREPARE if self.tx.as_ref().is_none_or(|tx| !tx.started) => Ok(()),
+            // Prepared and committed at once, or without rows that are captured.
+            kind::XA_PREPARE
+                if data.first() == Some(&1) || self.tx.as_ref().is_none_or(|tx| !tx.started) =>
+            {
+                self.commit();
+                Ok(())
+            }
             kind::XA_PREPARE => Err(CaptureError::definite(
                 format!("{at}: an XA transaction was prepared on a captured table"),
                 "commit without XA on this server, or leave the table out; XA is not captured yet",
-            )),
-            kind::PARTIAL_UPDATE_ROWS => Err(CaptureError::definite(
-                format!("{at}: an update was logged as a JSON difference"),
-                "run `SET GLOBAL binlog_row_value_options = ''`, reconnect the writers, and take \
-                 the snapshot anew",
             )),
             kind::INCIDENT => Err(CaptureError::Gap {
                 source_name: self.options.name.clone(),
@@ -52,7 +54,7 @@ impl Decoder {
         }
     }
 
-    pub(super) fn malformed(&self, header: &Header, what: Malformed) -> CaptureError {
+    pub(in crate::mysql) fn malformed(&self, header: &Header, what: Malformed) -> CaptureError {
         CaptureError::definite(
             format!(
                 "{}: event of type {} before {}:{}: {what}",
@@ -72,6 +74,9 @@ impl Decoder {
         let Some(column) = column.and_then(|at| table.schema.columns.get(at)) else {
             return self.malformed(header, what);
         };
+        if what == JSON_DIFFERENCE {
+            return self.difference_logged(&format!("{}.{}", table.schema.name, column.name));
+        }
         CaptureError::definite(
             format!(
                 "{}: {}.{} ({}) at {}:{}: {what}",
@@ -83,6 +88,18 @@ impl Decoder {
                 self.offset
             ),
             "give the column a type and character set that Crossdock reads (docs/capture-mysql.md)",
+        )
+    }
+
+    fn difference_logged(&self, column: &str) -> CaptureError {
+        CaptureError::definite(
+            format!(
+                "{}: an update of {column} was logged as a JSON difference at {}:{}, without the \
+                 document before it",
+                self.options.name, self.file, self.offset
+            ),
+            "run `SET GLOBAL binlog_row_image = 'FULL'` or `SET GLOBAL binlog_row_value_options = \
+             ''`, reconnect the writers, and take the snapshot anew",
         )
     }
 
