@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crossdock_capture::{LogReader, Memory, Reader, SourceOptions, Start};
+use crossdock_capture::{CaptureError, LogReader, Memory, Reader, SourceOptions, Start};
 use crossdock_config::{OnGap, SnapshotMode};
 use crossdock_model::{Block, Position, SnapshotPart, TableName};
 use crossdock_state::checkpoints::saved::{load, memory_key, save, source_key, start_key};
@@ -151,7 +151,9 @@ impl IngestStage {
             let name = &self.options.name;
             let from = self.journal.last().map_or_else(String::new, |(_, meta)| meta.position);
             let place = (&*from, &*format!("{gap:#}"));
-            let policy = Policy::from(self.on_gap);
+            let other = gap.downcast_ref().is_some_and(CaptureError::is_other_server);
+            // What another server does not have must not be deleted unless a person says so.
+            let policy = if other { Policy::Halt } else { Policy::from(self.on_gap) };
             let decided = gaps::record(&*self.checkpoints, name, place, policy, now_micros())?;
             if decided == Policy::Resync {
                 save(&*self.checkpoints, &start_key(name), &Ordered::Resync)?;
@@ -167,13 +169,7 @@ impl IngestStage {
             Ok((Policy::Resync, Policy::Halt)) => StageError::Definite(gap.context(
                 "the log was lost several times within an hour, so it is not read anew again",
             )),
-            Ok((Policy::Halt, Policy::Halt)) => {
-                let advice = format!(
-                    "to read all tables again and go on: crossdock resync --source {}",
-                    self.options.name
-                );
-                StageError::Definite(anyhow::anyhow!("{gap:#}; {advice}"))
-            }
+            Ok((Policy::Halt, _)) => StageError::Definite(gap),
         }
     }
 
