@@ -1,15 +1,18 @@
 //! PostgreSQL: one server for all tests, a database for each.
 
 mod access;
+mod backfill;
 mod faults;
 mod identity;
 mod in_progress;
+mod ledger;
 mod prepared;
 mod proxy;
 mod resume;
 mod slots;
 mod snapshot;
 mod snapshot_ranges;
+mod snapshot_resume;
 mod standby;
 mod stream;
 mod tls;
