@@ -26,9 +26,6 @@ use crate::supervisor::Stage;
 /// Blocks that are appended with one sync, at most.
 const BLOCKS_PER_SYNC: usize = 64;
 
-/// Whether readers can continue a snapshot that was interrupted; until they can it is taken anew.
-const RESUMES: bool = false;
-
 /// Tables that a source is captured with; operators may add to it.
 pub type TableList = Arc<Mutex<Vec<TableName>>>;
 
@@ -131,7 +128,6 @@ impl IngestStage {
             memory,
             last: self.journal.last().map(place).transpose()?,
             unfinished: self.journal.unfinished_snapshot().map(place).transpose()?,
-            resumable: RESUMES,
             ordered: ordered.clone(),
         });
         if plan.cut_snapshot {
