@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::clock::now_micros;
 use crate::copies;
-use crate::gaps::{Gap, Outcome};
+use crate::gaps::Gap;
 
 /// What a stage is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -214,7 +214,7 @@ impl SourceBoard {
     /// Notes the gaps on record.
     pub fn set_gaps(&self, gaps: &[Gap]) {
         self.gaps.store(gaps.len() as u64, Ordering::Relaxed);
-        let open = gaps.last().is_some_and(|gap| gap.outcome != Outcome::Resynced);
+        let open = gaps.last().is_some_and(|gap| gap.outcome.is_open());
         self.gap_open.store(open, Ordering::Relaxed);
     }
 

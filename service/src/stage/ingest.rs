@@ -19,7 +19,7 @@ use super::StageError;
 use super::start::{Known, Ordered, Plan, plan};
 use crate::board::{SourceBoard, StageState, lock};
 use crate::clock::now_micros;
-use crate::gaps::{self, Policy};
+use crate::gaps::{self, Outcome, Policy};
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
@@ -58,6 +58,8 @@ pub struct Run {
     saved: Memory,
     /// The start was ordered: forgotten once its first block is durable.
     ordered: bool,
+    /// The last gap has halted the source: once a block is durable, it is none any more.
+    halted: bool,
     /// Where the log must have gone beyond: it was begun anew.
     floor: Option<Position>,
 }
@@ -137,7 +139,12 @@ impl IngestStage {
         let gaps = gaps::list(&*self.checkpoints, name)?;
         self.board.set_gaps(&gaps);
         self.board.set_copies(&plan.memory);
-        self.run = Run { saved: plan.memory.clone(), ordered: ordered.is_some(), floor: None };
+        self.run = Run {
+            saved: plan.memory.clone(),
+            ordered: ordered.is_some(),
+            halted: gaps.last().is_some_and(|gap| gap.outcome == Outcome::Halted),
+            floor: None,
+        };
         Ok(plan)
     }
 
@@ -269,6 +276,10 @@ impl IngestStage {
                 self.board.set_gaps(&gaps::list(store, name)?);
             }
             self.run.saved = memory.clone();
+        }
+        if std::mem::take(&mut self.run.halted) {
+            gaps::recovered(store, name, now_micros())?;
+            self.board.set_gaps(&gaps::list(store, name)?);
         }
         if std::mem::take(&mut self.run.ordered) {
             store.remove(&start_key(name))?;
