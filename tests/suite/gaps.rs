@@ -96,7 +96,7 @@ fn a_gap_halts_the_source_until_somebody_orders_a_resync() {
     equal(&world);
     let gaps = world.done(&["gaps", "list"]);
     assert!(gaps.contains("resynced 20"), "{gaps}");
-    assert_eq!(gaps.matches("shop").count(), 1, "{gaps}");
+    assert_eq!(gaps.lines().filter(|line| line.starts_with("shop")).count(), 1, "{gaps}");
 
     // What follows is read as ever, and a replay ends the same.
     world.sql("UPDATE public.customers SET city = 'Husum' WHERE id = 1");

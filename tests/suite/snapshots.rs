@@ -43,8 +43,8 @@ fn a_table_is_added_by_one_command() {
     let line = list.lines().find(|line| line.contains("public.lines")).unwrap();
     assert!(line.contains("added") && line.contains("done") && line.contains("100"), "{list}");
     let metrics = world.crossdock.page("/metrics").unwrap();
-    let rows = "crossdock_snapshot_rows{source=\"shop\",table=\"public.lines\"} 3000";
-    assert!(metrics.contains(rows), "{metrics}");
+    let done = "crossdock_snapshot_state{source=\"shop\",state=\"done\",table=\"public.lines\"} 1";
+    assert!(metrics.contains(done), "{metrics}");
 
     // It stays after a restart, and is not read again.
     assert!(world.crossdock.stop().unwrap());
