@@ -102,6 +102,18 @@ fn a_postgres_update_with_an_unchanged_column() {
 }
 
 #[test]
+fn rows_read_beside_the_stream_are_incremental() {
+    let read = event(Op::Read, &table("public", "t", &[("id", "integer")]), None, full(&[1]));
+    let header = TxHeader { snapshot: true, ..header(TxHeader::BACKFILL, "0/10") };
+    let options = Options::new(Connector::Postgres);
+    let records = records(Connector::Postgres, options, whole(header, vec![read]));
+    let [record] = &records[..] else { panic!("{records:?}") };
+    let source = &record.value["source"];
+    assert_eq!((&record.value["op"], &source["snapshot"]), (&json!("r"), &json!("incremental")));
+    assert_eq!((&source["txId"], &source["lsn"]), (&json!(null), &json!(null)));
+}
+
+#[test]
 fn a_changed_key_is_a_delete_and_a_create() {
     let t = table("oracle", "we ird", &[("id", "int(11)"), ("n", "int(11)")]);
     let update = event(Op::Update, &t, full(&[1, 2]), full(&[3, 2]));
