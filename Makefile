@@ -20,8 +20,10 @@ help: ## This list
 setup: ## Install missing system packages (PostgreSQL, MariaDB, a C compiler)
 	@deploy/setup/install.sh
 
+# Always the whole workspace: for a part of it, cargo would choose other features of the dependencies
+# and build them once more.
 build: setup ## Build the programs that tests and demo start
-	cargo build --locked -p crossdock-service -p crossdock-demo
+	cargo build --locked --workspace
 
 test: build mysql ## All tests, against real private servers
 	cargo test --locked --workspace
@@ -39,7 +41,7 @@ test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest a
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi
-	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
+	$${CARGO_TARGET_DIR:-target}/debug/crossdock-demo run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
 
 fuzz: ## Random bytes against every decoder, FUZZ_SECONDS for each
 	fuzz/run.sh $(FUZZ_SECONDS)
@@ -50,7 +52,7 @@ lint: ## Format, clippy, dependencies
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
 
 crash: build ## Kill -9 at random moments, CRASH_KILLS times, and compare with an undisturbed run
-	CRASH_KILLS=$(CRASH_KILLS) cargo test --locked -p crossdock-tests -- --nocapture crash
+	CRASH_KILLS=$(CRASH_KILLS) cargo test --locked --workspace --test system -- --nocapture crash
 
 # Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
 BENCH := cargo run --locked --release --quiet -p crossdock-bench --
