@@ -32,6 +32,7 @@ mod in_progress;
 mod key_order;
 mod pace;
 mod pgoutput;
+mod placed;
 mod prepare;
 mod probe;
 mod progress;

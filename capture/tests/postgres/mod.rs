@@ -9,6 +9,7 @@ mod ledger;
 mod prepared;
 mod proxy;
 mod resume;
+mod same_value;
 mod slots;
 mod snapshot;
 mod snapshot_ranges;
