@@ -30,6 +30,7 @@ mod identity;
 mod image;
 mod in_progress;
 mod key_order;
+mod outbox;
 mod pace;
 mod pgoutput;
 mod placed;
@@ -51,6 +52,9 @@ mod array;
 mod temporal;
 mod value;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -63,8 +67,9 @@ use control::Control;
 use prepare::Prepared;
 use progress::Parcel;
 use snapshot::Keep;
-use worker::{BLOCKS_WAITING_MAX, Begin, Delivery, Worker};
+use worker::{Begin, Delivery, Worker};
 
+pub use outbox::OutboxCleaner;
 pub use probe::{PostgresProbe, probe};
 
 /// Reads one PostgreSQL database's log. Dropping it ends its thread and its connection.
@@ -104,7 +109,7 @@ pub async fn open(
         prepared = prepare::prepare(options, from, None, publish).await?;
     }
     let control = Arc::new(Control::default());
-    let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+    let (sender, blocks) = mpsc::channel(worker::blocks_waiting_max(options));
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),

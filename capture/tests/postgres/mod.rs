@@ -5,6 +5,7 @@ mod backfill;
 mod faults;
 mod identity;
 mod in_progress;
+mod outbox;
 mod ledger;
 mod prepared;
 mod proxy;
