@@ -6,6 +6,7 @@
 //!           socket ─ frames in place ─ pgoutput ─ BlockBuilder ─▶ bounded channel ─▶ next()
 //!                                      └ transactions in progress ─ disk ─┘ at commit
 //!           acknowledge() ─ atomic ─▶ standby status updates
+//!   thread: chunks of tables read beside the stream ─▶ window ─ between blocks of the stream
 //! ```
 //!
 //! - The server is told a position as flushed only after the caller has acknowledged it. An idle
@@ -33,6 +34,7 @@ mod key_order;
 mod outbox;
 mod pace;
 mod pgoutput;
+mod placed;
 mod prepare;
 mod probe;
 mod progress;
