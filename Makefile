@@ -11,7 +11,8 @@ BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 14 18
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb fuzz
+.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb \
+  bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -51,10 +52,33 @@ lint: ## Format, clippy, dependencies
 crash: build ## Kill -9 at random moments, CRASH_KILLS times, and compare with an undisturbed run
 	CRASH_KILLS=$(CRASH_KILLS) cargo test --locked -p crossdock-tests -- --nocapture crash
 
-bench-capture-postgres: setup ## Drain a PostgreSQL slot into the journal, against pg_recvlogical
-	cargo build --locked --release -p crossdock-bench
-	cargo run --locked --release --quiet -p crossdock-bench -- capture-postgres --runs $(BENCH_RUNS)
+# Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
+BENCH := cargo run --locked --release --quiet -p crossdock-bench --
 
-bench-capture-mariadb: setup ## Drain a MariaDB binlog into the journal, against mariadb-binlog
+bench: bench-capture-postgres bench-capture-mariadb bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction ## All benchmarks
+
+bench-build: setup
 	cargo build --locked --release -p crossdock-bench
-	cargo run --locked --release --quiet -p crossdock-bench -- capture-mariadb --runs $(BENCH_RUNS)
+
+bench-debezium: ## Install Debezium (and Java) as a further peer of the benchmarks
+	@deploy/setup/install.sh java
+	@deploy/setup/debezium.sh
+
+bench-capture-postgres: bench-build ## Drain a PostgreSQL slot into the journal, against pg_recvlogical
+	$(BENCH) capture-postgres --runs $(BENCH_RUNS)
+
+bench-capture-mariadb: bench-build ## Drain a MariaDB binlog into the journal, against mariadb-binlog
+	$(BENCH) capture-mariadb --runs $(BENCH_RUNS)
+
+bench-snapshot-postgres: bench-build ## Snapshot two million rows of PostgreSQL, against COPY
+	$(BENCH) snapshot-postgres --runs $(BENCH_RUNS)
+
+bench-snapshot-mariadb: bench-build ## Snapshot two million rows of MariaDB, against its client
+	$(BENCH) snapshot-mariadb --runs $(BENCH_RUNS)
+
+bench-latency-postgres: bench-build ## Commit to durable at 500 transactions a second, against a subscription
+	$(BENCH) latency-postgres --runs $(BENCH_RUNS)
+
+bench-large-transaction: bench-build ## One transaction of ten million rows, on PostgreSQL and MariaDB; needs 15 GB of disk
+	$(BENCH) capture-postgres --runs 1 --transaction-rows 10000000 --no-debezium
+	$(BENCH) capture-mariadb --runs 1 --transaction-rows 10000000

@@ -58,6 +58,11 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Where cargo builds, and results go.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from)
+}
+
 /// Prints the table and writes `target/bench/NAME.jsonl`.
 pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
     println!("{:<44} {:<32} {:>14} {:>14} {:>7}", "metric", "peer", "crossdock", "peer", "ratio");
@@ -67,8 +72,7 @@ pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
             row.metric, row.peer, row.ours, row.theirs, row.ratio
         );
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    let folder = target.join("bench");
+    let folder = target_dir().join("bench");
     fs::create_dir_all(&folder)?;
     let path = folder.join(format!("{name}.jsonl"));
     let mut file = fs::File::create(&path)?;

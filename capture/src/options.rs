@@ -4,6 +4,10 @@ use crossdock_model::TableName;
 use crossdock_model::database::{DatabaseKind, Tls};
 use secrecy::SecretString;
 
+/// Size of a block that is right for a running source: `integrate` judges whole blocks, and its
+/// memory follows them. What larger ones would bring: docs/performance.md.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+
 /// Everything needed to capture one source. Built by `service` from the checked config.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {

@@ -66,7 +66,7 @@ use control::Control;
 use prepare::Prepared;
 use progress::Parcel;
 use snapshot::Keep;
-use worker::{BLOCKS_WAITING_MAX, Begin, Delivery, Worker};
+use worker::{Begin, Delivery, Worker};
 
 pub use outbox::OutboxCleaner;
 pub use probe::{PostgresProbe, probe};
@@ -108,7 +108,7 @@ pub async fn open(
         prepared = prepare::prepare(options, from, None, publish).await?;
     }
     let control = Arc::new(Control::default());
-    let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+    let (sender, blocks) = mpsc::channel(worker::blocks_waiting_max(options));
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),
