@@ -25,6 +25,8 @@ mod table_map;
 mod text;
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
 
@@ -32,7 +34,7 @@ use crossdock_model::{Block, Position, TableSchema};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::{CaptureError, Memory, SourceOptions, Start};
+use crate::{CaptureError, Memory, ServerIdentity, SourceOptions, Start};
 
 pub use check::check;
 pub use probe::{BinlogProbe, probe};
@@ -89,12 +91,18 @@ impl Drop for BinlogReader {
 pub async fn open(
     options: &SourceOptions,
     start: Start,
-    memory: Memory,
+    mut memory: Memory,
 ) -> Result<BinlogReader, CaptureError> {
     let from = start.plain(&options.name)?;
     let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
     // Wrong addresses and passwords are told at once.
-    connect::connect(options).await?.disconnect().await.ok();
+    let mut conn = connect::connect(options).await?;
+    let server = connect::server(options, &mut conn).await?;
+    conn.disconnect().await.ok();
+    let identity = ServerIdentity { id: server.identity.clone(), timeline: 0 };
+    if let (Some(from), Some(last)) = (&from, memory.server.replace(identity)) {
+        changed_server(options, from, &last, &server)?;
+    }
     let options = options.clone();
     let task = tokio::spawn(async move {
         if let Err(stream::Stop::Failed(error)) = read(&options, from, &sender).await {
@@ -103,6 +111,35 @@ pub async fn open(
         }
     });
     Ok(BinlogReader { blocks, task, acknowledged: None, memory })
+}
+
+/// Another server than the last time: its files mean nothing here, its GTIDs do.
+fn changed_server(
+    options: &SourceOptions,
+    from: &Position,
+    last: &ServerIdentity,
+    server: &connect::Server,
+) -> Result<(), CaptureError> {
+    if last.id == server.identity {
+        return Ok(());
+    }
+    let Position::Binlog { gtid, .. } = from else { return Ok(()) };
+    if server.gtids && !gtid.is_empty() {
+        tracing::warn!(source = %options.name, last = %last.id, now = %server.identity,
+            "another server than before; reading goes on by GTID");
+        return Ok(());
+    }
+    Err(CaptureError::Gap {
+        source_name: options.name.clone(),
+        what: format!(
+            "server {} was read until {from}, this is server {}: without GTIDs its log can't be \
+             joined to that",
+            last.id, server.identity
+        ),
+        remedy: "connect to the server that was read, or take the snapshot anew; turn on \
+                 gtid_mode before the next failover"
+            .into(),
+    })
 }
 
 async fn read(

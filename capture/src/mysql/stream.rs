@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossdock_model::position::split_epoch;
 use crossdock_model::{Block, Position, TableName};
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::binlog::BinlogChecksumAlg;
@@ -94,13 +95,14 @@ impl<'a> Stream<'a> {
                 "check that the checkpoint belongs to this source",
             ));
         };
+        let (_, name) = split_epoch(file);
         let mut conn = connect::connect(options).await?;
         let server = connect::server(options, &mut conn).await?;
         let collations = catalog::collations(options, &server, &mut conn).await?;
         let mut executed = Executed::parse(gtid).ok_or_else(|| bad_gtid(options, gtid))?;
         let by_gtid = server.gtids && !executed.is_empty();
         if server.mariadb && executed.is_empty() {
-            executed = gtids_at(options, &mut conn, file, *offset).await?;
+            executed = gtids_at(options, &mut conn, name, *offset).await?;
         }
         prepare(options, &server, &mut conn, by_gtid.then_some(&executed)).await?;
         let mut request = BinlogStreamRequest::new(options.server_id);
@@ -114,7 +116,7 @@ impl<'a> Stream<'a> {
                     "turn on GTIDs, or take the snapshot anew",
                 ));
             }
-            request = request.with_filename(file.as_bytes()).with_pos(*offset);
+            request = request.with_filename(name.as_bytes()).with_pos(*offset);
         }
         let log = conn
             .get_binlog_stream(request)
@@ -122,9 +124,9 @@ impl<'a> Stream<'a> {
             .map_err(|error| server_error(options, "asking for the binlog", error))?;
         tracing::info!(source = %options.name, %from, by_gtid, version = %server.version,
             "reading the binlog");
-        let place = (file.clone(), *offset);
+        let place = (file.as_str(), *offset);
         Ok(Self {
-            decoder: Decoder::new(options, &server, collations, place, executed),
+            decoder: Decoder::new(options, &server, collations, place, (executed, by_gtid)),
             unpacked: VecDeque::new(),
             options,
             server,

@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 
 use super::connection::Connection;
 use super::errors;
+use crate::error::OTHER_SERVER;
 use crate::{CaptureError, ServerIdentity, SourceOptions};
 
 /// A history file has a line for each promotion; a longer one is not looked at.
@@ -142,13 +143,13 @@ fn same_system(
     Err(CaptureError::Gap {
         source_name: options.name.clone(),
         what: format!(
-            "another server answers at {}:{} (system identifier {id}, was {}); positions of one \
-             mean nothing on the other",
+            "{OTHER_SERVER} at {}:{} (system identifier {id}, was {}); positions of one mean \
+             nothing on the other",
             options.host, options.port, known.id
         ),
         remedy: format!(
-            "give the address of the server that was read, or take a new snapshot of source {} \
-             (forget its position)",
+            "give the address of the server that was read; if this one holds the same rows, read \
+             them again with `crossdock resync --source {}`",
             options.name
         ),
     })
@@ -176,7 +177,7 @@ fn older(options: &SourceOptions, known: u32, found: u32, standby: bool) -> Capt
 
 /// Where the history's timeline, or an ancestor of it, left `timeline`. Lines are
 /// `timeline TAB LSN TAB reason`; `#` begins a comment.
-fn left_at(history: &str, timeline: u32) -> Option<u64> {
+pub(super) fn left_at(history: &str, timeline: u32) -> Option<u64> {
     history.lines().take(HISTORY_LINES_MAX).find_map(|line| {
         let mut words = line.split_whitespace();
         let parent: u32 = words.next()?.parse().ok()?;

@@ -1,6 +1,7 @@
 //! The binlog reader against a private MariaDB, and against a private MySQL where there is one.
 
 mod access;
+mod failover;
 mod proxy;
 mod refused;
 mod rig;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::position::split_epoch;
 use crate::{ChangeEvent, Position, TxHeader};
 
 /// What the `source` block says of every event of one source.
@@ -87,13 +88,19 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
         }
         Position::Binlog { .. } => (schema, Json::Null),
     };
+    let incremental = header.snapshot && header.id == TxHeader::BACKFILL;
+    let snapshot = match (header.snapshot, incremental) {
+        (false, _) => "false",
+        (true, false) => "true",
+        (true, true) => "incremental",
+    };
     let mut block = Map::new();
     let mut put = |name: &str, json: Json| drop(block.insert(name.to_string(), json));
     put("version", source.version.as_str().into());
     put("connector", source.connector.name().into());
     put("name", source.name.as_str().into());
     put("ts_ms", header.commit_micros.div_euclid(1_000).into());
-    put("snapshot", if header.snapshot { "true" } else { "false" }.into());
+    put("snapshot", snapshot.into());
     put("db", db.into());
     put("sequence", sequence);
     put("ts_us", header.commit_micros.into());
@@ -103,7 +110,8 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
             put("schema", schema.into());
             put("table", table.into());
             put("txId", header.id.parse::<i64>().ok().into());
-            put("lsn", i64::try_from(*lsn).ok().into());
+            // Rows that were read beside the stream have no place in the log of their own.
+            put("lsn", i64::try_from(*lsn).ok().filter(|_| !incremental).into());
             put("xmin", Json::Null);
             put("origin", header.origin.clone().into());
             put("origin_lsn", Json::Null);
@@ -112,7 +120,7 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
             put("table", table.into());
             put("server_id", server_id(header, source).into());
             put("gtid", gtid(header).into());
-            put("file", file.as_str().into());
+            put("file", split_epoch(file).1.into());
             put("pos", i64::try_from(*offset).ok().into());
             put("row", event.ordinal.into());
             put("thread", Json::Null);
