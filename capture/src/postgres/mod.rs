@@ -110,7 +110,7 @@ pub async fn open(
         prepared = prepare::prepare(options, from, None, publish).await?;
     }
     let control = Arc::new(Control::default());
-    let (sender, blocks) = mpsc::channel(worker::blocks_waiting_max(options));
+    let (sender, blocks) = mpsc::channel(options.blocks_waiting_max());
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),

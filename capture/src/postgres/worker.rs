@@ -26,8 +26,6 @@ use super::status::Status;
 use super::{errors, identity, slot, sql};
 use crate::{CaptureError, ServerIdentity, SourceOptions};
 
-/// Bytes of blocks that may wait to be taken: what gathers while the journal syncs.
-const WAITING_BYTES_MAX: usize = 1024 * 1024;
 /// A block never is smaller than this because of `block_bytes_max`.
 const BLOCK_BYTES_MIN: usize = 4 * 1024;
 /// How long to wait before trying again to hand over a block that nobody takes.
@@ -61,11 +59,6 @@ pub(super) struct Worker {
     pub runtime: tokio::runtime::Handle,
     /// What is to be read beside the stream.
     pub task: Task,
-}
-
-/// Blocks that may wait to be taken.
-pub(super) fn blocks_waiting_max(options: &SourceOptions) -> usize {
-    (WAITING_BYTES_MAX / options.block_bytes_max.max(BLOCK_BYTES_MIN)).clamp(4, 64)
 }
 
 impl Worker {
