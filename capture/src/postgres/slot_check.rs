@@ -37,9 +37,10 @@ pub(super) async fn slot(
             Severity::Error,
             format!("slot {name} is lost: {why}"),
             format!(
-                "SELECT pg_drop_replication_slot({}); forget the source's position, so that a new \
-                 snapshot is taken; then {prevention}",
-                sql::literal(name)
+                "SELECT pg_drop_replication_slot({}); then `crossdock resync --source {}` takes a \
+                 new snapshot; then {prevention}",
+                sql::literal(name),
+                options.name
             ),
         ),
         (_, _, "unreserved") => findings.add(
@@ -140,7 +141,7 @@ async fn on_primary(
         findings.add(
             Severity::Warning,
             format!("slot {} is not to be kept on standbys", options.slot),
-            "allow it in the source's settings, or plan a new snapshot after each failover"
+            "remove `slot_failover = \"off\"`, or plan a new snapshot after each failover"
                 .to_string(),
         );
         return Ok(());

@@ -1,15 +1,19 @@
 //! PostgreSQL: one server for all tests, a database for each.
 
 mod access;
+mod backfill;
 mod faults;
 mod identity;
 mod in_progress;
+mod outbox;
+mod ledger;
 mod prepared;
 mod proxy;
 mod resume;
 mod slots;
 mod snapshot;
 mod snapshot_ranges;
+mod snapshot_resume;
 mod standby;
 mod stream;
 mod tls;
@@ -35,6 +39,9 @@ fn server() -> &'static Postgres {
     SERVER.get_or_init(|| {
         let settings = [
             ("max_connections", "200"),
+            // Every test leaves one.
+            ("max_replication_slots", "200"),
+            ("max_wal_senders", "100"),
             ("logical_decoding_work_mem", "1MB"),
             ("max_prepared_transactions", "10"),
         ];
