@@ -133,6 +133,11 @@ impl Decoder {
         }
     }
 
+    /// Where reading is, in the numbering of this server.
+    pub(super) fn place(&self) -> LogOrder {
+        order(0, &self.file, self.offset)
+    }
+
     /// True between transactions.
     pub(super) fn at_boundary(&self) -> bool {
         self.tx.is_none()

@@ -7,4 +7,5 @@ mod refused;
 mod rig;
 mod robustness;
 mod streaming;
+mod tables;
 mod types;
