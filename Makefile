@@ -9,8 +9,9 @@ TMS ?= mariadb
 CRASH_KILLS ?= 200
 BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 14 18
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb
+.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb fuzz
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -38,6 +39,9 @@ test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest a
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi
 	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
+
+fuzz: ## Random bytes against every decoder, FUZZ_SECONDS for each
+	fuzz/run.sh $(FUZZ_SECONDS)
 
 lint: ## Format, clippy, dependencies
 	cargo fmt --all --check

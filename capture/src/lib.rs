@@ -9,6 +9,9 @@ mod options;
 mod reader;
 mod snapshot;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mysql;
 pub mod postgres;
 

@@ -13,11 +13,19 @@ use crate::{CaptureError, DatabaseKind, Finding, Memory, SourceOptions, Start, m
 ///   reading began from are left out.
 /// - With [`Start::Snapshot`] it takes a consistent snapshot first: blocks with a
 ///   [`SnapshotPart`](crossdock_model::SnapshotPart) other than `Stream`, from `First` to `Last`,
-///   then the stream that begins exactly where the snapshot was taken. A snapshot that was not
-///   finished is continued by [`Start::Resume`], or taken anew.
+///   then the stream that begins exactly where the snapshot was taken.
+/// - A snapshot that was not finished is continued by [`Start::Resume`]: rows that are missing are
+///   read beside the stream, every block is a `Middle`, and an empty `Last` ends it. Where that
+///   can't be done (nothing is known of the snapshot, or a table without a key was not read whole)
+///   the reader takes it anew by itself: its first block is a `First`, and what the caller has of
+///   the old one is to be dropped.
 /// - Tables that are pending in its [`Memory`] are read beside the stream, in pieces: a block whose
 ///   transactions are marked as snapshot, placed so that every row in it is as it was at that place
-///   of the stream. A [`CopyMessage`](crate::CopyMessage) follows the last one.
+///   of the stream. A [`CopyMessage`](crate::CopyMessage) follows the last one. Rows may come more
+///   than once, later ones being newer. A table that can't be read like this ends as `Failed` in
+///   the memory; the stream goes on. To pause, cancel or ask for tables, open a new reader with
+///   another memory.
+/// - The memory may lag behind the blocks that were handed over, and never is ahead of them.
 /// - An idle source's position moves too: when the log has gone on with nothing that is captured, a
 ///   block without transactions comes now and then (not more than about once a second), whose
 ///   `end` is how far the log has been seen. So lag is zero when nothing is missing.

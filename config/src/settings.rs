@@ -193,6 +193,8 @@ pub struct SourceConfig {
     pub connection: Connection,
     /// Replication slot; empty unless it is PostgreSQL.
     pub slot: String,
+    /// Whether standbys keep a copy of the slot, where the server can.
+    pub slot_failover: bool,
     /// Publication; empty unless it is PostgreSQL.
     pub publication: String,
     /// Id as a replica, unique among those of the server; 0 for PostgreSQL.

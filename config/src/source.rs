@@ -13,6 +13,7 @@ use crossdock_model::database::DatabaseKind;
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 /// Derived server ids start here: people number their servers from 1 upwards.
 const SERVER_ID_FIRST: u32 = 1_000_000_000;
+const ON_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 /// Connections that read a snapshot when the file does not say how many.
 const SNAPSHOT_WORKERS: u64 = 2;
 
@@ -34,15 +35,16 @@ pub(crate) fn source(
     let on_gap = on_gap(section, mode);
     if kind.is_none() {
         // Known keys all the same: the problem is the kind.
-        let _ = ["slot", "publication", "server_id"].map(|key| section.has(key));
+        let _ = ["slot", "slot_failover", "publication", "server_id"].map(|key| section.has(key));
     }
     section.finish();
-    let Log { slot, publication, server_id } = log?;
+    let Log { slot, slot_failover, publication, server_id } = log?;
     Some(SourceConfig {
         name: good_name?.into(),
         at: section.at(),
         connection: connection?,
         slot,
+        slot_failover,
         publication,
         server_id,
         tables: tables?,
@@ -74,6 +76,7 @@ pub(crate) fn checked_name<'n>(
 #[derive(Default)]
 struct Log {
     slot: String,
+    slot_failover: bool,
     publication: String,
     server_id: u32,
 }
@@ -85,10 +88,16 @@ fn log(name: &str, installation: &str, kind: DatabaseKind, section: &Section<'_>
             let default = format!("crossdock_{installation}_{name}");
             let slot = postgres_name("slot", &default, section);
             let publication = postgres_name("publication", &default, section);
-            fits.then_some(Log { slot: slot?, publication: publication?, server_id: 0 })
+            let failover = section.choice("slot_failover", &ON_OFF, Some(true));
+            fits.then_some(Log {
+                slot: slot?,
+                slot_failover: failover?,
+                publication: publication?,
+                server_id: 0,
+            })
         }
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
-            let fits = refuse(&["slot", "publication"], "postgres", kind, section);
+            let fits = refuse(&["slot", "slot_failover", "publication"], "postgres", kind, section);
             let default = derived_server_id(installation, name);
             let id = section.number("server_id", 1..=u64::from(u32::MAX), default.into())?;
             fits.then_some(Log { server_id: u32::try_from(id).ok()?, ..Log::default() })

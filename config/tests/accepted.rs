@@ -45,6 +45,7 @@ user = "reader"
 password_file = "erp.secret"
 slot = "slot_1"
 publication = "publication_1"
+slot_failover = "off"
 [target.erp]
 source = "erp"
 user = "writer"
@@ -104,6 +105,7 @@ fn every_key_is_understood() {
     assert_eq!((read, erp.on_gap), ((SnapshotMode::Initial, 2, None), OnGap::Halt));
     let log = (&*erp.slot, &*erp.publication, erp.server_id);
     assert_eq!(log, ("slot_1", "publication_1", 0));
+    assert!(!erp.slot_failover);
 
     let back = config.target("erp").unwrap();
     assert_eq!(back.source.as_deref(), Some("erp"));

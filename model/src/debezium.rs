@@ -28,7 +28,9 @@ pub use envelope::{Envelope, EnvelopeError, Message, Source, TransactionBlock};
 pub use options::{
     BigintUnsignedMode, BinaryMode, DecimalMode, HstoreMode, IntervalMode, Options, TimeMode,
 };
-pub use outbox::{OutboxRouter, Placement, PlacementError, Routed};
+pub use outbox::{
+    OutboxOptions, OutboxRouter, Placement, PlacementError, Routed, TopicError, TopicRule,
+};
 pub use record::{Encoder, Record};
 pub use source::{Connector, SourceInfo};
 pub use unwrap::{DeleteHandling, Unwrap};

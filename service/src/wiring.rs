@@ -93,7 +93,7 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
         tls: at.tls.clone(),
         tables: config.tables_of(&source.name).into_iter().collect(),
         slot: source.slot.clone(),
-        slot_failover: true,
+        slot_failover: source.slot_failover,
         publication: source.publication.clone(),
         server_id: source.server_id,
         block_bytes_max: BLOCK_BYTES,

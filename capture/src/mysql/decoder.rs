@@ -165,7 +165,8 @@ impl Decoder {
     fn advance(&mut self, end: u32) {
         let mut offset = self.offset & !0xffff_ffff | u64::from(end);
         if offset < self.offset {
-            offset += 1 << 32;
+            // An offset that no file reaches, after a rotation to nowhere, stays what it is.
+            offset = offset.saturating_add(1 << 32);
         }
         self.offset = offset;
     }

@@ -125,6 +125,15 @@ fn the_hand_made_events_are_right() {
     assert_eq!(events[0].table.as_ref().unwrap().key_columns(), [0]);
 }
 
+#[test]
+fn a_rotation_to_a_place_that_no_file_has() {
+    let mut decoder = decoder();
+    let mut rotation = u64::MAX.to_le_bytes().to_vec();
+    rotation.extend(b"binlog.000002");
+    assert!(feed(&mut decoder, kind::ROTATE, &rotation));
+    feed(&mut decoder, kind::XID, &[0; 8]);
+}
+
 const ROWS: [u8; 10] = [23, 24, 25, 30, 31, 32, 166, 167, 168, 170];
 
 proptest! {

@@ -25,6 +25,8 @@ mod table_map;
 mod text;
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
 

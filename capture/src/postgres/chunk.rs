@@ -44,10 +44,13 @@ pub(super) struct Reading {
     standby: bool,
 }
 
+/// All columns of a row.
+type Row = Vec<Value<'static>>;
+
 /// What was read.
 pub(super) struct Piece {
     pub schema: Arc<TableSchema>,
-    pub rows: Vec<Vec<Value<'static>>>,
+    pub rows: Vec<Row>,
     /// What it has seen. A standby does not say it in full.
     pub visible: Visible,
     pub standby: bool,
@@ -259,7 +262,7 @@ impl Reading {
         connection: &mut Connection,
         doing: &str,
         conditions: &[String],
-    ) -> Result<(Vec<Vec<Value<'static>>>, Option<Vec<String>>), Refusal> {
+    ) -> Result<(Vec<Row>, Option<Vec<String>>), Refusal> {
         let statement = format!(
             "COPY (SELECT {} FROM {}{} ORDER BY {}) TO STDOUT",
             ranges::column_list(&self.table),

@@ -290,7 +290,7 @@ pub(super) fn server_error(body: &[u8]) -> ServerError {
     error
 }
 
-fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
+pub(super) fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
     let (count, mut rest) = body.split_first_chunk::<2>()?;
     let mut row = Vec::new();
     for _ in 0..u16::from_be_bytes(*count) {

@@ -177,7 +177,7 @@ fn older(options: &SourceOptions, known: u32, found: u32, standby: bool) -> Capt
 
 /// Where the history's timeline, or an ancestor of it, left `timeline`. Lines are
 /// `timeline TAB LSN TAB reason`; `#` begins a comment.
-fn left_at(history: &str, timeline: u32) -> Option<u64> {
+pub(super) fn left_at(history: &str, timeline: u32) -> Option<u64> {
     history.lines().take(HISTORY_LINES_MAX).find_map(|line| {
         let mut words = line.split_whitespace();
         let parent: u32 = words.next()?.parse().ok()?;

@@ -30,6 +30,7 @@ mod identity;
 mod image;
 mod in_progress;
 mod key_order;
+mod outbox;
 mod pace;
 mod pgoutput;
 mod prepare;
@@ -50,6 +51,9 @@ mod array;
 mod temporal;
 mod value;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -64,6 +68,7 @@ use progress::Parcel;
 use snapshot::Keep;
 use worker::{BLOCKS_WAITING_MAX, Begin, Delivery, Worker};
 
+pub use outbox::OutboxCleaner;
 pub use probe::{PostgresProbe, probe};
 
 /// Reads one PostgreSQL database's log. Dropping it ends its thread and its connection.

@@ -142,7 +142,7 @@ async fn on_primary(
         findings.add(
             Severity::Warning,
             format!("slot {} is not to be kept on standbys", options.slot),
-            "allow it in the source's settings, or plan a new snapshot after each failover"
+            "remove `slot_failover = \"off\"`, or plan a new snapshot after each failover"
                 .to_string(),
         );
         return Ok(());

@@ -6,6 +6,7 @@ mod faults;
 mod identity;
 mod in_progress;
 mod ledger;
+mod outbox;
 mod prepared;
 mod proxy;
 mod resume;
@@ -38,6 +39,9 @@ fn server() -> &'static Postgres {
     SERVER.get_or_init(|| {
         let settings = [
             ("max_connections", "200"),
+            // Every test leaves one.
+            ("max_replication_slots", "200"),
+            ("max_wal_senders", "100"),
             ("logical_decoding_work_mem", "1MB"),
             ("max_prepared_transactions", "10"),
         ];

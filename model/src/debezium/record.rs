@@ -36,6 +36,9 @@ pub struct Record {
     /// The table that it speaks of; not sent.
     #[serde(skip)]
     pub table: Option<Arc<TableSchema>>,
+    /// Prefix and content of the logical message that it carries; not sent.
+    #[serde(skip)]
+    pub message: Option<(String, Vec<u8>)>,
 }
 
 /// Turns the change events of one source into records, in the order of its log.
@@ -227,6 +230,7 @@ impl Encoder {
             value,
             headers,
             table: Some(table.schema.clone()),
+            message: None,
         }
     }
 
@@ -250,7 +254,8 @@ impl Encoder {
             "message": {"prefix": prefix, "content": self.encoding().content(content)},
         });
         let schemas = self.options.schemas.then(|| schema::message(&self.options));
-        Some(self.bare("message", schemas, json!({"prefix": prefix}), value))
+        let record = self.bare("message", schemas, json!({"prefix": prefix}), value);
+        Some(Record { message: event.message.clone(), ..record })
     }
 
     /// Begin of a transaction, or its end with what was in it.
@@ -279,7 +284,7 @@ impl Encoder {
             None => (key, value),
         };
         let destination = source::topic(&[&self.source.name, topic]);
-        Record { destination, key, value, headers: Map::new(), table: None }
+        Record { destination, key, value, headers: Map::new(), table: None, message: None }
     }
 
     /// Counts an event and gives the `transaction` block for it.

@@ -87,13 +87,19 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
         }
         Position::Binlog { .. } => (schema, Json::Null),
     };
+    let incremental = header.snapshot && header.id == TxHeader::BACKFILL;
+    let snapshot = match (header.snapshot, incremental) {
+        (false, _) => "false",
+        (true, false) => "true",
+        (true, true) => "incremental",
+    };
     let mut block = Map::new();
     let mut put = |name: &str, json: Json| drop(block.insert(name.to_string(), json));
     put("version", source.version.as_str().into());
     put("connector", source.connector.name().into());
     put("name", source.name.as_str().into());
     put("ts_ms", header.commit_micros.div_euclid(1_000).into());
-    put("snapshot", if header.snapshot { "true" } else { "false" }.into());
+    put("snapshot", snapshot.into());
     put("db", db.into());
     put("sequence", sequence);
     put("ts_us", header.commit_micros.into());
@@ -103,7 +109,8 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
             put("schema", schema.into());
             put("table", table.into());
             put("txId", header.id.parse::<i64>().ok().into());
-            put("lsn", i64::try_from(*lsn).ok().into());
+            // Rows that were read beside the stream have no place in the log of their own.
+            put("lsn", i64::try_from(*lsn).ok().filter(|_| !incremental).into());
             put("xmin", Json::Null);
             put("origin", header.origin.clone().into());
             put("origin_lsn", Json::Null);

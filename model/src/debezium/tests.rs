@@ -1,5 +1,6 @@
 //! Expected values are copied from what Debezium 3.6 wrote for the same rows.
 
+mod outbox;
 mod values;
 
 use std::sync::Arc;
@@ -98,6 +99,18 @@ fn a_postgres_update_with_an_unchanged_column() {
 
     let read = Envelope::read(&json!({"schema": {}, "payload": record.value})).unwrap();
     assert_eq!(read.op(), Some(Op::Update));
+}
+
+#[test]
+fn rows_read_beside_the_stream_are_incremental() {
+    let read = event(Op::Read, &table("public", "t", &[("id", "integer")]), None, full(&[1]));
+    let header = TxHeader { snapshot: true, ..header(TxHeader::BACKFILL, "0/10") };
+    let options = Options::new(Connector::Postgres);
+    let records = records(Connector::Postgres, options, whole(header, vec![read]));
+    let [record] = &records[..] else { panic!("{records:?}") };
+    let source = &record.value["source"];
+    assert_eq!((&record.value["op"], &source["snapshot"]), (&json!("r"), &json!("incremental")));
+    assert_eq!((&source["txId"], &source["lsn"]), (&json!(null), &json!(null)));
 }
 
 #[test]
@@ -233,39 +246,4 @@ fn unwrapped_deletes() {
     assert_eq!(after(DeleteHandling::Rewrite), both);
     let three = [row("false", "c"), row("true", "d"), Json::Null];
     assert_eq!(after(DeleteHandling::RewriteWithTombstone), three);
-}
-
-#[test]
-fn outbox_rows_are_routed_and_others_pass() {
-    let names = ["id", "aggregatetype", "aggregateid", "type", "payload"];
-    let outbox = table("s", "outbox", &names.map(|name| (name, "text")));
-    let other = table("s", "other", &[("id", "text")]);
-    let row = || {
-        let texts = ["e1", "order", "42", "Created", "{\"a\": [1]}"];
-        Some(RowImage::Full(texts.map(|text| Value::Text(text.into())).to_vec()))
-    };
-    let changes = vec![
-        event(Op::Create, &outbox, None, row()),
-        event(Op::Delete, &outbox, row(), None),
-        event(Op::Update, &outbox, row(), row()),
-        event(Op::Create, &other, None, Some(RowImage::Full(vec![Value::Text("x".into())]))),
-    ];
-    let fragment = whole(header("9", "0/20"), changes);
-    let records = records(Connector::Postgres, Options::new(Connector::Postgres), fragment);
-    let router = OutboxRouter {
-        expand_json_payload: true,
-        additional: vec!["type:header:eventType".parse().unwrap()],
-    };
-    let mut routed = records.into_iter().map(|record| router.apply(record));
-    let Some(Routed::Sent(message)) = routed.next() else { panic!("not sent") };
-    assert_eq!((&*message.destination, &message.key), ("outbox.event.order", &json!("42")));
-    assert_eq!(message.value, json!({"a": [1]}));
-    assert_eq!(Json::Object(message.headers), json!({"id": "e1", "eventType": "Created"}));
-    // The delete and its tombstone.
-    assert_eq!([routed.next(), routed.next()], [Some(Routed::Dropped), Some(Routed::Dropped)]);
-    assert_eq!(routed.next(), Some(Routed::Updated));
-    assert!(matches!(routed.next(), Some(Routed::Sent(r)) if r.destination == "o.s.other"));
-    for wrong in ["", "type", "type:", "type:partition", ":header"] {
-        assert!(wrong.parse::<Placement>().is_err(), "{wrong}");
-    }
 }

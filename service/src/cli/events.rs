@@ -1,6 +1,7 @@
 //! `crossdock events`: a source's journaled stream as JSON lines, as Debezium would send it or
 //! plain.
 
+mod outbox;
 mod plain;
 
 use std::collections::BTreeSet;
@@ -16,10 +17,10 @@ use crossdock_capture::MESSAGE_PREFIX;
 use crossdock_config::{Config, DatabaseKind, SourceConfig};
 use crossdock_model::debezium::{
     BigintUnsignedMode, BinaryMode, Connector, DecimalMode, DeleteHandling, Encoder, HstoreMode,
-    IntervalMode, Options, OutboxRouter, Placement, Record, Routed, SourceInfo, TimeMode, Unwrap,
+    IntervalMode, Options, Record, SourceInfo, TimeMode, Unwrap,
 };
 use crossdock_model::{ChangeEvent, Fragment, TableName, block};
-use crossdock_state::{Entry, JournalFollower};
+use crossdock_state::{Entry, JournalError, JournalFollower};
 
 use crate::clock::now_micros;
 use crate::wiring;
@@ -95,12 +96,8 @@ struct DebeziumArguments {
     /// Rows of outbox tables become messages (EventRouter).
     #[arg(long, conflicts_with = "schemas_enable")]
     outbox: bool,
-    /// With --outbox: a payload that is a JSON text is sent as JSON.
-    #[arg(long)]
-    table_expand_json_payload: bool,
-    /// With --outbox: further columns, such as `type:header:eventType,tenant:envelope`.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    table_fields_additional_placement: Vec<Placement>,
+    #[command(flatten)]
+    router: outbox::OutboxArguments,
 }
 
 #[derive(Clone, Copy)]
@@ -109,8 +106,9 @@ enum Format {
     Json,
 }
 
+/// Where reading a journal begins.
 #[derive(Clone, Copy)]
-enum From {
+pub(super) enum From {
     Beginning,
     Now,
     Block(u64),
@@ -160,7 +158,18 @@ fn mode<T: Copy + Send + Sync + 'static>(
     })
 }
 
-fn from(text: &str) -> Result<From, String> {
+impl From {
+    /// Opens a journal there.
+    pub(super) fn open(self, dir: std::path::PathBuf) -> Result<JournalFollower, JournalError> {
+        match self {
+            From::Beginning => JournalFollower::open(dir, 0),
+            From::Block(seq) => JournalFollower::open(dir, seq),
+            From::Now => JournalFollower::open_at_end(dir),
+        }
+    }
+}
+
+pub(super) fn from(text: &str) -> Result<From, String> {
     match text {
         "beginning" => Ok(From::Beginning),
         "now" => Ok(From::Now),
@@ -201,12 +210,8 @@ fn print(
     arguments: &EventsArguments,
 ) -> anyhow::Result<()> {
     let dir = wiring::journal_dir(config, &source.name);
-    let mut journal = match arguments.from {
-        From::Beginning => JournalFollower::open(dir, 0)?,
-        From::Block(seq) => JournalFollower::open(dir, seq)?,
-        From::Now => JournalFollower::open_at_end(dir)?,
-    };
-    let mut printer = Printer::new(source, arguments);
+    let mut journal = arguments.from.open(dir)?;
+    let mut printer = Printer::new(source, arguments)?;
     let mut out = BufWriter::new(io::stdout().lock());
     while !printer.done() {
         match journal.next_block()? {
@@ -240,11 +245,11 @@ enum Lines {
 enum Change {
     None,
     Unwrap(Unwrap),
-    Outbox(OutboxRouter),
+    Outbox(Box<outbox::Outbox>),
 }
 
 impl Printer {
-    fn new(source: &SourceConfig, arguments: &EventsArguments) -> Self {
+    fn new(source: &SourceConfig, arguments: &EventsArguments) -> anyhow::Result<Self> {
         let lines = match arguments.format {
             Format::Json => Lines::Json { source: source.name.to_string() },
             Format::Debezium => {
@@ -253,12 +258,12 @@ impl Printer {
                 let options = options(info.connector, &arguments.debezium);
                 Lines::Debezium {
                     encoder: Box::new(Encoder::new(info, options, &run)),
-                    change: change(&arguments.debezium),
+                    change: change(&arguments.debezium)?,
                 }
             }
         };
         let tables = arguments.tables.iter().cloned().collect();
-        Self { tables, lines, left: arguments.limit.unwrap_or(u64::MAX) }
+        Ok(Self { tables, lines, left: arguments.limit.unwrap_or(u64::MAX) })
     }
 
     fn done(&self) -> bool {
@@ -301,7 +306,7 @@ impl Printer {
             }
             Lines::Debezium { encoder, change } => {
                 for record in encoder.fragment(fragment, &wanted, now_micros()) {
-                    if let Some(record) = change.apply(record) {
+                    if let Some(record) = change.apply(record)? {
                         lines.push(serde_json::to_vec(&record)?);
                     }
                 }
@@ -323,18 +328,11 @@ fn is_of_the_source(fragment: &mut Fragment) -> bool {
 }
 
 impl Change {
-    fn apply(&self, record: Record) -> Option<Record> {
+    fn apply(&mut self, record: Record) -> anyhow::Result<Option<Record>> {
         match self {
-            Change::None => Some(record),
-            Change::Unwrap(unwrap) => unwrap.apply(record),
-            Change::Outbox(router) => match router.apply(record) {
-                Routed::Sent(record) => Some(*record),
-                Routed::Dropped => None,
-                Routed::Updated => {
-                    tracing::warn!("a row of an outbox table was updated: not sent");
-                    None
-                }
-            },
+            Change::None => Ok(Some(record)),
+            Change::Unwrap(unwrap) => Ok(unwrap.apply(record)),
+            Change::Outbox(outbox) => outbox.apply(record),
         }
     }
 }
@@ -373,18 +371,15 @@ fn options(connector: Connector, arguments: &DebeziumArguments) -> Options {
     }
 }
 
-fn change(arguments: &DebeziumArguments) -> Change {
+fn change(arguments: &DebeziumArguments) -> anyhow::Result<Change> {
     if arguments.unwrap {
-        return Change::Unwrap(Unwrap {
+        return Ok(Change::Unwrap(Unwrap {
             deletes: arguments.delete_tombstone_handling_mode,
             add_fields: arguments.add_fields.clone(),
-        });
+        }));
     }
     if arguments.outbox {
-        return Change::Outbox(OutboxRouter {
-            expand_json_payload: arguments.table_expand_json_payload,
-            additional: arguments.table_fields_additional_placement.clone(),
-        });
+        return Ok(Change::Outbox(Box::new(outbox::Outbox::new(&arguments.router)?)));
     }
-    Change::None
+    Ok(Change::None)
 }

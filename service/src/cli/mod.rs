@@ -5,6 +5,7 @@ mod check;
 mod checkpoints;
 mod events;
 mod gaps;
+mod outbox;
 mod run;
 mod snapshot;
 mod status;
@@ -71,6 +72,20 @@ enum Command {
         config: ConfigFile,
         #[command(flatten)]
         arguments: Box<events::EventsArguments>,
+    },
+    /// Delete rows of an outbox table that are in the journal.
+    ///
+    /// Works beside a running process. The login needs SELECT and DELETE on the table; a row is
+    /// deleted only after it is durable here. Those who read events of the journal still find it.
+    #[command(
+        after_help = "Examples:\n  crossdock outbox-clean --source erp --table public.outbox\n  \
+        crossdock outbox-clean --source erp --table public.outbox --from now --follow"
+    )]
+    OutboxClean {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: outbox::OutboxCleanArguments,
     },
     /// List progress and savepoints, or save one.
     Checkpoints {
@@ -212,6 +227,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
+            Command::OutboxClean { config, arguments } => {
+                outbox::clean(&config.config, arguments).await
+            }
             Command::Resync { config, source } => gaps::resync(&config.config, &source).await,
             Command::ImportOffsets { config, arguments } => {
                 takeover::import(&config.config, arguments).await

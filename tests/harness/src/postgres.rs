@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use crate::process::{Watched, command_as, free_port, give_to, run, wait_until, work_folder};
+use crate::process::{
+    Watched, command_as, free_port, give_to, is_worked_in, run, wait_until, work_folder,
+};
 
 const USER: &str = "postgres";
 
@@ -225,6 +227,8 @@ impl Postgres {
         if let Some(process) = self.process.take() {
             process.signal(signal);
             process.detach(&self.folder);
+            // Its children notice a little later, and no server starts beside them.
+            wait_until(Duration::from_secs(60), || !is_worked_in(&self.data()));
         }
     }
 

@@ -118,6 +118,12 @@ fn is_zombie(pid: i32) -> bool {
         .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }
 
+/// True while any process has `folder` as its working directory.
+pub(crate) fn is_worked_in(folder: &Path) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    processes.flatten().any(|p| fs::read_link(p.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
+}
+
 /// A loopback TCP port that is free now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?.local_addr()?.port())

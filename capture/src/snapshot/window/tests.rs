@@ -263,7 +263,7 @@ impl World {
         let hidden = (opened_at..last)
             .rev()
             .find(|n| *n + usize::from(lag % 4) < last && self.is_apart(*n))
-            .filter(|_| lag % 3 == 0);
+            .filter(|_| lag.is_multiple_of(3));
         let mut table: BTreeMap<i64, [Option<i64>; 2]> = BTreeMap::new();
         for (n, (events, _)) in self.log.iter().enumerate() {
             if Some(n) != hidden {

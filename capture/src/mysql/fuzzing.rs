@@ -1,0 +1,101 @@
+//! Random bytes in place of a binlog.
+
+use std::sync::Arc;
+
+use crossdock_model::{Block, TableName};
+
+use super::catalog::Table;
+use super::charset::Charset;
+use super::connect::Server;
+use super::decoder::{Decoder, Next};
+use super::event::{Header, kind};
+use super::gtid::Executed;
+use super::table_map::Collations;
+use crate::{DatabaseKind, SourceOptions, Tls};
+
+fn decoder(mariadb: bool) -> Decoder {
+    let options = SourceOptions {
+        name: "wms".into(),
+        kind: if mariadb { DatabaseKind::Mariadb } else { DatabaseKind::Mysql },
+        host: String::new(),
+        port: 0,
+        user: String::new(),
+        password: String::new().into(),
+        database: String::new(),
+        tls: Tls::Disable,
+        tables: vec![TableName::new("wms", "t")],
+        slot: String::new(),
+        slot_failover: false,
+        publication: String::new(),
+        server_id: 9,
+        block_bytes_max: 1 << 20,
+        spill_dir: None,
+        snapshot: Default::default(),
+    };
+    let server = Server { mariadb, version: String::new(), server_id: 1, gtids: true };
+    let collations = Collations {
+        charsets: [(8, Charset::Latin1), (45, Charset::Utf8), (63, Charset::Binary)].into(),
+        geometries_counted: true,
+    };
+    let place = ("binlog.000001".to_string(), 4);
+    Decoder::new(&options, &server, collations, place, Executed::default())
+}
+
+/// Feeds one event as the stream does.
+fn feed(decoder: &mut Decoder, kind: u8, flags: u16, data: &[u8]) -> bool {
+    let size = 19 + u32::try_from(data.len()).unwrap_or(0);
+    let header = Header { seconds: 1, kind, server_id: 1, size, end: 900, flags };
+    match decoder.event(&header, data) {
+        Ok(Next::Resolve { id, map, raw }) => match Table::from_log(*map, None) {
+            Some(table) => {
+                decoder.mapped(id, raw, Arc::new(table));
+                true
+            }
+            None => false,
+        },
+        Ok(Next::Truncate(_)) => {
+            decoder.truncated(None);
+            true
+        }
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
+/// Events: each type, flags and length (two bytes), then its data. The first byte says whether it
+/// is MariaDB's log.
+pub fn binlog(data: &[u8]) -> Option<Block> {
+    let (&first, mut data) = data.split_first()?;
+    let mut decoder = decoder(first & 1 == 1);
+    while let Some(([kind, flags, high, low], rest)) = data.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        let (event, rest) = rest.split_at(length);
+        data = rest;
+        if !feed(&mut decoder, *kind, u16::from(*flags), event) {
+            return None;
+        }
+    }
+    decoder.at_boundary().then(|| decoder.take_block())
+}
+
+/// A transaction with rows of one table: type of the event, length of the table's description,
+/// the description after its number, then the rows after theirs.
+pub fn binlog_rows(data: &[u8]) -> Option<Block> {
+    const TABLE: [u8; 8] = [7, 0, 0, 0, 0, 0, 1, 0];
+    const NAMES: &[u8] = b"\x03wms\0\x01t\0";
+    let ([rows_kind, length], rest) = data.split_first_chunk::<2>()?;
+    let (map, rows) = rest.split_at_checked(usize::from(*length))?;
+    let mut decoder = decoder(true);
+    let mut gtid = 42_u64.to_le_bytes().to_vec();
+    gtid.extend([0; 5]);
+    let begun = feed(&mut decoder, kind::MARIADB_GTID, 0, &gtid)
+        && feed(&mut decoder, kind::TABLE_MAP, 0, &[&TABLE, NAMES, map].concat())
+        && feed(&mut decoder, *rows_kind, 0, &[&TABLE, rows].concat())
+        && feed(&mut decoder, kind::XID, 0, &[0; 8]);
+    begun.then(|| decoder.take_block())
+}
+
+/// A value of type JSON as MySQL stores it.
+pub fn jsonb(data: &[u8]) {
+    let _ = super::jsonb::to_text(data);
+}
