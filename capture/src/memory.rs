@@ -4,8 +4,6 @@
 use crossdock_model::{Position, TableName};
 use serde::{Deserialize, Serialize};
 
-use crate::CaptureError;
-
 /// Where a reader begins.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Start {
@@ -27,23 +25,6 @@ pub enum Start {
 impl From<Option<&Position>> for Start {
     fn from(from: Option<&Position>) -> Self {
         from.map_or(Start::Snapshot, |position| Start::After(position.clone()))
-    }
-}
-
-impl Start {
-    /// The position to read after, or `None` for a snapshot.
-    ///
-    /// # Errors
-    /// A way to begin that this kind of database does not have yet.
-    pub(crate) fn plain(self, source: &str) -> Result<Option<Position>, CaptureError> {
-        match self {
-            Start::Snapshot => Ok(None),
-            Start::After(position) => Ok(Some(position)),
-            Start::SnapshotOnly | Start::Now | Start::Resume(_) => Err(CaptureError::definite(
-                format!("source {source} can't begin like this yet"),
-                "let it begin with a snapshot",
-            )),
-        }
     }
 }
 

@@ -17,7 +17,8 @@ pub enum Position {
     },
     /// MySQL and MariaDB: both addresses are kept always.
     Binlog {
-        /// Binlog file name, `binlog.000042`.
+        /// Binlog file name, `binlog.000042`; with an epoch in front, `2@binlog.000001`, when
+        /// reading has gone on with a server that numbers its files anew (a failover by GTID).
         file: String,
         /// Byte offset in that file.
         offset: u64,
@@ -31,7 +32,7 @@ pub enum Position {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct LogOrder {
-    /// Binlog file number; 0 for PostgreSQL.
+    /// Binlog file number, above it the epoch in the upper half; 0 for PostgreSQL.
     pub file: u64,
     /// LSN or offset in the file of the commit.
     pub offset: u64,
@@ -61,8 +62,11 @@ impl Position {
         match self {
             Position::Postgres { lsn } => LogOrder { file: 0, offset: *lsn, ordinal },
             Position::Binlog { file, offset, .. } => {
-                let digits = file.rsplit('.').next().unwrap_or("");
-                LogOrder { file: digits.parse().unwrap_or(0), offset: *offset, ordinal }
+                let (epoch, name) = split_epoch(file);
+                let digits = name.rsplit('.').next().unwrap_or("");
+                let number: u32 = digits.parse().unwrap_or(0);
+                let file = u64::from(epoch) << 32 | u64::from(number);
+                LogOrder { file, offset: *offset, ordinal }
             }
         }
     }
@@ -70,6 +74,24 @@ impl Position {
     /// Compares two places of one source's log.
     pub fn compare(&self, other: &Position) -> Ordering {
         self.order(0).cmp(&other.order(0))
+    }
+}
+
+/// The epoch in front of a binlog file's name (0 where there is none), and the name on the server.
+pub fn split_epoch(file: &str) -> (u32, &str) {
+    match file.split_once('@') {
+        Some((epoch, name)) if epoch.bytes().all(|b| b.is_ascii_digit()) => {
+            epoch.parse().map_or((0, file), |epoch| (epoch, name))
+        }
+        _ => (0, file),
+    }
+}
+
+/// A binlog file's name with its epoch, for [`Position::Binlog`].
+pub fn with_epoch(epoch: u32, name: &str) -> String {
+    match epoch {
+        0 => name.to_string(),
+        epoch => format!("{epoch}@{name}"),
     }
 }
 
@@ -124,8 +146,13 @@ mod tests {
 
     #[test]
     fn texts_round_trip() {
-        for text in ["0/16B3748", "A/0", "binlog.000042:1093", "mysql-bin.000003:4 (0-1-42,1-2-7)"]
-        {
+        for text in [
+            "0/16B3748",
+            "A/0",
+            "binlog.000042:1093",
+            "mysql-bin.000003:4 (0-1-42,1-2-7)",
+            "2@binlog.000001:4 (0-1-42)",
+        ] {
             assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
         }
         for text in ["", "x", "12", "binlog:12", "G/1", "1/100000000"] {
@@ -138,7 +165,10 @@ mod tests {
         let at = |text: &str| text.parse::<Position>().unwrap();
         assert!(at("binlog.000009:900").compare(&at("binlog.000010:4")).is_lt());
         assert!(at("0/FFFFFFFF").compare(&at("1/0")).is_lt());
-        let order = at("binlog.000010:4").order(7);
+        assert!(at("binlog.000010:4").compare(&at("1@binlog.000001:4")).is_lt());
+        assert!(at("1@binlog.000010:4").compare(&at("2@binlog.000001:4")).is_lt());
+        assert_eq!(split_epoch("host@bin.000001"), (0, "host@bin.000001"));
+        let order = at("3@binlog.000010:4").order(7);
         assert_eq!(LogOrder::from_sortable(&order.to_sortable()), Some(order));
     }
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crossdock_harness::{MariaDb, Postgres, free_port, wait_until};
+use crossdock_harness::{MariaDb, MySql, Postgres, free_port, wait_until};
 use crossdock_tests::Crossdock;
 use serde_json::Value as Json;
 use tempfile::TempDir;
@@ -91,6 +91,8 @@ const MARIADB: &[Case] = &[
     Case { file: "schemas", arguments: &["--schemas-enable"] },
     Case { file: "outbox", arguments: &["--outbox", "--tables=oracle.outbox"] },
 ];
+
+const MYSQL: &[Case] = &[Case { file: "default", arguments: &[] }];
 
 fn oracle(folder: &str, file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle").join(folder).join(file);
@@ -199,4 +201,30 @@ fn mariadb_events_are_debeziums() {
     rig.wait_for(&|event| event["table"] == "oracle.outbox" && event["op"] == "d");
     rig.crossdock.kill();
     rig.compare("mariadb", MARIADB, &mut Comparison::new(differences::MARIADB));
+}
+
+#[test]
+fn mysql_events_are_debeziums() {
+    if !MySql::installed() {
+        return;
+    }
+    let store = Postgres::start().unwrap();
+    store.sql("postgres", "CREATE DATABASE canonical").unwrap();
+    let server = MySql::start().unwrap();
+    server.sql("", &oracle("mysql", "types.sql")).unwrap();
+    let grants = "CREATE USER crossdock@'127.0.0.1'; GRANT SELECT ON oracle.* TO \
+                  crossdock@'127.0.0.1'; GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON \
+                  *.* TO crossdock@'127.0.0.1'";
+    server.sql("", grants).unwrap();
+    let source = format!(
+        "kind = \"mysql\"\nport = {}\nuser = \"crossdock\"\ntables = ['oracle.tm', \
+         'oracle.compkey', 'oracle.nopk', 'oracle.We`ird Näme', 'oracle.outbox']",
+        server.port()
+    );
+    let port = store.port();
+    let mut rig = Rig::start(&source, port, Some(store));
+    server.sql("oracle", &oracle("mysql", "changes.sql")).unwrap();
+    rig.wait_for(&|event| event["table"] == "oracle.outbox" && event["op"] == "d");
+    rig.crossdock.kill();
+    rig.compare("mysql", MYSQL, &mut Comparison::new(differences::MYSQL));
 }

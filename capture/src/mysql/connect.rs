@@ -19,6 +19,8 @@ pub(super) struct Server {
     pub(super) version: String,
     /// `@@server_id`.
     pub(super) server_id: u32,
+    /// Which server it is: MySQL's UUID, MariaDB's server id.
+    pub(super) identity: String,
     /// Whether the log can be read from a GTID (always, on MariaDB).
     pub(super) gtids: bool,
 }
@@ -66,18 +68,19 @@ pub(super) async fn server(
         conn.query_first("SELECT @@version, @@server_id").await.map_err(fail)?;
     let (version, server_id) = row.unwrap_or_default();
     let mariadb = version.to_ascii_lowercase().contains("mariadb");
-    let gtids = match mariadb {
-        true => true,
+    let (gtids, identity) = match mariadb {
+        true => (true, server_id.to_string()),
         false => {
-            let mode: Option<String> =
-                conn.query_first("SELECT @@gtid_mode").await.unwrap_or_default();
-            mode.is_some_and(|mode| mode.eq_ignore_ascii_case("ON"))
+            let row: Option<(String, String)> =
+                conn.query_first("SELECT @@gtid_mode, @@server_uuid").await.map_err(fail)?;
+            let (mode, uuid) = row.unwrap_or_default();
+            (mode.eq_ignore_ascii_case("ON"), uuid)
         }
     };
     if mariadb != (options.kind == DatabaseKind::Mariadb) {
         tracing::warn!(source = %options.name, %version, "the server is of the other kind");
     }
-    Ok(Server { mariadb, version, server_id, gtids })
+    Ok(Server { mariadb, version, server_id, identity, gtids })
 }
 
 /// Quotes a name.

@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::mark::PROGRESS_TABLE;
-use crossdock_model::{Block, BlockBuilder, Position, SnapshotPart, TableName, TxHeader};
+use crossdock_model::position::{split_epoch, with_epoch};
+use crossdock_model::{Block, BlockBuilder, LogOrder, Position, SnapshotPart, TableName, TxHeader};
 
 use super::catalog::Table;
 use super::connect::Server;
@@ -54,6 +55,12 @@ struct Tx {
     known: bool,
 }
 
+/// The order of a place, for comparing numbers of files.
+fn order(epoch: u32, file: &str, offset: u64) -> LogOrder {
+    let file = with_epoch(epoch, file);
+    Position::Binlog { file, offset, gtid: String::new() }.order(0)
+}
+
 /// A table map seen in the log.
 struct Mapped {
     raw: Vec<u8>,
@@ -65,6 +72,10 @@ struct Mapped {
 pub(super) struct Decoder {
     options: SourceOptions,
     server_id: u32,
+    /// How often the numbers of files have begun anew.
+    epoch: u32,
+    /// Where reading began by GTID, until it is known that the server numbers its files alike.
+    began: Option<LogOrder>,
     file: String,
     offset: u64,
     /// Where the last whole transaction ended.
@@ -80,14 +91,15 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Goes on after `from`.
+    /// Goes on after a place; `by_gtid` when the server has found it by its GTIDs.
     pub(super) fn new(
         options: &SourceOptions,
         server: &Server,
         collations: Collations,
-        (file, offset): (String, u64),
-        executed: Executed,
+        (file, offset): (&str, u64),
+        (executed, by_gtid): (Executed, bool),
     ) -> Self {
+        let (epoch, name) = split_epoch(file);
         let mut captured: HashMap<String, HashSet<String>> = HashMap::new();
         for name in &options.tables {
             let tables = captured.entry(name.schema.to_string()).or_default();
@@ -97,8 +109,10 @@ impl Decoder {
         Self {
             options: options.clone(),
             server_id: server.server_id,
-            boundary: (file.clone(), offset),
-            file,
+            epoch,
+            began: by_gtid.then(|| order(epoch, name, offset)),
+            boundary: (name.to_string(), offset),
+            file: name.to_string(),
             offset,
             executed,
             tx: None,
@@ -113,10 +127,15 @@ impl Decoder {
     /// Where reading would go on.
     pub(super) fn position(&self) -> Position {
         Position::Binlog {
-            file: self.boundary.0.clone(),
+            file: with_epoch(self.epoch, &self.boundary.0),
             offset: self.boundary.1,
             gtid: self.executed.to_string(),
         }
+    }
+
+    /// Where reading is, in the numbering of this server.
+    pub(super) fn place(&self) -> LogOrder {
+        order(0, &self.file, self.offset)
     }
 
     /// True between transactions.
@@ -237,11 +256,15 @@ impl Decoder {
             Gtid::Anonymous => format!("{}:{start}", self.file),
             ref gtid => gtid.to_string(),
         };
+        let known = self.executed.contains(&event.gtid);
+        if !known {
+            self.compare_numbering(start);
+        }
         self.tx = Some(Tx {
             header: TxHeader {
                 id,
                 commit: Position::Binlog {
-                    file: self.file.clone(),
+                    file: with_epoch(self.epoch, &self.file),
                     offset: start,
                     gtid: String::new(),
                 },
@@ -251,13 +274,24 @@ impl Decoder {
                 origin,
                 snapshot: false,
             },
-            known: self.executed.contains(&event.gtid),
+            known,
             gtid: event.gtid,
             ordinal: 0,
             started: false,
             begun,
         });
         Ok(())
+    }
+
+    /// What comes first after the place where reading began must lie behind it, or this server has
+    /// another numbering: then an epoch begins, so that positions go on growing.
+    fn compare_numbering(&mut self, start: u64) {
+        let Some(began) = self.began.take() else { return };
+        if order(self.epoch, &self.file, start) < began {
+            self.epoch = self.epoch.saturating_add(1);
+            tracing::warn!(source = %self.options.name, file = %self.file, epoch = self.epoch,
+                "the log goes on by GTID on a server with another numbering of files");
+        }
     }
 
     /// Ends the transaction; also the place to go on from when nothing of it was captured.
@@ -279,7 +313,9 @@ impl Decoder {
         self.offset = offset;
         if !artificial {
             self.mapped.clear();
-            if self.tx.is_none() {
+            let here = order(self.epoch, &self.file, self.offset);
+            let behind = self.began.is_none_or(|began| began <= here);
+            if self.tx.is_none() && behind {
                 self.boundary = (self.file.clone(), self.offset);
             }
         }

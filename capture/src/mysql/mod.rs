@@ -4,10 +4,12 @@
 //! blocks over. `decoder` is the heart of it and does no input or output; `kind` says what a
 //! column stores, and both the stream (`cell`) and the snapshot (`text`) convert by it.
 
+mod backfill;
 mod catalog;
 mod cell;
 mod charset;
 mod check;
+mod chunk;
 mod connect;
 mod decoder;
 mod difference;
@@ -16,7 +18,10 @@ mod gtid;
 mod jsonb;
 mod kind;
 mod payload;
+mod placed;
 mod probe;
+mod progress;
+mod request;
 mod rows;
 mod snapshot;
 mod statement;
@@ -30,21 +35,20 @@ pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
 
-use crossdock_model::{Block, Position, TableSchema};
+use crossdock_model::{Block, BlockBuilder, Position, SnapshotPart, TableSchema};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::{CaptureError, Memory, SourceOptions, Start};
+use progress::Parcel;
+
+use crate::{CaptureError, Memory, Purpose, ServerIdentity, SourceOptions, Start};
 
 pub use check::check;
 pub use probe::{BinlogProbe, probe};
 
-/// Blocks that may wait for the consumer.
-const BLOCKS_WAITING_MAX: usize = 4;
-
 /// Reads a binlog; see [`LogReader`](crate::LogReader) for the contract.
 pub struct BinlogReader {
-    blocks: mpsc::Receiver<Result<Block, CaptureError>>,
+    blocks: mpsc::Receiver<Result<Parcel, CaptureError>>,
     task: JoinHandle<()>,
     acknowledged: Option<Position>,
     memory: Memory,
@@ -54,7 +58,11 @@ impl BinlogReader {
     /// Waits for the next block.
     pub async fn next(&mut self) -> Result<Block, CaptureError> {
         match self.blocks.recv().await {
-            Some(block) => block,
+            Some(parcel) => {
+                let Parcel { block, news } = parcel?;
+                progress::remember(&mut self.memory, news);
+                Ok(block)
+            }
             None => Err(CaptureError::Transient {
                 what: "the reader of the binlog has ended".into(),
                 source: None,
@@ -91,15 +99,21 @@ impl Drop for BinlogReader {
 pub async fn open(
     options: &SourceOptions,
     start: Start,
-    memory: Memory,
+    mut memory: Memory,
 ) -> Result<BinlogReader, CaptureError> {
-    let from = start.plain(&options.name)?;
-    let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+    let (sender, blocks) = mpsc::channel(options.blocks_waiting_max());
     // Wrong addresses and passwords are told at once.
-    connect::connect(options).await?.disconnect().await.ok();
-    let options = options.clone();
+    let mut conn = connect::connect(options).await?;
+    let server = connect::server(options, &mut conn).await?;
+    conn.disconnect().await.ok();
+    let identity = ServerIdentity { id: server.identity.clone(), timeline: 0 };
+    let last = memory.server.replace(identity);
+    if let (Start::After(from) | Start::Resume(from), Some(last)) = (&start, last) {
+        changed_server(options, from, &last, &server)?;
+    }
+    let (options, known) = (options.clone(), memory.clone());
     let task = tokio::spawn(async move {
-        if let Err(stream::Stop::Failed(error)) = read(&options, from, &sender).await {
+        if let Err(stream::Stop::Failed(error)) = read(&options, start, &known, &sender).await {
             // Without a listener nobody wants to know.
             sender.send(Err(error)).await.ok();
         }
@@ -107,16 +121,97 @@ pub async fn open(
     Ok(BinlogReader { blocks, task, acknowledged: None, memory })
 }
 
+/// Another server than the last time: its files mean nothing here, its GTIDs do.
+fn changed_server(
+    options: &SourceOptions,
+    from: &Position,
+    last: &ServerIdentity,
+    server: &connect::Server,
+) -> Result<(), CaptureError> {
+    if last.id == server.identity {
+        return Ok(());
+    }
+    let Position::Binlog { gtid, .. } = from else { return Ok(()) };
+    if server.gtids && !gtid.is_empty() {
+        tracing::warn!(source = %options.name, last = %last.id, now = %server.identity,
+            "another server than before; reading goes on by GTID");
+        return Ok(());
+    }
+    Err(CaptureError::Gap {
+        source_name: options.name.clone(),
+        what: format!(
+            "server {} was read until {from}, this is server {}: without GTIDs its log can't be \
+             joined to that",
+            last.id, server.identity
+        ),
+        remedy: "connect to the server that was read, or take the snapshot anew; turn on \
+                 gtid_mode before the next failover"
+            .into(),
+    })
+}
+
 async fn read(
     options: &SourceOptions,
-    from: Option<Position>,
+    start: Start,
+    memory: &Memory,
     blocks: &stream::Blocks,
 ) -> Result<(), stream::Stop> {
-    let from = match from {
-        Some(from) => from,
-        None => snapshot::run(options, blocks).await?,
+    let (from, resumes) = match start {
+        Start::After(from) => (from, false),
+        Start::Resume(from) => match why_not_resumed(options, memory).await? {
+            None => (from, true),
+            Some(why) => {
+                tracing::warn!(source = %options.name, why, "the snapshot is taken anew");
+                let from = snapshot::run(options, blocks).await?;
+                return stream::Stream::open(options, &from).await?.run(blocks).await;
+            }
+        },
+        Start::Now => {
+            let from = now(options).await?;
+            let block = BlockBuilder::new().finish(from.clone(), SnapshotPart::Stream);
+            stream::send(blocks, block.into()).await?;
+            (from, false)
+        }
+        Start::Snapshot | Start::SnapshotOnly => {
+            let from = snapshot::run(options, blocks).await?;
+            if start == Start::SnapshotOnly {
+                blocks.closed().await;
+                return Ok(());
+            }
+            return stream::Stream::open(options, &from).await?.run(blocks).await;
+        }
     };
-    stream::Stream::open(options, &from).await?.run(blocks).await
+    let stream = stream::Stream::open(options, &from).await?;
+    stream.with_tables(memory, resumes).await?.run(blocks).await
+}
+
+/// Where the log ends.
+async fn now(options: &SourceOptions) -> Result<Position, CaptureError> {
+    let mut conn = connect::connect(options).await?;
+    let head = snapshot::head(options, &mut conn).await?;
+    conn.disconnect().await.ok();
+    Ok(head)
+}
+
+/// Why an interrupted snapshot can't be continued beside the stream, if so.
+async fn why_not_resumed(
+    options: &SourceOptions,
+    memory: &Memory,
+) -> Result<Option<String>, CaptureError> {
+    if !memory.tables.iter().any(|copy| copy.purpose == Purpose::Initial) {
+        return Ok(Some("nothing is known of how far it had come".to_string()));
+    }
+    let mut conn = connect::connect(options).await?;
+    let server = connect::server(options, &mut conn).await?;
+    for copy in backfill::pending(options, memory) {
+        let table = catalog::table(options, &server, &mut conn, &copy.table).await?;
+        let key = table.map_or(Ok(Vec::new()), |table| chunk::ordered_key(&table));
+        if let Err(why) = key {
+            return Ok(Some(format!("{}: {why}", copy.table)));
+        }
+    }
+    conn.disconnect().await.ok();
+    Ok(None)
 }
 
 /// Reads the present schemas of the captured tables. A table that does not exist is left out.

@@ -1,6 +1,7 @@
 //! Asks the server how long its log is.
 
 use crossdock_model::Position;
+use crossdock_model::position::split_epoch;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
@@ -49,6 +50,7 @@ fn behind(at: &Position, head: &Position, files: &[(String, u64)]) -> u64 {
     else {
         return 0;
     };
+    let (_, file) = split_epoch(file);
     if file == last {
         return end.saturating_sub(*offset);
     }

@@ -6,26 +6,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossdock_model::{Block, Position, TableName};
+use crossdock_model::position::split_epoch;
+use crossdock_model::{Position, TableName};
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::binlog::BinlogChecksumAlg;
 use mysql_async::binlog::events::Event;
-use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Sid};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
 use tokio::sync::mpsc::Sender;
 
+use super::backfill::{self, Backfill, Here};
 use super::catalog::{self, Table};
-use super::connect::{self, Server, literal, server_error};
+use super::connect::{self, Server, server_error};
 use super::decoder::{Decoder, Next};
 use super::event::{Header, kind};
 use super::gtid::Executed;
 use super::payload::Payload;
+use super::progress::{Cursor, Parcel};
+use super::request::{HEARTBEAT, bad_gtid, gtids_at, prepare, sids};
 use super::table_map::TableMap;
 use super::wire::Malformed;
-use crate::{CaptureError, SourceOptions};
+use crate::{CaptureError, Memory, SourceOptions};
 
-/// An idle server says so this often.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The connection is given up when nothing came for so many heartbeats.
 const HEARTBEATS_MISSED_MAX: u32 = 20;
 /// Progress without captured changes is reported this often.
@@ -35,7 +36,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 type Packet = Result<Event, mysql_async::Error>;
 
 /// Where blocks go.
-pub(super) type Blocks = Sender<Result<Block, CaptureError>>;
+pub(super) type Blocks = Sender<Result<Parcel, CaptureError>>;
 
 /// The reader has gone: nobody wants further blocks.
 pub(super) struct Gone;
@@ -61,8 +62,24 @@ impl From<Gone> for Stop {
 }
 
 /// Hands a block over; waits while the listener is behind.
-pub(super) async fn send(blocks: &Blocks, block: Block) -> Result<(), Gone> {
-    blocks.send(Ok(block)).await.map_err(|_| Gone)
+pub(super) async fn send(blocks: &Blocks, parcel: Parcel) -> Result<(), Gone> {
+    blocks.send(Ok(parcel)).await.map_err(|_| Gone)
+}
+
+/// A packet that the library panics at, since it is too short for an event.
+struct NotAnEvent;
+
+/// The next packet.
+async fn packet(log: &mut Pin<Box<BinlogStream>>) -> Result<Option<Packet>, NotAnEvent> {
+    AssertUnwindSafe(log.next()).catch_unwind().await.map_err(|_| NotAnEvent)
+}
+
+/// Waits for the rows that are read beside the stream.
+async fn wake(backfill: &mut Option<Backfill>) {
+    match backfill {
+        Some(backfill) => backfill.wake().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A dump of the log being read.
@@ -78,6 +95,8 @@ pub(super) struct Stream<'a> {
     decoder: Decoder,
     /// Headers of a compressed transaction's events, which the library may deliver once more.
     unpacked: VecDeque<Header>,
+    /// Tables that are read beside the stream.
+    backfill: Option<Backfill>,
     reported: Position,
     reported_at: Instant,
 }
@@ -94,13 +113,14 @@ impl<'a> Stream<'a> {
                 "check that the checkpoint belongs to this source",
             ));
         };
+        let (_, name) = split_epoch(file);
         let mut conn = connect::connect(options).await?;
         let server = connect::server(options, &mut conn).await?;
         let collations = catalog::collations(options, &server, &mut conn).await?;
         let mut executed = Executed::parse(gtid).ok_or_else(|| bad_gtid(options, gtid))?;
         let by_gtid = server.gtids && !executed.is_empty();
         if server.mariadb && executed.is_empty() {
-            executed = gtids_at(options, &mut conn, file, *offset).await?;
+            executed = gtids_at(options, &mut conn, name, *offset).await?;
         }
         prepare(options, &server, &mut conn, by_gtid.then_some(&executed)).await?;
         let mut request = BinlogStreamRequest::new(options.server_id);
@@ -114,7 +134,7 @@ impl<'a> Stream<'a> {
                     "turn on GTIDs, or take the snapshot anew",
                 ));
             }
-            request = request.with_filename(file.as_bytes()).with_pos(*offset);
+            request = request.with_filename(name.as_bytes()).with_pos(*offset);
         }
         let log = conn
             .get_binlog_stream(request)
@@ -122,10 +142,11 @@ impl<'a> Stream<'a> {
             .map_err(|error| server_error(options, "asking for the binlog", error))?;
         tracing::info!(source = %options.name, %from, by_gtid, version = %server.version,
             "reading the binlog");
-        let place = (file.clone(), *offset);
+        let place = (file.as_str(), *offset);
         Ok(Self {
-            decoder: Decoder::new(options, &server, collations, place, executed),
+            decoder: Decoder::new(options, &server, collations, place, (executed, by_gtid)),
             unpacked: VecDeque::new(),
+            backfill: None,
             options,
             server,
             log: Box::pin(log),
@@ -137,24 +158,46 @@ impl<'a> Stream<'a> {
         })
     }
 
+    /// Reads the rows of tables, too, where the memory has some to be read. `snapshot_open` when a
+    /// snapshot that was interrupted goes on.
+    pub(super) async fn with_tables(
+        mut self,
+        memory: &Memory,
+        snapshot_open: bool,
+    ) -> Result<Self, CaptureError> {
+        let mut keys = HashMap::new();
+        for copy in backfill::pending(self.options, memory) {
+            if Cursor::of(copy).after.is_some()
+                && let Some(table) = self.cataloged(&copy.table).await?
+            {
+                keys.insert(copy.table.clone(), table.schema.key_columns());
+            }
+        }
+        self.backfill = Backfill::begin(self.options, memory, snapshot_open, keys);
+        Ok(self)
+    }
+
     /// Reads until something fails or nobody listens.
     pub(super) async fn run(mut self, blocks: &Blocks) -> Result<(), Stop> {
         loop {
-            let event = match self.packet().now_or_never() {
-                Some(event) => event?,
+            self.beside(blocks).await?;
+            let event = match packet(&mut self.log).now_or_never() {
+                Some(event) => event,
                 None => {
                     self.idle(blocks).await?;
                     let patience = HEARTBEAT * HEARTBEATS_MISSED_MAX;
-                    match tokio::time::timeout(patience, self.packet()).await {
-                        Ok(event) => event?,
-                        Err(elapsed) => {
+                    tokio::select! {
+                        biased;
+                        event = packet(&mut self.log) => event,
+                        () = wake(&mut self.backfill) => continue,
+                        () = tokio::time::sleep(patience) => {
                             let what = format!("{}: no sign of life from the server", self.name());
-                            return Err(CaptureError::transient(what, elapsed).into());
+                            return Err(CaptureError::Transient { what, source: None }.into());
                         }
                     }
                 }
             };
-            match event {
+            match event.map_err(|NotAnEvent| self.not_an_event())? {
                 Some(Ok(event)) => self.event(&event, blocks).await?,
                 Some(Err(error)) => {
                     return Err(server_error(self.options, "reading the binlog", error).into());
@@ -168,17 +211,33 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The next packet. The library panics at those that are too short for an event.
-    async fn packet(&mut self) -> Result<Option<Packet>, CaptureError> {
-        let next = AssertUnwindSafe(self.log.next()).catch_unwind().await;
-        next.map_err(|_| {
-            let what = format!(
-                "{}: the server sent a packet that is not an event, behind {}",
-                self.options.name,
-                self.decoder.position()
-            );
-            CaptureError::Transient { what, source: None }
-        })
+    fn not_an_event(&self) -> CaptureError {
+        let what = format!(
+            "{}: the server sent a packet that is not an event, behind {}",
+            self.options.name,
+            self.decoder.position()
+        );
+        CaptureError::Transient { what, source: None }
+    }
+
+    /// Goes on with the tables that are read beside the stream, when it is time.
+    async fn beside(&mut self, blocks: &Blocks) -> Result<(), Stop> {
+        let Some(backfill) = &self.backfill else { return Ok(()) };
+        if !self.decoder.at_boundary() || !backfill.is_due(self.decoder.place()) {
+            return Ok(());
+        }
+        if self.decoder.pending_bytes() > 0 {
+            self.flush(blocks).await?;
+        }
+        let here = Here { position: self.decoder.position(), order: self.decoder.place() };
+        let Some(backfill) = &mut self.backfill else { return Ok(()) };
+        for parcel in backfill.step(&here)? {
+            send(blocks, parcel).await?;
+        }
+        if backfill.is_over() {
+            self.backfill = None;
+        }
+        Ok(())
     }
 
     async fn flush_full(&mut self, blocks: &Blocks) -> Result<(), Stop> {
@@ -208,10 +267,15 @@ impl<'a> Stream<'a> {
     }
 
     async fn flush(&mut self, blocks: &Blocks) -> Result<(), Stop> {
-        let block = self.decoder.take_block();
+        let mut block = self.decoder.take_block();
         self.reported = block.end.clone();
         self.reported_at = Instant::now();
-        Ok(send(blocks, block).await?)
+        let mut news = Vec::new();
+        if let Some(backfill) = &mut self.backfill {
+            news = backfill.observe(&block)?;
+            block.snapshot = backfill.part();
+        }
+        Ok(send(blocks, Parcel { block, news }).await?)
     }
 
     async fn event(&mut self, event: &Event, blocks: &Blocks) -> Result<(), Stop> {
@@ -367,73 +431,6 @@ impl<'a> Stream<'a> {
         self.catalog.insert(name.clone(), table.clone());
         Ok(table)
     }
-}
-
-fn bad_gtid(options: &SourceOptions, gtid: &str) -> CaptureError {
-    CaptureError::definite(
-        format!("{}: `{gtid}` is not a GTID position", options.name),
-        "check the checkpoint; MariaDB writes 0-1-42, MySQL uuid:1-42",
-    )
-}
-
-/// MariaDB's GTID position of a place in a file.
-pub(super) async fn gtids_at(
-    options: &SourceOptions,
-    conn: &mut Conn,
-    file: &str,
-    offset: u64,
-) -> Result<Executed, CaptureError> {
-    let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", literal(file));
-    let text: Option<Option<String>> = conn
-        .query_first(sql)
-        .await
-        .map_err(|error| server_error(options, "asking for the GTID position", error))?;
-    let text = text.flatten().unwrap_or_default();
-    Executed::parse(&text).ok_or_else(|| bad_gtid(options, &text))
-}
-
-/// Says what kind of replica this is.
-async fn prepare(
-    options: &SourceOptions,
-    server: &Server,
-    conn: &mut Conn,
-    from: Option<&Executed>,
-) -> Result<(), CaptureError> {
-    let beat = HEARTBEAT.as_nanos();
-    let mut sql = vec![
-        format!("SET @master_heartbeat_period = {beat}, @source_heartbeat_period = {beat}"),
-        "SET @master_binlog_checksum = @@global.binlog_checksum, \
-         @source_binlog_checksum = @@global.binlog_checksum"
-            .to_string(),
-        "SET SESSION net_write_timeout = 600".to_string(),
-    ];
-    if server.mariadb {
-        sql.push("SET @mariadb_slave_capability = 4".into());
-        if let Some(executed) = from {
-            let state = literal(&executed.to_string());
-            sql.push(format!("SET @slave_connect_state = {state}"));
-            sql.push("SET @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0".into());
-        }
-    }
-    for statement in sql {
-        conn.query_drop(statement)
-            .await
-            .map_err(|error| server_error(options, "preparing the dump", error))?;
-    }
-    Ok(())
-}
-
-/// MySQL's executed set as the dump request wants it.
-fn sids(options: &SourceOptions, executed: &Executed) -> Result<Vec<Sid<'static>>, CaptureError> {
-    let mut sids = Vec::new();
-    for (source, intervals) in executed.sources() {
-        let mut text = source.clone();
-        for (from, to) in intervals {
-            text.push_str(&format!(":{from}-{to}"));
-        }
-        sids.push(text.parse().map_err(|_| bad_gtid(options, &text))?);
-    }
-    Ok(sids)
 }
 
 impl From<Malformed> for CaptureError {

@@ -1,9 +1,11 @@
 //! The binlog reader against a private MariaDB, and against a private MySQL where there is one.
 
 mod access;
+mod failover;
 mod proxy;
 mod refused;
 mod rig;
 mod robustness;
 mod streaming;
+mod tables;
 mod types;

@@ -5,11 +5,13 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crossdock_capture::{
-    CaptureError, DatabaseKind, LogReader, Memory, Reader, SourceOptions, Tls, open,
+    CaptureError, DatabaseKind, LogReader, Memory, Reader, SourceOptions, Start, Tls, open,
 };
 use crossdock_harness::{Daemon, DaemonOptions, MariaDb, MySql};
 use crossdock_model::block::decode;
-use crossdock_model::{Block, ChangeEvent, Fragment, Op, Position, SnapshotPart, TableName};
+use crossdock_model::{
+    Block, ChangeEvent, Fragment, Op, Position, RowImage, SnapshotPart, TableName,
+};
 
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -131,6 +133,16 @@ impl Rig {
         }
     }
 
+    /// Opens again as it is said, once the server is there.
+    pub async fn restart(&mut self, start: Start, memory: Memory) {
+        self.reader = open(&self.options, start, memory).await.unwrap();
+    }
+
+    /// What the reader remembers.
+    pub fn memory(&self) -> &Memory {
+        self.reader.memory()
+    }
+
     /// Reads one block.
     pub async fn block(&mut self) -> Result<(), CaptureError> {
         let block = tokio::time::timeout(PATIENCE, self.reader.next()).await.expect("a block")?;
@@ -186,6 +198,25 @@ impl Rig {
     pub fn events(&self, table: &str) -> Vec<&ChangeEvent> {
         let all = self.fragments.iter().flat_map(|fragment| &fragment.events);
         all.filter(|e| e.table.as_ref().is_some_and(|t| &*t.name.table == table)).collect()
+    }
+
+    /// Rows of a table by first column, after all events; rows may come several times.
+    pub fn images(&self, table: &str) -> BTreeMap<i64, Vec<Option<String>>> {
+        let mut rows = BTreeMap::new();
+        for event in self.events(table) {
+            let id = |image: &Option<RowImage<'_>>| -> Option<i64> {
+                image.as_ref()?.get(0)?.to_text()?.parse().ok()
+            };
+            if let Some(key) = id(&event.before) {
+                rows.remove(&key);
+            }
+            if let (Some(key), Some(image)) = (id(&event.after), &event.after) {
+                let columns = event.table.as_ref().unwrap().columns.len();
+                let cells = (0..columns).map(|i| image.get(i).unwrap().to_text()).collect();
+                rows.insert(key, cells);
+            }
+        }
+        rows
     }
 
     /// Rows of a table by first column, after all events; asserts that nothing came twice.

@@ -10,6 +10,7 @@ mod outbox;
 mod prepared;
 mod proxy;
 mod resume;
+mod same_value;
 mod slots;
 mod snapshot;
 mod snapshot_ranges;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::position::split_epoch;
 use crate::{ChangeEvent, Position, TxHeader};
 
 /// What the `source` block says of every event of one source.
@@ -119,7 +120,7 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
             put("table", table.into());
             put("server_id", server_id(header, source).into());
             put("gtid", gtid(header).into());
-            put("file", file.as_str().into());
+            put("file", split_epoch(file).1.into());
             put("pos", i64::try_from(*offset).ok().into());
             put("row", event.ordinal.into());
             put("thread", Json::Null);

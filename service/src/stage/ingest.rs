@@ -8,7 +8,7 @@ use crossdock_capture::{CaptureError, LogReader, Memory, Reader, SourceOptions, 
 use crossdock_config::{OnGap, SnapshotMode};
 use crossdock_model::{Block, Position, SnapshotPart, TableName};
 use crossdock_state::checkpoints::saved::{load, memory_key, save, source_key, start_key};
-use crossdock_state::journal::SnapshotFlag;
+use crossdock_state::journal::{BLOCKS_PER_SYNC, SnapshotFlag};
 use crossdock_state::{
     BlockMeta, CheckpointError, Checkpoints, Journal, LocalJournal, SledCheckpoints,
     SourceCheckpoint,
@@ -23,8 +23,6 @@ use crate::gaps::{self, Outcome, Policy};
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
-/// Blocks that are appended with one sync, at most.
-const BLOCKS_PER_SYNC: usize = 64;
 
 /// Tables that a source is captured with; operators may add to it.
 pub type TableList = Arc<Mutex<Vec<TableName>>>;

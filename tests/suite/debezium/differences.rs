@@ -26,6 +26,12 @@ pub const MARIADB: &[Difference] = &[
     Difference { name: "The text `query`", even: query },
 ];
 
+pub const MYSQL: &[Difference] = &[
+    Difference { name: "Large unsigned integers", even: unsigned },
+    Difference { name: "The year 0", even: year_0 },
+    Difference { name: "The number `row`", even: row_number },
+];
+
 /// Columns that are not in Debezium's events at all.
 const LEFT_OUT: &[&str] = &[
     "c_line",
