@@ -11,7 +11,8 @@ BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 14 18
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash bench-capture-postgres bench-capture-mariadb fuzz
+.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb \
+  bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -19,8 +20,10 @@ help: ## This list
 setup: ## Install missing system packages (PostgreSQL, MariaDB, a C compiler)
 	@deploy/setup/install.sh
 
+# Always the whole workspace: for a part of it, cargo would choose other features of the dependencies
+# and build them once more.
 build: setup ## Build the programs that tests and demo start
-	cargo build --locked -p crossdock-service -p crossdock-demo
+	cargo build --locked --workspace
 
 test: build mysql ## All tests, against real private servers
 	cargo test --locked --workspace
@@ -38,7 +41,7 @@ test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest a
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi
-	cargo run --locked --quiet -p crossdock-demo -- run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
+	$${CARGO_TARGET_DIR:-target}/debug/crossdock-demo run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
 
 fuzz: ## Random bytes against every decoder, FUZZ_SECONDS for each
 	fuzz/run.sh $(FUZZ_SECONDS)
@@ -49,12 +52,35 @@ lint: ## Format, clippy, dependencies
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
 
 crash: build ## Kill -9 at random moments, CRASH_KILLS times, and compare with an undisturbed run
-	CRASH_KILLS=$(CRASH_KILLS) cargo test --locked -p crossdock-tests -- --nocapture crash
+	CRASH_KILLS=$(CRASH_KILLS) cargo test --locked --workspace --test system -- --nocapture crash
 
-bench-capture-postgres: setup ## Drain a PostgreSQL slot into the journal, against pg_recvlogical
-	cargo build --locked --release -p crossdock-bench
-	cargo run --locked --release --quiet -p crossdock-bench -- capture-postgres --runs $(BENCH_RUNS)
+# Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
+BENCH := cargo run --locked --release --quiet -p crossdock-bench --
 
-bench-capture-mariadb: setup ## Drain a MariaDB binlog into the journal, against mariadb-binlog
+bench: bench-capture-postgres bench-capture-mariadb bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction ## All benchmarks
+
+bench-build: setup
 	cargo build --locked --release -p crossdock-bench
-	cargo run --locked --release --quiet -p crossdock-bench -- capture-mariadb --runs $(BENCH_RUNS)
+
+bench-debezium: ## Install Debezium (and Java) as a further peer of the benchmarks
+	@deploy/setup/install.sh java
+	@deploy/setup/debezium.sh
+
+bench-capture-postgres: bench-build ## Drain a PostgreSQL slot into the journal, against pg_recvlogical
+	$(BENCH) capture-postgres --runs $(BENCH_RUNS)
+
+bench-capture-mariadb: bench-build ## Drain a MariaDB binlog into the journal, against mariadb-binlog
+	$(BENCH) capture-mariadb --runs $(BENCH_RUNS)
+
+bench-snapshot-postgres: bench-build ## Snapshot two million rows of PostgreSQL, against COPY
+	$(BENCH) snapshot-postgres --runs $(BENCH_RUNS)
+
+bench-snapshot-mariadb: bench-build ## Snapshot two million rows of MariaDB, against its client
+	$(BENCH) snapshot-mariadb --runs $(BENCH_RUNS)
+
+bench-latency-postgres: bench-build ## Commit to durable at 500 transactions a second, against a subscription
+	$(BENCH) latency-postgres --runs $(BENCH_RUNS)
+
+bench-large-transaction: bench-build ## One transaction of ten million rows, on PostgreSQL and MariaDB; needs 15 GB of disk
+	$(BENCH) capture-postgres --runs 1 --transaction-rows 10000000 --no-debezium
+	$(BENCH) capture-mariadb --runs 1 --transaction-rows 10000000

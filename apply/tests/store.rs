@@ -362,3 +362,28 @@ async fn a_failed_commit_leaves_nothing_and_the_connection_usable() {
     store.commit(&Outcome::default(), &progress(1), "r").await.unwrap();
     assert_eq!(store.progress().await.unwrap(), progress(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_rows_are_found_in_pieces() {
+    let options = postgres_database("s_stale");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    let rows = (1..=6).map(|n| SourceRow {
+        key: row("wms.picks", &format!("{n}")),
+        image: fields(&[("id", Value::Int(n))]),
+        at: at(n as u64 * 10, 3),
+        deleted: n == 2,
+        waiting_for: vec![],
+        refers_to: vec![],
+    });
+    let outcome = Outcome { rows: rows.collect(), ..Outcome::default() };
+    store.commit(&outcome, &progress(1), "r").await.unwrap();
+    let mut found = async |table: &str, after: &str, limit| {
+        let table = ("wms_eu", table);
+        let rows = store.stale_rows(table, at(50, 0), after, limit).await.unwrap();
+        rows.iter().map(|row| row.key.pk.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("wms.picks", "", 2).await, ["1", "3"]);
+    assert_eq!(found("wms.picks", "3", 2).await, ["4"]);
+    assert!(found("wms.picks", "4", 2).await.is_empty());
+    assert!(found("wms.lines", "", 2).await.is_empty());
+}

@@ -1,5 +1,6 @@
 //! One contract for every target.
 
+use crossdock_apply::target::Seen;
 use crossdock_apply::{AnyTarget, ConnectOptions, DatabaseKind, Target, TargetBatch};
 use crossdock_model::canonical::{RowWrite, WriteKind};
 use crossdock_model::mark::{Mark, digest};
@@ -226,5 +227,29 @@ async fn the_mark_travels_with_the_rows() {
         assert_eq!((row.table.as_str(), row.key.join(",")), (table, "id".to_string()));
         assert_eq!(row.columns, ["id", "note"]);
         assert_eq!(row.values, digest([&Value::Int(1), &text("a")]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_seen_is_deleted() {
+    for place in places("t_others") {
+        place.sql("INSERT INTO inbox (id, note) VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')");
+        let mut target = place.connect().await;
+        let seen = |key: &[&str]| Seen {
+            table: TableName::new(&place.schema, "inbox"),
+            key: key.iter().map(|name| (*name).into()).collect(),
+        };
+        // Again and again, as after an interruption.
+        for _ in 0..2 {
+            let table = seen(&["id"]);
+            target.begin_seen(0, &table).await.unwrap();
+            let keys = [2, 4, 4, 7].map(|id| vec![Value::Int(id)]);
+            target.note_seen(0, &table, &keys).await.unwrap();
+            target.note_seen(0, &table, &keys[..1]).await.unwrap();
+            target.delete_others(0, &table).await.unwrap();
+            assert_eq!(place.sql("SELECT id FROM inbox ORDER BY id"), "2\n4");
+        }
+        assert_eq!(target.delete_others(1, &seen(&[])).await.unwrap(), 2, "nothing was seen");
+        assert_eq!(place.rows(), "");
     }
 }

@@ -1,46 +1,86 @@
 //! Crossdock's side of a run: reads a source's log into a durable journal until a number of row
-//! changes is there, and prints what it took.
+//! changes is there, and prints what it took. In a process of its own, so that its memory can be
+//! told.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use crossdock_capture::{DatabaseKind, LogReader, Memory, Reader, SourceOptions, Start, Tls};
-use crossdock_model::{Block, Position, TableName};
-use crossdock_state::journal::SnapshotFlag;
+use crossdock_capture::{BLOCK_BYTES, DatabaseKind, LogReader, Memory, Reader, SourceOptions, Tls};
+use crossdock_model::{Block, Position, SnapshotPart, TableName};
+use crossdock_state::journal::{BLOCKS_PER_SYNC, SnapshotFlag};
 use crossdock_state::{BlockMeta, Journal, JournalOptions, LocalJournal};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
-/// As `ingest` has it: blocks that are appended with one sync, at most.
-const BLOCKS_PER_SYNC: usize = 64;
-
+/// Which kind of server.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
+pub enum Kind {
+    /// PostgreSQL.
     Postgres,
+    /// MariaDB.
     Mariadb,
 }
 
-/// What to drain.
+/// What to read. What has a default is the same in all benchmarks.
 #[derive(Args)]
 pub struct Task {
+    /// Kind of server.
     #[arg(long)]
-    kind: Kind,
+    pub kind: Kind,
+    /// Its port on this machine.
     #[arg(long)]
-    port: u16,
+    pub port: u16,
+    /// Where the log is read from; a snapshot of the table when absent.
     #[arg(long)]
-    user: String,
+    pub from: Option<Position>,
+    /// How many row changes are expected.
     #[arg(long)]
-    database: String,
-    #[arg(long, default_value = "bench")]
-    slot: String,
+    pub changes: u64,
+    /// Folder of the journal.
     #[arg(long)]
-    from: Position,
-    #[arg(long)]
-    changes: u64,
-    #[arg(long)]
-    journal: PathBuf,
+    pub journal: PathBuf,
+    /// Table that is captured.
+    #[arg(long, default_value = "sales.order_line")]
+    pub table: String,
+    /// Size of a block.
+    #[arg(long, default_value_t = BLOCK_BYTES)]
+    pub block_bytes: usize,
+}
+
+/// What a benchmark asks of Crossdock.
+pub struct Ask<'a> {
+    /// Kind of server.
+    pub kind: Kind,
+    /// Its port on this machine.
+    pub port: u16,
+    /// Where the log is read from; a snapshot when absent.
+    pub from: Option<&'a str>,
+    /// How many row changes are expected.
+    pub changes: u64,
+    /// Size of a block.
+    pub block_bytes: usize,
+}
+
+impl Ask<'_> {
+    /// Runs Crossdock's side in a new process, on a new journal.
+    pub fn run(&self) -> Result<Measure> {
+        let journal = tempfile::tempdir()?;
+        let mut child = Command::new(std::env::current_exe()?);
+        let kind = if self.kind == Kind::Postgres { "postgres" } else { "mariadb" };
+        child.args(["drain", "--kind", kind, "--port", &self.port.to_string()]);
+        child.args(["--changes", &self.changes.to_string()]);
+        child.args(["--block-bytes", &self.block_bytes.to_string(), "--journal"]);
+        child.arg(journal.path());
+        if let Some(from) = self.from {
+            child.args(["--from", from]);
+        }
+        let output = child.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).context("what the run took")
+    }
 }
 
 /// What it took.
@@ -66,32 +106,21 @@ pub fn run(task: &Task) -> Result<()> {
 }
 
 async fn drain(task: &Task) -> Result<Measure> {
-    let journal = LocalJournal::open(JournalOptions {
-        dir: task.journal.clone(),
-        segment_bytes: 128 << 20,
-        retain: Duration::from_secs(86_400),
-        retain_bytes: u64::MAX,
-        first_seq: 1,
-    })?;
+    let journal = journal(&task.journal)?;
     let started = Instant::now();
     let mut reader =
-        crossdock_capture::open(&options(task), Start::After(task.from.clone()), Memory::default())
+        crossdock_capture::open(&options(task), task.from.as_ref().into(), Memory::default())
             .await?;
-    let (mut changes, mut journal_bytes) = (0, 0);
-    while changes < task.changes {
-        let blocks = next_blocks(&mut reader).await?;
-        tokio::task::block_in_place(|| {
-            for block in &blocks {
-                journal.append(meta(block)?, &block.bytes)?;
-            }
-            anyhow::Ok(journal.sync()?)
-        })?;
+    let (mut changes, mut journal_bytes, mut done) = (0, 0, false);
+    while !done {
+        let blocks = next_durable(&mut reader, &journal).await?;
         for block in &blocks {
             changes += events(block);
             journal_bytes += block.bytes.len() as u64;
-        }
-        if let Some(block) = blocks.last().filter(|block| block.boundary) {
-            reader.acknowledge(&block.end);
+            done |= match task.from {
+                Some(_) => changes >= task.changes,
+                None => block.snapshot == SnapshotPart::Last,
+            };
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -101,15 +130,35 @@ async fn drain(task: &Task) -> Result<Measure> {
     Ok(Measure { seconds, cpu_seconds: cpu_seconds()?, memory_mib: peak_memory()?, journal_bytes })
 }
 
-/// As `ingest` does: waits for a block, then takes what else is there, to be made durable with
-/// one sync.
-async fn next_blocks(reader: &mut Reader) -> Result<Vec<Block>> {
+/// An empty journal as a running `crossdock` has it.
+pub fn journal(dir: &Path) -> Result<LocalJournal> {
+    Ok(LocalJournal::open(JournalOptions {
+        dir: dir.to_path_buf(),
+        segment_bytes: 128 << 20,
+        retain: Duration::from_secs(86_400),
+        retain_bytes: u64::MAX,
+        first_seq: 1,
+    })?)
+}
+
+/// As `ingest` does: waits for a block, takes what else is there, makes all of it durable with one
+/// sync, and acknowledges it.
+pub async fn next_durable(reader: &mut Reader, journal: &LocalJournal) -> Result<Vec<Block>> {
     let mut blocks = vec![reader.next().await?];
     while blocks.len() < BLOCKS_PER_SYNC {
         match reader.next().now_or_never() {
             Some(block) => blocks.push(block?),
             None => break,
         }
+    }
+    tokio::task::block_in_place(|| {
+        for block in &blocks {
+            journal.append(meta(block)?, &block.bytes)?;
+        }
+        anyhow::Ok(journal.sync()?)
+    })?;
+    if let Some(block) = blocks.last().filter(|block| block.boundary) {
+        reader.acknowledge(&block.end);
     }
     Ok(blocks)
 }
@@ -122,32 +171,40 @@ fn meta(block: &Block) -> Result<BlockMeta> {
     Ok(BlockMeta {
         position: block.end.to_string(),
         boundary: block.boundary,
-        snapshot: SnapshotFlag::Stream,
+        snapshot: match block.snapshot {
+            SnapshotPart::Stream => SnapshotFlag::Stream,
+            SnapshotPart::First => SnapshotFlag::First,
+            SnapshotPart::Middle => SnapshotFlag::Middle,
+            SnapshotPart::Last => SnapshotFlag::Last,
+        },
         commit_micros: block.commit_micros,
         appended_micros: 0,
         events: u32::try_from(events(block))?,
     })
 }
 
-fn options(task: &Task) -> SourceOptions {
+/// How a benchmark's server is reached.
+pub fn options(task: &Task) -> SourceOptions {
+    let (kind, user, database) = match task.kind {
+        Kind::Postgres => (DatabaseKind::Postgres, "postgres", "bench"),
+        Kind::Mariadb => (DatabaseKind::Mariadb, "root", "sales"),
+    };
+    let (schema, table) = task.table.split_once('.').unwrap_or(("sales", &task.table));
     SourceOptions {
         name: "bench".to_string(),
-        kind: match task.kind {
-            Kind::Postgres => DatabaseKind::Postgres,
-            Kind::Mariadb => DatabaseKind::Mariadb,
-        },
+        kind,
         host: "127.0.0.1".to_string(),
         port: task.port,
-        user: task.user.clone(),
+        user: user.to_string(),
         password: String::new().into(),
-        database: task.database.clone(),
+        database: database.to_string(),
         tls: Tls::Disable,
-        tables: vec![TableName::new("sales", "order_line")],
-        slot: task.slot.clone(),
+        tables: vec![TableName::new(schema, table)],
+        slot: "bench".to_string(),
         slot_failover: true,
         publication: "bench".to_string(),
         server_id: 7_001,
-        block_bytes_max: 256 << 10,
+        block_bytes_max: task.block_bytes,
         spill_dir: None,
         snapshot: Default::default(),
     }

@@ -1,17 +1,20 @@
-//! Benchmarks against named peers: the same backlog, drained in turn by Crossdock and by the
-//! database's own tool, on private servers that write to disk for real.
+//! Benchmarks against named peers: the same work done in turn by Crossdock, by the database's own
+//! tool and by Debezium where it is installed, on private servers.
 //!
 //! Prints a table and leaves JSON lines in `target/bench/NAME.jsonl`.
 
+mod debezium;
 mod drain;
+mod latency;
 mod mariadb;
 mod postgres;
 mod report;
+mod snapshot;
 mod workload;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use postgres::Backlog;
+use clap::{Args, Parser, Subcommand};
+use crossdock_capture::BLOCK_BYTES;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,42 +30,99 @@ struct Arguments {
 enum Bench {
     /// Drain a replication slot into the durable journal, against pg_recvlogical to /dev/null.
     CapturePostgres {
-        /// Paired runs.
-        #[arg(long, default_value_t = 5)]
-        runs: u32,
-        /// Transactions of 100 row changes in the backlog.
-        #[arg(long, default_value_t = 10_000)]
-        transactions: u32,
-        /// Instead of these, a single transaction that inserts so many rows.
-        #[arg(long)]
-        transaction_rows: Option<u32>,
+        #[command(flatten)]
+        runs: Runs,
+        #[command(flatten)]
+        backlog: Backlog,
     },
     /// Drain a binlog into the durable journal, against mariadb-binlog decoding to /dev/null.
     CaptureMariadb {
-        /// Paired runs.
+        #[command(flatten)]
+        runs: Runs,
+        #[command(flatten)]
+        backlog: Backlog,
+    },
+    /// Snapshot a table into the durable journal, against COPY to /dev/null.
+    SnapshotPostgres {
+        #[command(flatten)]
+        runs: Runs,
+        /// Rows in the table.
+        #[arg(long, default_value_t = 2_000_000)]
+        rows: u32,
+    },
+    /// Snapshot a table into the durable journal, against the client selecting to /dev/null.
+    SnapshotMariadb {
+        #[command(flatten)]
+        runs: Runs,
+        /// Rows in the table.
+        #[arg(long, default_value_t = 2_000_000)]
+        rows: u32,
+    },
+    /// From commit to durable in the journal, against a native subscription applying.
+    LatencyPostgres {
+        /// Runs.
         #[arg(long, default_value_t = 5)]
         runs: u32,
-        /// Transactions of 100 row changes in the backlog.
-        #[arg(long, default_value_t = 10_000)]
-        transactions: u32,
+        /// Transactions a second.
+        #[arg(long, default_value_t = 500)]
+        rate: u32,
+        /// Length of a run.
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
     },
-    /// Crossdock's side of one run, in a process of its own so that its memory can be told.
+    /// Crossdock's side of one run.
     #[command(hide = true)]
     Drain(drain::Task),
+}
+
+#[derive(Args)]
+struct Runs {
+    /// Paired runs.
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+    /// Size of Crossdock's blocks.
+    #[arg(long, default_value_t = BLOCK_BYTES)]
+    block_bytes: usize,
+    /// Leave Debezium out, also when it is installed.
+    #[arg(long)]
+    no_debezium: bool,
+}
+
+#[derive(Args)]
+struct Backlog {
+    /// Transactions of 100 row changes in the backlog.
+    #[arg(long, default_value_t = 10_000)]
+    transactions: u32,
+    /// Instead of these, a single transaction that inserts so many rows.
+    #[arg(long)]
+    transaction_rows: Option<u32>,
 }
 
 fn main() -> Result<()> {
     // Fails only when a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().bench {
-        Bench::CapturePostgres { runs, transactions, transaction_rows } => {
-            let backlog = match transaction_rows {
-                Some(rows) => Backlog::OneTransaction { rows },
-                None => Backlog::Transactions { count: transactions },
+        Bench::CapturePostgres { runs, backlog } => {
+            let backlog = match backlog.transaction_rows {
+                Some(rows) => postgres::Backlog::OneTransaction { rows },
+                None => postgres::Backlog::Transactions { count: backlog.transactions },
             };
-            postgres::bench(runs, backlog)
+            postgres::bench(runs.runs, backlog, runs.block_bytes, !runs.no_debezium)
         }
-        Bench::CaptureMariadb { runs, transactions } => mariadb::bench(runs, transactions),
+        Bench::CaptureMariadb { runs, backlog } => {
+            let backlog = match backlog.transaction_rows {
+                Some(rows) => mariadb::Backlog::OneTransaction { rows },
+                None => mariadb::Backlog::Transactions { count: backlog.transactions },
+            };
+            mariadb::bench(runs.runs, backlog, runs.block_bytes)
+        }
+        Bench::SnapshotPostgres { runs, rows } => {
+            snapshot::postgres(runs.runs, rows, runs.block_bytes, !runs.no_debezium)
+        }
+        Bench::SnapshotMariadb { runs, rows } => {
+            snapshot::mariadb(runs.runs, rows, runs.block_bytes)
+        }
+        Bench::LatencyPostgres { runs, rate, seconds } => latency::bench(runs, rate, seconds),
         Bench::Drain(task) => drain::run(&task),
     }
 }

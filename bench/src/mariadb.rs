@@ -7,13 +7,45 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use crossdock_harness::{MariaDb, MariaDbOptions};
 
-use crate::drain::Measure;
+use crate::drain::{Ask, Kind};
 use crate::report::{Row, publish};
-use crate::workload::{CHANGES, mariadb_base};
+use crate::workload::{CHANGES, mariadb_base, mariadb_transaction};
 
-/// Runs the benchmark.
-pub fn bench(runs: u32, transactions: u32) -> Result<()> {
-    let server = MariaDb::start_with(&MariaDbOptions {
+/// What there is in the binlog.
+#[derive(Clone, Copy)]
+pub enum Backlog {
+    /// Transactions of [`CHANGES`] row changes.
+    Transactions { count: u32 },
+    /// One that inserts rows.
+    OneTransaction { rows: u32 },
+}
+
+impl Backlog {
+    fn changes(self) -> u64 {
+        match self {
+            Self::Transactions { count } => u64::from(count) * u64::from(CHANGES),
+            Self::OneTransaction { rows } => u64::from(rows),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Transactions { .. } => "capture-mariadb",
+            Self::OneTransaction { .. } => "large-transaction-mariadb",
+        }
+    }
+
+    fn memory_mib_max(self) -> f64 {
+        match self {
+            Self::Transactions { .. } => 64.0,
+            Self::OneTransaction { .. } => 128.0,
+        }
+    }
+}
+
+/// A private server that need not sync what the benchmark fills it with.
+pub fn server() -> Result<MariaDb> {
+    MariaDb::start_with(&MariaDbOptions {
         durable: false,
         settings: [
             ("innodb_buffer_pool_size", "512M"),
@@ -22,58 +54,51 @@ pub fn bench(runs: u32, transactions: u32) -> Result<()> {
         ]
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .to_vec(),
-    })?;
-    eprintln!("filling: {transactions} transactions of {CHANGES} row changes");
+    })
+}
+
+/// Runs the benchmark.
+pub fn bench(runs: u32, backlog: Backlog, block_bytes: usize) -> Result<()> {
+    let server = server()?;
+    let changes = backlog.changes();
+    eprintln!("filling: {changes} row changes");
     server.sql("", &mariadb_base())?;
     server.sql("", "FLUSH BINARY LOGS")?;
     let status = server.sql("", "SHOW MASTER STATUS")?;
     let mut fields = status.split('\t');
     let file = fields.next().context("a binlog file")?.to_string();
     let from = format!("{file}:{}", fields.next().context("a binlog position")?);
-    server.sql("", &format!("CALL sales.fill({transactions})"))?;
+    match backlog {
+        Backlog::Transactions { count } => server.sql("", &format!("CALL sales.fill({count})"))?,
+        Backlog::OneTransaction { rows } => server.sql("sales", &mariadb_transaction(rows))?,
+    };
     server.sql("", "FLUSH BINARY LOGS")?;
-    let changes = u64::from(transactions) * u64::from(CHANGES);
-    let mut pairs = Vec::new();
-    let mut memory = Vec::new();
+    let (kind, port) = (Kind::Mariadb, server.port());
+    let ask = Ask { kind, port, from: Some(&from), changes, block_bytes };
+    let (mut pairs, mut memory) = (Vec::new(), Vec::new());
     for run in 1..=runs {
         let (ours, theirs) = if run % 2 == 0 {
-            let ours = crossdock(&server, &from, changes)?;
+            let ours = ask.run()?;
             (ours, mariadb_binlog(&server, &file)?)
         } else {
             let theirs = mariadb_binlog(&server, &file)?;
-            (crossdock(&server, &from, changes)?, theirs)
+            (ask.run()?, theirs)
         };
         eprintln!(
             "run {run}: crossdock {:.2} s ({:.2} s CPU, {:.0} MiB), mariadb-binlog {theirs:.2} s",
             ours.seconds, ours.cpu_seconds, ours.memory_mib
         );
         pairs.push((changes as f64 / ours.seconds, changes as f64 / theirs));
-        memory.push((ours.memory_mib, 64.0));
+        memory.push((ours.memory_mib, backlog.memory_mib_max()));
     }
+    let (name, tool) = (backlog.name(), "mariadb-binlog -v to /dev/null");
     publish(
-        "capture-mariadb",
+        name,
         &[
-            Row::more_is_better(
-                "capture-mariadb",
-                "mariadb-binlog -v to /dev/null",
-                "row changes/s into the durable journal",
-                &pairs,
-            ),
-            Row::less_is_better("capture-mariadb", "limit of 64 MiB", "peak memory, MiB", &memory),
+            Row::more_is_better(name, tool, "row changes/s into the durable journal", &pairs),
+            Row::less_is_better(name, "the limit", "peak memory, MiB", &memory),
         ],
     )
-}
-
-fn crossdock(server: &MariaDb, from: &str, changes: u64) -> Result<Measure> {
-    let journal = tempfile::tempdir()?;
-    let output = Command::new(std::env::current_exe()?)
-        .args(["drain", "--kind", "mariadb", "--user", "root", "--database", "sales"])
-        .args(["--port", &server.port().to_string(), "--from", from])
-        .args(["--changes", &changes.to_string(), "--journal"])
-        .arg(journal.path())
-        .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).context("what the run took")
 }
 
 fn mariadb_binlog(server: &MariaDb, file: &str) -> Result<f64> {

@@ -1,5 +1,5 @@
 //! `bench-capture-postgres`: the same slot, copied for every run, drained by `pg_recvlogical` into
-//! /dev/null and by Crossdock into its journal.
+//! /dev/null, by Debezium into /dev/null where it is installed, and by Crossdock into its journal.
 
 use std::process::Command;
 use std::time::Instant;
@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use crossdock_harness::{Postgres, PostgresOptions};
 
-use crate::drain::{Measure, ticks};
+use crate::debezium::{self, Debezium};
+use crate::drain::{Ask, Kind, Measure, ticks};
 use crate::report::{Row, publish};
 use crate::workload::{CHANGES, postgres_base, postgres_transaction};
 
@@ -38,7 +39,7 @@ impl Backlog {
     fn name(self) -> &'static str {
         match self {
             Self::Transactions { .. } => "capture-postgres",
-            Self::OneTransaction { .. } => "capture-postgres-one-transaction",
+            Self::OneTransaction { .. } => "large-transaction-postgres",
         }
     }
 
@@ -51,65 +52,85 @@ impl Backlog {
     }
 }
 
-/// Runs the benchmark.
-pub fn bench(runs: u32, backlog: Backlog) -> Result<()> {
+/// A private server that writes to disk for real, with an empty database `bench`.
+pub fn server(settings: &[(&str, &str)]) -> Result<Postgres> {
+    let always = [("shared_buffers", "512MB"), ("max_wal_size", "8GB")];
     let server = Postgres::start_with(&PostgresOptions {
         durable: true,
-        settings: [
-            ("shared_buffers", "512MB"),
-            ("max_wal_size", "8GB"),
-            ("wal_sender_timeout", "0"),
-        ]
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .to_vec(),
+        settings: (always.iter().chain(settings))
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
         ..PostgresOptions::default()
     })?;
+    server.sql("postgres", "CREATE DATABASE bench")?;
+    Ok(server)
+}
+
+/// What the runs took, pair by pair: Crossdock first.
+#[derive(Default)]
+struct Pairs {
+    rate: Vec<(f64, f64)>,
+    server_cpu: Vec<(f64, f64)>,
+    memory: Vec<(f64, f64)>,
+    debezium_rate: Vec<(f64, f64)>,
+    debezium_memory: Vec<(f64, f64)>,
+}
+
+/// Runs the benchmark.
+pub fn bench(runs: u32, backlog: Backlog, block_bytes: usize, debezium: bool) -> Result<()> {
+    let debezium = if debezium { Debezium::find()? } else { None };
+    let server = server(&[])?;
     let changes = backlog.changes();
     eprintln!("filling: {changes} row changes");
-    server.sql("postgres", "CREATE DATABASE bench")?;
     server.sql("bench", &postgres_base())?;
     server.sql("bench", "CREATE PUBLICATION bench FOR TABLE sales.order_line")?;
     server.sql("bench", "SELECT pg_create_logical_replication_slot('backlog', 'pgoutput')")?;
     server.sql("bench", &backlog.fill())?;
     let end = server.sql("bench", "SELECT pg_current_wal_insert_lsn()")?;
-    let (mut pairs, mut memory, mut server_cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for run in 1..=runs {
         // Turn about, so that neither side always finds the warmer cache.
         let ((ours, ours_cpu), (theirs, theirs_cpu)) = if run % 2 == 0 {
-            let ours = crossdock(&server, changes)?;
+            let ours = crossdock(&server, changes, block_bytes)?;
             (ours, pg_recvlogical(&server, &end)?)
         } else {
             let theirs = pg_recvlogical(&server, &end)?;
-            (crossdock(&server, changes)?, theirs)
+            (crossdock(&server, changes, block_bytes)?, theirs)
         };
         eprintln!(
             "run {run}: crossdock {:.2} s ({:.2} s CPU, {:.2} s of the server's, {:.0} MiB), \
              pg_recvlogical {:.2} s ({:.2} s of the server's)",
             ours.seconds, ours.cpu_seconds, ours_cpu, ours.memory_mib, theirs, theirs_cpu
         );
-        pairs.push((changes as f64 / ours.seconds, changes as f64 / theirs));
-        memory.push((ours.memory_mib, backlog.memory_mib_max()));
-        server_cpu.push((ours_cpu, theirs_cpu));
+        let rate = changes as f64 / ours.seconds;
+        pairs.rate.push((rate, changes as f64 / theirs));
+        pairs.memory.push((ours.memory_mib, backlog.memory_mib_max()));
+        pairs.server_cpu.push((ours_cpu, theirs_cpu));
+        if let Some(debezium) = &debezium {
+            let (theirs, _) =
+                with_slot(&server, || debezium.read(server.port(), "no_data", changes))?;
+            eprintln!("run {run}: {theirs}");
+            pairs.debezium_rate.push((rate, theirs.rate()));
+            pairs.debezium_memory.push((ours.memory_mib, theirs.memory_mib));
+        }
     }
-    let name = backlog.name();
-    publish(
-        name,
-        &[
-            Row::more_is_better(
-                name,
-                "pg_recvlogical to /dev/null",
-                "row changes/s into the durable journal",
-                &pairs,
-            ),
-            Row::less_is_better(
-                name,
-                "pg_recvlogical to /dev/null",
-                "server's CPU, s",
-                &server_cpu,
-            ),
-            Row::less_is_better(name, "the limit", "peak memory, MiB", &memory),
-        ],
-    )
+    publish(backlog.name(), &rows(backlog.name(), &pairs))
+}
+
+fn rows(bench: &str, pairs: &Pairs) -> Vec<Row> {
+    let (tool, metric) = ("pg_recvlogical to /dev/null", "row changes/s into the durable journal");
+    let mut rows = vec![
+        Row::more_is_better(bench, tool, metric, &pairs.rate),
+        Row::less_is_better(bench, tool, "server's CPU, s", &pairs.server_cpu),
+        Row::less_is_better(bench, "the limit", "peak memory, MiB", &pairs.memory),
+    ];
+    if !pairs.debezium_rate.is_empty() {
+        rows.extend([
+            Row::more_is_better(bench, debezium::NAME, metric, &pairs.debezium_rate),
+            Row::less_is_better(bench, debezium::NAME, "peak memory, MiB", &pairs.debezium_memory),
+        ]);
+    }
+    rows
 }
 
 /// Does something with a fresh copy of the slot; also returns the CPU seconds that the server took.
@@ -132,21 +153,14 @@ fn children_cpu(pid: i32) -> Result<f64> {
     ticks(&stat, 13).context("/proc/PID/stat")
 }
 
-fn crossdock(server: &Postgres, changes: u64) -> Result<(Measure, f64)> {
+fn crossdock(server: &Postgres, changes: u64, block_bytes: usize) -> Result<(Measure, f64)> {
     with_slot(server, || {
         let from = server.sql(
             "bench",
             "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'bench'",
         )?;
-        let journal = tempfile::tempdir()?;
-        let output = Command::new(std::env::current_exe()?)
-            .args(["drain", "--kind", "postgres", "--user", "postgres", "--database", "bench"])
-            .args(["--port", &server.port().to_string(), "--from", &from])
-            .args(["--changes", &changes.to_string(), "--journal"])
-            .arg(journal.path())
-            .output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).context("what the run took")
+        let (kind, port) = (Kind::Postgres, server.port());
+        Ask { kind, port, from: Some(&from), changes, block_bytes }.run()
     })
 }
 

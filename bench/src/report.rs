@@ -52,10 +52,18 @@ impl Row {
     }
 }
 
+/// Of an even number of values, the mean of the two in the middle.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let upper = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
+    let lower = values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN);
+    (lower + upper) / 2.0
+}
+
+/// Where cargo builds, and results go.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from)
 }
 
 /// Prints the table and writes `target/bench/NAME.jsonl`.
@@ -63,12 +71,11 @@ pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
     println!("{:<44} {:<32} {:>14} {:>14} {:>7}", "metric", "peer", "crossdock", "peer", "ratio");
     for row in rows {
         println!(
-            "{:<44} {:<32} {:>14.1} {:>14.1} {:>7.2}",
+            "{:<44} {:<32} {:>14.2} {:>14.2} {:>7.2}",
             row.metric, row.peer, row.ours, row.theirs, row.ratio
         );
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    let folder = target.join("bench");
+    let folder = target_dir().join("bench");
     fs::create_dir_all(&folder)?;
     let path = folder.join(format!("{name}.jsonl"));
     let mut file = fs::File::create(&path)?;
@@ -77,4 +84,16 @@ pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
     }
     println!("written to {}", path.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert!(median(std::iter::empty()).is_nan());
+    }
 }

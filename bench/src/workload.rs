@@ -1,5 +1,5 @@
-//! The backlog: order lines, ten columns, 100,000 rows to begin with, then transactions of
-//! 60 inserts, 30 updates and 10 deletes.
+//! What the servers are filled with: order lines of eleven columns. A backlog is 100,000 rows to
+//! begin with, then transactions of 60 inserts, 30 updates and 10 deletes, or one large insert.
 
 /// Row changes in one transaction.
 pub const CHANGES: u32 = 100;
@@ -9,12 +9,7 @@ const BASE: u32 = 100_000;
 /// Table and first rows on PostgreSQL.
 pub fn postgres_base() -> String {
     format!(
-        "CREATE SCHEMA sales;
-         CREATE TABLE sales.order_line(
-           id bigint PRIMARY KEY, order_id int NOT NULL, line_no smallint NOT NULL,
-           product_id int NOT NULL, qty numeric(12,3) NOT NULL, unit_price numeric(14,4) NOT NULL,
-           status text NOT NULL, descr text, created_at timestamptz NOT NULL,
-           updated_at timestamptz, attrs jsonb);
+        "{}
          INSERT INTO sales.order_line {};
          CREATE PROCEDURE sales.fill(transactions int) LANGUAGE plpgsql AS $$
          DECLARE top bigint; low bigint; step bigint;
@@ -31,9 +26,19 @@ pub fn postgres_base() -> String {
              COMMIT;
            END LOOP;
          END $$;",
+        postgres_schema(),
         postgres_rows(&format!("generate_series(1, {BASE})")),
         postgres_rows("generate_series(top + 1, top + 60)"),
     )
+}
+
+fn postgres_schema() -> &'static str {
+    "CREATE SCHEMA sales;
+     CREATE TABLE sales.order_line(
+       id bigint PRIMARY KEY, order_id int NOT NULL, line_no smallint NOT NULL,
+       product_id int NOT NULL, qty numeric(12,3) NOT NULL, unit_price numeric(14,4) NOT NULL,
+       status text NOT NULL, descr text, created_at timestamptz NOT NULL,
+       updated_at timestamptz, attrs jsonb);"
 }
 
 /// One transaction that inserts rows on PostgreSQL.
@@ -42,6 +47,12 @@ pub fn postgres_transaction(rows: u32) -> String {
     let last = u64::from(BASE) + u64::from(rows);
     let rows = postgres_rows(&format!("generate_series({first}::bigint, {last})"));
     format!("INSERT INTO sales.order_line {rows}")
+}
+
+/// Schema and table for a snapshot on PostgreSQL, with so many rows.
+pub fn postgres_table(rows: u32) -> String {
+    let fill = postgres_transaction(rows);
+    format!("{} {fill}; VACUUM ANALYZE sales.order_line; CHECKPOINT", postgres_schema())
 }
 
 fn postgres_rows(series: &str) -> String {
@@ -85,6 +96,13 @@ pub fn mariadb_base() -> String {
         mariadb_rows("seq", &format!("seq_1_to_{BASE}")),
         mariadb_rows("(top + seq)", "seq_1_to_60"),
     )
+}
+
+/// One transaction that inserts rows on MariaDB.
+pub fn mariadb_transaction(rows: u32) -> String {
+    let last = u64::from(BASE) + u64::from(rows);
+    let rows = mariadb_rows("seq", &format!("seq_{}_to_{last}", BASE + 1));
+    format!("INSERT INTO order_line {rows}")
 }
 
 fn mariadb_rows(i: &str, series: &str) -> String {

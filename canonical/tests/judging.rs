@@ -5,7 +5,7 @@ use crossdock_model::canonical::{Tally, WriteKind};
 use crossdock_model::mark::{Mark, PREFIX, RowDigest, digest};
 use crossdock_model::{ChangeEvent, Op, Value};
 
-use crate::store::{Store, Tx, delete, event, i, load, put, run, s, snapshot, table, tx};
+use crate::store::{Store, Tx, delete, event, i, load, put, run, run_gone, s, snapshot, table, tx};
 
 pub const ERP: &str = r#"
 source = "erp"
@@ -366,6 +366,33 @@ fn deletes_soft_deletes_moves_and_duplicates() {
     run(&rules, &mut store, &[one("erp", 50, delete(&t, vec![i(3)]))]);
     assert!(store.records.values().all(|r| r.deleted));
     assert_eq!(store.history.len(), 3, "{:?}", store.history);
+}
+
+#[test]
+fn rows_that_a_resync_did_not_find_are_deleted() {
+    let (rules, mut store) = (rules(), Store::default());
+    let t = table("public.orders", &["id*", "order_no", "incoterm", "cents"]);
+    let row = |op, id, no: &str| put(op, &t, vec![i(id), s(no), s("FCA"), i(1)]);
+    let orders = vec![row(Op::Create, 1, "SO-1"), row(Op::Create, 2, "SO-2")];
+    run(&rules, &mut store, &[tx("erp", 10, orders)]);
+    // After the gap the second one is read again, the first one is not.
+    run(&rules, &mut store, &[snapshot("erp", 50, vec![row(Op::Read, 2, "SO-2")])]);
+    let stale: Vec<_> = store.rows.values().filter(|row| row.at.offset < 40).cloned().collect();
+    assert_eq!(stale.len(), 1);
+    run_gone(&rules, &mut store, "erp", 50, stale.clone());
+    let deleted = |store: &Store, key: &str| {
+        store.records.values().find(|r| &*r.key.key == key).unwrap().deleted
+    };
+    assert!(deleted(&store, "ord:SO-1") && !deleted(&store, "ord:SO-2"));
+    let last = store.history.last().unwrap();
+    assert_eq!((&*last.transaction, &*last.source), ("resync", "erp"));
+    // The same is found again by a replay: nothing more happens.
+    let before = store.clone();
+    run_gone(&rules, &mut store, "erp", 50, before.rows.values().take(1).cloned().collect());
+    assert_eq!((store.records.len(), store.history.len()), (2, before.history.len()));
+    // Somebody inserts it again.
+    run(&rules, &mut store, &[one("erp", 60, row(Op::Create, 1, "SO-1"))]);
+    assert!(!deleted(&store, "ord:SO-1"));
 }
 
 #[test]

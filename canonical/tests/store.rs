@@ -174,6 +174,21 @@ pub fn run(rules: &Rules, store: &mut Store, batch: &[Tx]) {
     panic!("the needs never end");
 }
 
+/// Judges rows that are not in their source any more, as found at `lsn`, and commits the result.
+pub fn run_gone(rules: &Rules, store: &mut Store, source: &str, lsn: u64, rows: Vec<SourceRow>) {
+    let mut workspace = Workspace::new(rules, "test", 1_800_000_000_000_000);
+    let header = TxHeader { id: "resync".into(), ..tx(source, lsn, Vec::new()).header };
+    workspace.take_in_gone(&source.into(), &header, rows);
+    loop {
+        let needs = workspace.needs();
+        if needs.is_empty() {
+            return store.apply(workspace.finish());
+        }
+        assert!(needs.rows.is_empty(), "they are known already");
+        workspace.provide(store.load(&needs));
+    }
+}
+
 pub fn names(list: &[&str]) -> Vec<Name> {
     list.iter().map(|n| Name::from(*n)).collect()
 }

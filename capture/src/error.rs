@@ -34,6 +34,9 @@ pub enum CaptureError {
     },
 }
 
+/// How the text of a gap begins that is none of the log but of the server.
+pub(crate) const OTHER_SERVER: &str = "another server answers";
+
 impl CaptureError {
     /// A transient error with the error underneath.
     pub fn transient(
@@ -46,6 +49,13 @@ impl CaptureError {
     /// A definite error.
     pub fn definite(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Definite { what: what.into(), remedy: remedy.into() }
+    }
+
+    /// A gap since another server answers than the one that was read: its rows may have nothing to
+    /// do with those that were read, so nothing must be concluded from what it does not have
+    /// unless a person says so.
+    pub fn is_other_server(&self) -> bool {
+        matches!(self, Self::Gap { what, .. } if what.starts_with(OTHER_SERVER))
     }
 
     /// Whether trying again later may help.

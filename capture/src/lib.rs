@@ -20,5 +20,5 @@ pub use error::CaptureError;
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
 };
-pub use options::{SnapshotOptions, SourceOptions};
+pub use options::{BLOCK_BYTES, SnapshotOptions, SourceOptions};
 pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};

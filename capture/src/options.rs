@@ -4,6 +4,13 @@ use crossdock_model::TableName;
 use crossdock_model::database::{DatabaseKind, Tls};
 use secrecy::SecretString;
 
+/// Size of a block that is right for a running source: `integrate` judges whole blocks, and its
+/// memory follows them. What larger ones would bring: docs/performance.md.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Bytes of blocks that may wait to be taken: what gathers while the journal syncs.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+
 /// Everything needed to capture one source. Built by `service` from the checked config.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
@@ -60,5 +67,12 @@ impl Default for SnapshotOptions {
     fn default() -> Self {
         // 2048 pages are 16 MiB: a second's work or less, and some milliseconds of overhead.
         Self { workers: 2, chunk_pages: 2048, rows_per_second: None }
+    }
+}
+
+impl SourceOptions {
+    /// Blocks that may wait to be taken: so many that one sync can take many small ones.
+    pub(crate) fn blocks_waiting_max(&self) -> usize {
+        (WAITING_BYTES_MAX / self.block_bytes_max.max(1)).clamp(4, 64)
     }
 }

@@ -70,6 +70,7 @@ fn the_demo_is_a_good_config() {
     let environment = |name: &str| {
         let value = match name {
             "CROSSDOCK_LISTEN" => "127.0.0.1:9180",
+            "TMS_KIND" => "mariadb",
             port if port.ends_with("_PORT") => "5433",
             _ => "something",
         };

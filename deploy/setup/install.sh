@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of the system packages that building, tests and the demo need.
+# Installs what is missing of the system packages that building, tests and the demo need, and
+# with the argument `java` a compiler for benchmarks against Debezium.
 # The packages' own servers are not started: Crossdock's tests and demo start private ones.
 set -euo pipefail
 
@@ -18,6 +19,7 @@ need postgresql-client command -v psql
 need mariadb-server test -x /usr/sbin/mariadbd
 need mariadb-client command -v mariadb
 need procps command -v pgrep
+[ "${1:-}" != java ] || need openjdk-17-jdk-headless command -v javac
 
 [ ${#missing[@]} -eq 0 ] && exit 0
 

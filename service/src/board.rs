@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::clock::now_micros;
 use crate::copies;
-use crate::gaps::{Gap, Outcome};
+use crate::gaps::Gap;
 
 /// What a stage is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -87,6 +87,11 @@ pub struct SourceBoard {
     pub behind_bytes: AtomicU64,
     /// Bytes of log that the server keeps.
     pub retained_bytes: AtomicU64,
+    /// Beyond this the server gives up log that was not read; 0 when it does not by size.
+    pub keep_limit_bytes: AtomicU64,
+    /// Seconds until that happens at the rate of the last minutes; `None` while what is kept does
+    /// not grow.
+    pub loss_in_seconds: Mutex<Option<u64>>,
     /// Milliseconds behind the server's head.
     pub lag_millis: AtomicU64,
     /// The last probe reached the server.
@@ -209,8 +214,13 @@ impl SourceBoard {
     /// Notes the gaps on record.
     pub fn set_gaps(&self, gaps: &[Gap]) {
         self.gaps.store(gaps.len() as u64, Ordering::Relaxed);
-        let open = gaps.last().is_some_and(|gap| gap.outcome != Outcome::Resynced);
+        let open = gaps.last().is_some_and(|gap| gap.outcome.is_open());
         self.gap_open.store(open, Ordering::Relaxed);
+    }
+
+    /// Hours until the server gives up log that was not read, if things go on like this.
+    pub fn hours_until_loss(&self) -> Option<f64> {
+        lock(&self.loss_in_seconds).map(|seconds| seconds as f64 / 3600.0)
     }
 
     /// Rows of a table are being read, or will be.
@@ -232,6 +242,8 @@ impl SourceBoard {
             "lag_seconds": load(&self.lag_millis) as f64 / 1000.0,
             "behind_bytes": load(&self.behind_bytes),
             "retained_bytes": load(&self.retained_bytes),
+            "keep_limit_bytes": Some(load(&self.keep_limit_bytes)).filter(|limit| *limit > 0),
+            "hours_until_loss": self.hours_until_loss(),
             "events_total": load(&self.events),
             "events_per_second": load(&self.events_per_second),
             "journal_block": load(&self.journal_seq),

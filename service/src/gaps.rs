@@ -63,6 +63,15 @@ pub enum Outcome {
     Resyncing,
     /// The tables were read again; what was deleted meanwhile is deleted here too.
     Resynced,
+    /// The log was there again, and nothing is missing: the right server was back.
+    Recovered,
+}
+
+impl Outcome {
+    /// Whether changes are missing still.
+    pub fn is_open(self) -> bool {
+        matches!(self, Outcome::Halted | Outcome::Resyncing)
+    }
 }
 
 /// The gaps of a source, oldest first.
@@ -109,6 +118,19 @@ pub fn resyncing(store: &dyn Checkpoints, source: &str) -> Result<(), Checkpoint
     change_last(store, source, |gap| {
         if gap.outcome == Outcome::Halted {
             gap.outcome = Outcome::Resyncing;
+        }
+    })
+}
+
+/// The log is read on where it was to be read, so that nothing is missing after all.
+pub fn recovered(
+    store: &dyn Checkpoints,
+    source: &str,
+    now_micros: i64,
+) -> Result<(), CheckpointError> {
+    change_last(store, source, |gap| {
+        if gap.outcome == Outcome::Halted {
+            (gap.outcome, gap.closed_micros) = (Outcome::Recovered, now_micros);
         }
     })
 }
@@ -169,7 +191,14 @@ mod tests {
         resynced(&store, "erp", 9).unwrap();
         let gaps = list(&store, "erp").unwrap();
         assert_eq!((gaps[0].outcome, gaps[0].closed_micros), (Outcome::Resynced, 9));
+        recovered(&store, "erp", 10).unwrap();
+        assert_eq!(list(&store, "erp").unwrap(), gaps, "it is closed already");
         assert_eq!(list(&store, "wms").unwrap(), []);
+
+        meet(Policy::Halt, "0/20", 20);
+        recovered(&store, "erp", 21).unwrap();
+        let last = list(&store, "erp").unwrap().pop().unwrap();
+        assert_eq!((last.outcome, last.outcome.is_open()), (Outcome::Recovered, false));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod control;
 mod copies;
+mod forecast;
 mod gaps;
 mod http;
 mod metrics;

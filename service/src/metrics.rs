@@ -27,6 +27,8 @@ pub struct Metrics {
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
+    source_keep_limit: IntGaugeVec,
+    hours_until_loss: GaugeVec,
     snapshot_rows: IntGaugeVec,
     snapshot_rows_estimated: IntGaugeVec,
     snapshot_state: IntGaugeVec,
@@ -124,6 +126,18 @@ impl Metrics {
                 &r,
                 "source_retained_log_bytes",
                 "Bytes of log that the server keeps.",
+                &["source"],
+            )?,
+            source_keep_limit: int_gauge(
+                &r,
+                "source_keep_limit_bytes",
+                "Log that the server keeps at most; beyond it unread changes are lost.",
+                &["source"],
+            )?,
+            hours_until_loss: gauge(
+                &r,
+                "source_hours_until_loss",
+                "Hours until kept log reaches that limit, at the rate of the last minutes.",
                 &["source"],
             )?,
             snapshot_rows: int_gauge(
@@ -260,6 +274,8 @@ impl Metrics {
     fn read(&self, board: &Board) {
         let up = |state: StageState| i64::from(state.is_well() || state == StageState::Snapshot);
         // Tables come and go.
+        self.hours_until_loss.reset();
+        self.source_keep_limit.reset();
         for gauge in [&self.snapshot_rows, &self.snapshot_rows_estimated, &self.snapshot_state] {
             gauge.reset();
         }
@@ -276,6 +292,13 @@ impl Metrics {
             self.gaps.with_label_values(&label).set(signed(s.gaps.load(Ordering::Relaxed)));
             let open = i64::from(s.gap_open.load(Ordering::Relaxed));
             self.gap_open.with_label_values(&label).set(open);
+            if let Some(hours) = s.hours_until_loss() {
+                self.hours_until_loss.with_label_values(&label).set(hours);
+            }
+            let limit = s.keep_limit_bytes.load(Ordering::Relaxed);
+            if limit > 0 {
+                self.source_keep_limit.with_label_values(&label).set(signed(limit));
+            }
             self.read_copies(s);
         }
         for t in &board.targets {

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use crate::board::{Board, SourceBoard, StageState, lock};
 use crate::clock::now_micros;
+use crate::forecast::Retained;
 use crate::metrics::Metrics;
 use crate::stage::Journals;
 use crate::wiring::Consumers;
@@ -25,6 +26,7 @@ const HEADS_MAX: usize = 7_200;
 /// Measures one source's lag against its server, for ever.
 pub async fn source(options: SourceOptions, board: Arc<SourceBoard>) {
     let mut heads = Heads::default();
+    let mut retained = Retained::default();
     let mut probe: Option<Probe> = None;
     let mut tick = interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,7 +48,7 @@ pub async fn source(options: SourceOptions, board: Arc<SourceBoard>) {
             board.probed.store(true, Ordering::Relaxed);
             continue;
         }
-        let looked = look(&options, &board, &mut probe, &mut heads).await;
+        let looked = look(&options, &board, &mut probe, &mut heads, &mut retained).await;
         if let Err(error) = looked {
             debug!(source = options.name, %error, "probe failed");
             probe = None;
@@ -61,6 +63,7 @@ async fn look(
     board: &SourceBoard,
     probe: &mut Option<Probe>,
     heads: &mut Heads,
+    retained: &mut Retained,
 ) -> Result<(), crossdock_capture::CaptureError> {
     let connected = match probe {
         Some(connected) => connected,
@@ -69,7 +72,12 @@ async fn look(
     let durable = lock(&board.durable).clone();
     let head = connected.head(durable.as_ref()).await?;
     board.retained_bytes.store(head.retained_bytes, Ordering::Relaxed);
-    heads.saw(head.position, Instant::now());
+    let now = Instant::now();
+    retained.saw(head.retained_bytes, now);
+    let left = head.keep_limit_bytes.and_then(|limit| retained.time_left(limit, now));
+    *lock(&board.loss_in_seconds) = left.map(|left| left.as_secs());
+    board.keep_limit_bytes.store(head.keep_limit_bytes.unwrap_or(0), Ordering::Relaxed);
+    heads.saw(head.position, now);
     let behind = match lock(&board.durable).clone() {
         Some(durable) => {
             heads.reached(&durable);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use crossdock_apply::ConnectOptions;
-use crossdock_capture::{SnapshotOptions, SourceOptions};
+use crossdock_capture::{BLOCK_BYTES, SnapshotOptions, SourceOptions};
 use crossdock_config::{Config, Connection, SourceConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
@@ -16,9 +16,6 @@ use crate::board::Board;
 use crate::operator::{Captured, Operator};
 use crate::stage::{Journals, TableList};
 use crate::supervisor::Handle;
-
-/// A block is closed at this size. `integrate` judges whole blocks, and its memory follows them.
-const BLOCK_BYTES: usize = 64 * 1024;
 
 /// State on local disk, opened.
 pub struct State {

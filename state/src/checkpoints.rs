@@ -1,10 +1,10 @@
 //! Checkpoints: small values that say how far each stage has come.
 //!
-//! Keys: `source/erp`, `integrate/erp`, `target/erp`, `savepoint/NAME`. Values are bytes; the
-//! structs in [`saved`] are the ones in use.
+//! Keys: `source/erp`, `integrate/erp`, `target/erp`, `savepoint/NAME`, `memory/erp`, `start/erp`,
+//! `gaps/erp`. Values are bytes; the structs in [`saved`] are the ones in use.
 //!
-//! None of them is the only copy (a source's position is in its journal, the progress of a stage
-//! with the data it wrote), so a store that was lost or damaged is moved aside, and the caller is
+//! No progress is kept here only (a source's position is in its journal, the progress of a stage
+//! with the data it wrote; rows that a reader does not remember are read again), so a store that was lost or damaged is moved aside, and the caller is
 //! told to rebuild it.
 
 pub mod saved;

@@ -25,6 +25,10 @@ pub use local::LocalJournal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Blocks that are appended with one sync, at most: a sync waits for the disk, and while it does,
+/// the next blocks gather.
+pub const BLOCKS_PER_SYNC: usize = 64;
+
 /// What is kept beside each block, readable without decoding it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockMeta {

@@ -43,8 +43,8 @@ fn a_table_is_added_by_one_command() {
     let line = list.lines().find(|line| line.contains("public.lines")).unwrap();
     assert!(line.contains("added") && line.contains("done") && line.contains("100"), "{list}");
     let metrics = world.crossdock.page("/metrics").unwrap();
-    let rows = "crossdock_snapshot_rows{source=\"shop\",table=\"public.lines\"} 3000";
-    assert!(metrics.contains(rows), "{metrics}");
+    let done = "crossdock_snapshot_state{source=\"shop\",state=\"done\",table=\"public.lines\"} 1";
+    assert!(metrics.contains(done), "{metrics}");
 
     // It stays after a restart, and is not read again.
     assert!(world.crossdock.stop().unwrap());
@@ -124,4 +124,39 @@ fn snapshot_modes() {
     assert_eq!(only.events("public.orders"), 500, "a restart reads nothing again");
     let said = only.refused(&["snapshot", "start", "--source", "shop"]);
     assert!(said.contains("snapshot = \"only\""), "{said}");
+}
+
+#[test]
+fn a_first_snapshot_goes_on_after_a_kill() {
+    let more = "CREATE TABLE public.parts (id int PRIMARY KEY, note text);
+                INSERT INTO public.parts SELECT i, repeat('part ' || i, 20)
+                FROM generate_series(1, 60000) i;
+                ALTER TABLE public.parts OWNER TO crossdock; ANALYZE public.parts";
+    let settings = "tables = [\"public.orders\", \"public.parts\"]\n\
+                    snapshot_rows_per_second = 12000";
+    let mut world = World::new(&format!("{SHOP}{more}"), settings);
+    for round in 1..=3 {
+        world.crossdock.start().unwrap();
+        let read = |world: &World| -> u64 {
+            let status = world.crossdock.status().unwrap_or_default();
+            let lines = status["sources"][0]["snapshots"].as_array().cloned().unwrap_or_default();
+            let parts = lines.iter().find(|line| line["table"] == "public.parts");
+            parts.and_then(|line| line["rows"].as_u64()).unwrap_or(0)
+        };
+        let some = wait_until(LIMIT, || read(&world) > round * 12_000);
+        assert!(some, "{}", world.crossdock.log_tail());
+        assert_eq!(world.events("public.orders"), 0, "nothing of it is seen yet");
+        world.crossdock.kill();
+        let id = 3_000 * round;
+        world.sql(&format!(
+            "UPDATE public.parts SET note = 'changed' WHERE id BETWEEN {id} AND {id} + 50;
+             DELETE FROM public.parts WHERE id BETWEEN 50000 + {id} AND 50000 + {id} + 50;
+             INSERT INTO public.parts VALUES (100000 + {id}, 'new')"
+        ));
+    }
+    world.start();
+    let log = world.crossdock.log_tail();
+    assert!(log.contains("Resume"), "it went on: {log}");
+    assert_eq!(world.last_images("public.parts"), world.rows("public.parts", "id, note"));
+    assert!(world.events("public.parts") < 2 * 60_000, "most rows were read once");
 }

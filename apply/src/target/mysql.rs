@@ -89,37 +89,20 @@ impl MysqlTarget {
         Ok(self.conn.affected_rows())
     }
 
-    /// Runs a statement.
+    /// Runs a statement; returns the rows that it touched.
     pub(super) async fn execute(
         &mut self,
         sql: &str,
         given: Vec<Given>,
         doing: &str,
-    ) -> Result<(), ApplyError> {
-        let params = if given.is_empty() { Params::Empty } else { given.into() };
-        self.run(sql, params, doing).await.map(|_| ())
-    }
-
-    /// Runs statements in one transaction with a batch's progress; 0 when the batch is old.
-    pub(super) async fn run_with_progress(
-        &mut self,
-        batch: &TargetBatch,
-        statements: &[String],
     ) -> Result<u64, ApplyError> {
-        let mark = mark(&self.installation, &[]).to_json();
-        if !self.begin(batch, mark).await? {
-            return Ok(0);
-        }
-        let mut touched = 0;
-        for sql in statements {
-            touched += self.run(sql, Params::Empty, "deleting rows").await?;
-        }
-        self.end("COMMIT").await?;
-        Ok(touched)
+        let params = if given.is_empty() { Params::Empty } else { given.into() };
+        self.run(sql, params, doing).await
     }
 
-    /// Begins the transaction with the progress and the mark; false when the batch is old.
-    async fn begin(&mut self, batch: &TargetBatch, mark: String) -> Result<bool, ApplyError> {
+    async fn write(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
+        let groups = groups(&self.name, batch)?;
+        let mark = mark(&self.installation, &groups).to_json();
         self.half_done = true;
         let begun = self.conn.query_drop("START TRANSACTION").await;
         begun.map_err(|e| classify::mysql(&self.name, "beginning", e))?;
@@ -135,15 +118,6 @@ impl MysqlTarget {
         let params = (batch.stream.as_str(), batch.upto, mark).into();
         if self.run(&advance, params, "writing the progress").await? == 0 {
             self.end("ROLLBACK").await?;
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    async fn write(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
-        let groups = groups(&self.name, batch)?;
-        let mark = mark(&self.installation, &groups).to_json();
-        if !self.begin(batch, mark).await? {
             return Ok(0);
         }
         let mut written = 0;

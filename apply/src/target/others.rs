@@ -6,8 +6,7 @@ use crossdock_model::canonical::Name;
 use crossdock_model::{TableName, Value};
 use mysql_async::Value as Given;
 
-use super::{AnyTarget, TargetBatch, mysql, mysql_values, postgres};
-use super::{MysqlTarget, PostgresTarget};
+use super::{AnyTarget, MysqlTarget, PostgresTarget, mysql, mysql_values, postgres};
 use crate::ApplyError;
 
 /// Keys that go into the temporary table with one statement.
@@ -54,23 +53,13 @@ impl AnyTarget {
         Ok(())
     }
 
-    /// Deletes the rows whose keys were not noted, in one transaction with the batch's progress.
-    /// Like [`Target::apply`](super::Target::apply), it does nothing when the batch is old.
-    /// Returns the number of rows deleted.
-    pub async fn delete_others(
-        &mut self,
-        batch: &TargetBatch,
-        seen: &[Seen],
-    ) -> Result<u64, ApplyError> {
+    /// Deletes the rows whose keys were not noted, in a transaction of its own: done again it
+    /// does nothing more. Returns the number of rows deleted.
+    pub async fn delete_others(&mut self, at: usize, seen: &Seen) -> Result<u64, ApplyError> {
+        let doing = "deleting rows that a resync did not find";
         match self {
-            Self::Postgres(target) => {
-                let sql = seen.iter().enumerate().map(|(at, seen)| postgres_delete(at, seen));
-                target.run_with_progress(batch, &sql.collect::<Vec<_>>()).await
-            }
-            Self::Mysql(target) => {
-                let sql = seen.iter().enumerate().map(|(at, seen)| mysql_delete(at, seen));
-                target.run_with_progress(batch, &sql.collect::<Vec<_>>()).await
-            }
+            Self::Postgres(target) => target.execute(&postgres_delete(at, seen), doing).await,
+            Self::Mysql(target) => target.execute(&mysql_delete(at, seen), Vec::new(), doing).await,
         }
     }
 }
@@ -120,7 +109,7 @@ impl PostgresTarget {
             key.join(", "),
             postgres_table(&seen.table)
         );
-        self.execute(&sql, "making a temporary table").await
+        self.run_script(&sql, "making a temporary table").await
     }
 
     async fn note_seen(
@@ -149,7 +138,7 @@ impl MysqlTarget {
             "CREATE TEMPORARY TABLE {temporary} (PRIMARY KEY ({key})) SELECT {key} FROM {table} \
              LIMIT 0"
         );
-        self.execute(&make, Vec::new(), doing).await
+        self.execute(&make, Vec::new(), doing).await.map(|_| ())
     }
 
     async fn note_seen(
@@ -168,7 +157,7 @@ impl MysqlTarget {
             vec![marks.as_str(); keys.len()].join(", ")
         );
         let given: Vec<Given> = keys.iter().flatten().map(mysql_values::given).collect();
-        self.execute(&sql, given, "noting keys").await
+        self.execute(&sql, given, "noting keys").await.map(|_| ())
     }
 }
 

@@ -171,8 +171,13 @@ impl PostgresTarget {
     }
 
     /// Runs statements without parameters.
-    pub(super) async fn execute(&self, sql: &str, doing: &str) -> Result<(), ApplyError> {
+    pub(super) async fn run_script(&self, sql: &str, doing: &str) -> Result<(), ApplyError> {
         self.client.batch_execute(sql).await.map_err(|e| self.failed(doing, e))
+    }
+
+    /// Runs a statement without parameters; returns the rows that it touched.
+    pub(super) async fn execute(&self, sql: &str, doing: &str) -> Result<u64, ApplyError> {
+        self.client.execute(sql, &[]).await.map_err(|e| self.failed(doing, e))
     }
 
     /// Inserts rows into a table whose columns have the types of those of `like`.
@@ -197,27 +202,6 @@ impl PostgresTarget {
             params.iter().map(|p| &**p as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
         let done = self.client.execute(&sql, &params).await;
         done.map(|_| ()).map_err(|e| self.failed("writing keys", e))
-    }
-
-    /// Runs statements in one transaction with a batch's progress; 0 when the batch is old.
-    pub(super) async fn run_with_progress(
-        &mut self,
-        batch: &TargetBatch,
-        statements: &[String],
-    ) -> Result<u64, ApplyError> {
-        let mark = mark(&self.installation, &[]).to_json();
-        if !self.begin(batch, &mark).await? {
-            return Ok(0);
-        }
-        let mut touched = 0;
-        for sql in statements {
-            let done = self.client.execute(sql, &[]).await;
-            touched += done.map_err(|e| self.failed("deleting rows", e))?;
-        }
-        let ended = self.client.batch_execute("COMMIT").await;
-        ended.map_err(|e| self.failed("deleting rows", e))?;
-        self.half_done = false;
-        Ok(touched)
     }
 
     async fn write(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {

@@ -131,6 +131,15 @@ fn the_hand_made_events_are_right() {
     assert_eq!(events[0].table.as_ref().unwrap().key_columns(), [0]);
 }
 
+#[test]
+fn a_rotation_to_a_place_that_no_file_has() {
+    let mut decoder = decoder();
+    let mut rotation = u64::MAX.to_le_bytes().to_vec();
+    rotation.extend(b"binlog.000002");
+    assert!(feed(&mut decoder, kind::ROTATE, &rotation));
+    feed(&mut decoder, kind::XID, &[0; 8]);
+}
+
 /// Types of MySQL and MariaDB that the decoder takes in, or refuses by name.
 const KNOWN: [u8; 43] = [
     2, 3, 4, 5, 13, 14, 15, 16, 17, 18, 19, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36,
@@ -147,15 +156,6 @@ fn every_unknown_type_of_event_is_an_error() {
         let ignorable = Header { flags: 0x80, ..header };
         assert!(decoder().event(&ignorable, &[]).is_ok(), "{kind}");
     }
-}
-
-#[test]
-fn a_rotation_to_a_place_that_no_file_has() {
-    let mut decoder = decoder();
-    let mut rotation = u64::MAX.to_le_bytes().to_vec();
-    rotation.extend(b"binlog.000002");
-    assert!(feed(&mut decoder, kind::ROTATE, &rotation));
-    feed(&mut decoder, kind::XID, &[0; 8]);
 }
 
 const ROWS: [u8; 10] = [23, 24, 25, 30, 31, 32, 166, 167, 168, 170];

@@ -47,9 +47,6 @@ use crate::{CaptureError, Memory, Purpose, ServerIdentity, SourceOptions, Start}
 pub use check::check;
 pub use probe::{BinlogProbe, probe};
 
-/// Blocks that may wait for the consumer.
-const BLOCKS_WAITING_MAX: usize = 4;
-
 /// Reads a binlog; see [`LogReader`](crate::LogReader) for the contract.
 pub struct BinlogReader {
     blocks: mpsc::Receiver<Result<Parcel, CaptureError>>,
@@ -105,7 +102,7 @@ pub async fn open(
     start: Start,
     mut memory: Memory,
 ) -> Result<BinlogReader, CaptureError> {
-    let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+    let (sender, blocks) = mpsc::channel(options.blocks_waiting_max());
     // Wrong addresses and passwords are told at once.
     let mut conn = connect::connect(options).await?;
     let server = connect::server(options, &mut conn).await?;

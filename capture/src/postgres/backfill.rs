@@ -12,22 +12,18 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use crossdock_model::{
-    Block, BlockBuilder, ChangeEvent, Op, Position, RowImage, SnapshotPart, TableSchema, TxHeader,
-    Value, block,
-};
+use crossdock_model::{Block, Position, SnapshotPart, block};
 
 use super::chunk::{Piece, Refusal};
 use super::chunk_thread::{Answer, ChunkThread, Request};
 use super::control::Control;
 use super::decoder::defect;
+use super::placed::Placed;
 use super::prepare::Prepared;
 use super::progress::{self, Cursor, News, Parcel};
 use super::visible::Unseen;
 use crate::snapshot::{Chunk, Found as Look, Sees, Spoiled, Throttle, Window};
-use crate::{
-    CaptureError, CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, SourceOptions, TableCopy,
-};
+use crate::{CaptureError, CopyMessage, CopyState, Memory, Purpose, SourceOptions, TableCopy};
 
 /// A table that can't be read so many times in a row is given up.
 const TRIES_MAX: u32 = 10;
@@ -59,6 +55,8 @@ pub(super) struct Backfill {
     news: Vec<TableCopy>,
     /// All that commits before this place has been handed over.
     place: u64,
+    /// The last block did not end within a transaction.
+    at_boundary: bool,
     requests: Sender<Request>,
     answers: Receiver<Answer>,
     control: Arc<Control>,
@@ -119,7 +117,7 @@ impl Backfill {
             })
         });
         let copies: Vec<Entry> = entries.collect();
-        if !snapshot_open && !copies.iter().any(|entry| entry.is_pending()) {
+        if !snapshot_open && copies.iter().all(Entry::is_idle) {
             return None;
         }
         let control = Control::below(above);
@@ -146,6 +144,7 @@ impl Backfill {
             snapshot_open,
             news: Vec::new(),
             place: from,
+            at_boundary: true,
             requests,
             answers,
             control,
@@ -157,7 +156,7 @@ impl Backfill {
         self.current.is_none()
             && !self.snapshot_open
             && self.news.is_empty()
-            && !self.copies.iter().any(Entry::is_pending)
+            && self.copies.iter().all(Entry::is_idle)
     }
 
     /// The place that the stream has to reach next.
@@ -180,6 +179,7 @@ impl Backfill {
         if let Position::Postgres { lsn } = block.end {
             self.place = self.place.max(lsn);
         }
+        self.at_boundary = block.boundary;
         let concerned: Vec<usize> = (0..self.copies.len())
             .filter(|index| {
                 self.copies.get(*index).and_then(|entry| entry.window.as_ref()).is_some_and(
@@ -262,7 +262,8 @@ impl Backfill {
                 let copy = entry.copy.clone();
                 self.request(Request::Prepare(Box::new(copy)));
             }
-            (Phase::Resting(until), Some(window)) if *until <= now => {
+            // Not within a transaction, whose first part the window would not have seen.
+            (Phase::Resting(until), Some(window)) if *until <= now && self.at_boundary => {
                 if window.open() == Look::Moved {
                     return self.moved(index);
                 }
@@ -292,8 +293,13 @@ impl Backfill {
             _ if matches!(current.phase, Phase::Discarding) => {
                 current.phase = Phase::Resting(now);
             }
-            Answer::Ready { key_columns } => {
+            Answer::Ready { key_columns, key_names } => {
                 let table = entry.copy.table.clone();
+                if entry.cursor.key.as_ref() != Some(&key_names) {
+                    // Another key, another order: from the beginning.
+                    entry.cursor.after = None;
+                    entry.cursor.key = Some(key_names);
+                }
                 // A window that is there has been looking out for moved rows since the beginning.
                 if entry.window.as_ref().is_none_or(|window| !window.has_key(&key_columns)) {
                     entry.window = Some(Window::new(table, key_columns));
@@ -349,7 +355,7 @@ impl Backfill {
         entry.copy.rows += rows.len() as u64;
         entry.copy.rows_estimated = entry.copy.rows_estimated.max(entry.copy.rows);
         let wait = self.throttle.take(rows.len() as u64, now);
-        let mut out = Out::new(place, self.block_bytes_max, self.snapshot_open);
+        let mut out = Placed::new(place, self.block_bytes_max, self.snapshot_open);
         for row in rows {
             out.row(schema.clone(), row);
         }
@@ -389,12 +395,12 @@ impl Backfill {
         let open = |entry: &Entry| entry.is_pending() && entry.copy.purpose == Purpose::Initial;
         if self.snapshot_open && !self.copies.iter().any(open) {
             self.snapshot_open = false;
-            let mut block = Out::new(place, self.block_bytes_max, false).empty();
+            let mut block = Placed::new(place, self.block_bytes_max, false).empty();
             block.snapshot = SnapshotPart::Last;
             parcels.push(Parcel { block, news: self.take_news() });
         } else if !self.news.is_empty() && self.current.is_none() {
             // A table that was given up has no block to say so.
-            let block = Out::new(place, self.block_bytes_max, self.snapshot_open).empty();
+            let block = Placed::new(place, self.block_bytes_max, self.snapshot_open).empty();
             parcels.push(Parcel { block, news: self.take_news() });
         }
     }
@@ -474,78 +480,14 @@ impl Entry {
     fn is_pending(&self) -> bool {
         self.copy.state == CopyState::Pending
     }
+
+    /// Neither read nor, being paused on the way, looked after.
+    fn is_idle(&self) -> bool {
+        !self.is_pending() && self.window.is_none()
+    }
 }
 
 /// How long to rest before the n-th try.
 fn rest(tries: u32) -> Duration {
     Duration::from_millis(10).saturating_mul(1 << tries.min(12)).min(REST_MAX)
-}
-
-/// Blocks of rows that go to one place in the stream.
-struct Out {
-    builder: BlockBuilder,
-    header: TxHeader,
-    block_bytes_max: usize,
-    part: SnapshotPart,
-    blocks: Vec<Block>,
-}
-
-impl Out {
-    fn new(place: u64, block_bytes_max: usize, snapshot_open: bool) -> Self {
-        let header = TxHeader {
-            id: TxHeader::BACKFILL.to_string(),
-            commit: Position::Postgres { lsn: place },
-            commit_micros: progress::now_micros(),
-            origin: None,
-            snapshot: true,
-        };
-        let part = if snapshot_open { SnapshotPart::Middle } else { SnapshotPart::Stream };
-        Self { builder: BlockBuilder::new(), header, block_bytes_max, part, blocks: Vec::new() }
-    }
-
-    fn open(&mut self) {
-        if !self.builder.in_transaction() {
-            self.builder.begin(&self.header, true);
-        }
-    }
-
-    fn row(&mut self, schema: Arc<TableSchema>, row: Vec<Value<'static>>) {
-        self.open();
-        self.builder.push(&ChangeEvent {
-            op: Op::Read,
-            table: Some(schema),
-            before: None,
-            after: Some(RowImage::Full(row)),
-            message: None,
-            ordinal: 0,
-        });
-        if self.builder.len() >= self.block_bytes_max {
-            self.cut();
-        }
-    }
-
-    fn message(&mut self, message: &CopyMessage) {
-        self.open();
-        let content = serde_json::to_vec(message).unwrap_or_default();
-        self.builder.message(0, MESSAGE_PREFIX, &content);
-    }
-
-    fn cut(&mut self) {
-        self.builder.end();
-        self.blocks.push(self.builder.finish(self.header.commit.clone(), self.part));
-    }
-
-    fn finish(mut self) -> Vec<Block> {
-        if self.builder.in_transaction() {
-            self.cut();
-        }
-        self.blocks
-    }
-
-    /// A block without rows.
-    fn empty(mut self) -> Block {
-        let mut block = self.builder.finish(self.header.commit.clone(), self.part);
-        block.commit_micros = self.header.commit_micros;
-        block
-    }
 }

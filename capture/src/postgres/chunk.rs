@@ -140,6 +140,11 @@ impl Reading {
         &self.found.name
     }
 
+    /// The columns of the key by which it is read.
+    pub(super) fn key_names(&self) -> Vec<String> {
+        self.key.0.iter().map(|column| column.name.clone()).collect()
+    }
+
     /// OID of the table.
     pub(super) fn oid(&self) -> u32 {
         self.found.oid

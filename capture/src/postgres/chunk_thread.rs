@@ -33,6 +33,7 @@ pub(super) enum Answer {
     /// The table can be read.
     Ready {
         key_columns: Vec<usize>,
+        key_names: Vec<String>,
     },
     Piece(Box<Piece>),
     Refused(Refusal),
@@ -102,8 +103,9 @@ impl ChunkThread {
             return Ok(Answer::Refused(refusal(error)));
         }
         let key_columns = prepared.key_columns.clone();
+        let key_names = prepared.key_names();
         *reading = Some(prepared);
-        Ok(Answer::Ready { key_columns })
+        Ok(Answer::Ready { key_columns, key_names })
     }
 
     /// Waits until the transactions that have written to the table by now have ended. One that

@@ -135,8 +135,8 @@ pub(super) fn gap(options: &SourceOptions, what: impl Into<String>) -> CaptureEr
         source_name: options.name.clone(),
         what: what.into(),
         remedy: format!(
-            "`crossdock resync --source {}` takes a new snapshot and finds what was deleted \
-             since; changes that the server has dropped can't be had from the log any more",
+            "changes that the server has dropped can't be had from the log any more: read the \
+             tables again with `crossdock resync --source {}`",
             options.name
         ),
     }

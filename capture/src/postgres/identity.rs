@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 
 use super::connection::Connection;
 use super::errors;
+use crate::error::OTHER_SERVER;
 use crate::{CaptureError, ServerIdentity, SourceOptions};
 
 /// A history file has a line for each promotion; a longer one is not looked at.
@@ -142,13 +143,13 @@ fn same_system(
     Err(CaptureError::Gap {
         source_name: options.name.clone(),
         what: format!(
-            "another server answers at {}:{} (system identifier {id}, was {}); positions of one \
-             mean nothing on the other",
+            "{OTHER_SERVER} at {}:{} (system identifier {id}, was {}); positions of one mean \
+             nothing on the other",
             options.host, options.port, known.id
         ),
         remedy: format!(
-            "give the address of the server that was read, or let `crossdock resync --source {}` \
-             take a new snapshot",
+            "give the address of the server that was read; if this one holds the same rows, read \
+             them again with `crossdock resync --source {}`",
             options.name
         ),
     })

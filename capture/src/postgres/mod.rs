@@ -6,6 +6,7 @@
 //!           socket ─ frames in place ─ pgoutput ─ BlockBuilder ─▶ bounded channel ─▶ next()
 //!                                      └ transactions in progress ─ disk ─┘ at commit
 //!           acknowledge() ─ atomic ─▶ standby status updates
+//!   thread: chunks of tables read beside the stream ─▶ window ─ between blocks of the stream
 //! ```
 //!
 //! - The server is told a position as flushed only after the caller has acknowledged it. An idle
@@ -33,6 +34,7 @@ mod key_order;
 mod outbox;
 mod pace;
 mod pgoutput;
+mod placed;
 mod prepare;
 mod probe;
 mod progress;
@@ -66,7 +68,7 @@ use control::Control;
 use prepare::Prepared;
 use progress::Parcel;
 use snapshot::Keep;
-use worker::{BLOCKS_WAITING_MAX, Begin, Delivery, Worker};
+use worker::{Begin, Delivery, Worker};
 
 pub use outbox::OutboxCleaner;
 pub use probe::{PostgresProbe, probe};
@@ -108,7 +110,7 @@ pub async fn open(
         prepared = prepare::prepare(options, from, None, publish).await?;
     }
     let control = Arc::new(Control::default());
-    let (sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+    let (sender, blocks) = mpsc::channel(options.blocks_waiting_max());
     let worker = Worker {
         options: Arc::new(options.clone()),
         control: control.clone(),

@@ -1,53 +1,74 @@
 //! When to read, and when to hand a block over.
 //!
-//! The server's walsender writes every message to the socket by itself. A reader that is woken
-//! for each of them costs the walsender about as much again as decoding does, so that a backlog
-//! drains at half the speed. While behind, reading therefore pauses a little after a read that
-//! brought little, and finds more there the next time; when caught up, it never pauses.
+//! The server's walsender writes every message to the socket by itself. While the connection is
+//! open for more, each becomes a segment of its own, and on one machine the walsender's CPU also
+//! does the receiving side's work for it. A reader that follows closely halves the speed at which
+//! a backlog drains. While behind, reading therefore pauses after a read that found little: the
+//! socket fills up, the server's kernel gathers the messages, and hands them over in large pieces
+//! as soon as there is room. When caught up, reading never pauses.
 //!
 //! A walsender that says nothing for a moment (it reads its log, or another process has its CPU)
-//! does not mean that the backlog has gone: only a longer silence does, or reads that stay thin
-//! in spite of the pauses. Measurements: docs/performance.md.
+//! does not mean that the backlog has gone: only a longer silence does, or pauses that stay
+//! fruitless. Measurements: docs/performance.md.
 
 use std::time::{Duration, Instant};
 
 /// A read of less than this, while behind, is followed by a pause.
 pub(super) const SHORT_READ_BYTES: usize = 64 * 1024;
-/// Pauses begin at this length, and shrink to it where reads are thick.
+/// Pauses begin at this length.
 const PAUSE_MIN: Duration = Duration::from_micros(300);
-/// Pauses grow up to this where reads stay short. Some 60 KiB arrive in it from a walsender at
-/// full speed, half of what a socket holds before it stops the walsender.
-const PAUSE_MAX: Duration = Duration::from_millis(1);
 /// So many reads within `WINDOW` mean that there is more than the reader is woken for.
 const READS_BEHIND: u32 = 16;
 const WINDOW: Duration = Duration::from_millis(2);
 /// Silence of this length means that there is no backlog.
 const SILENCE: Duration = Duration::from_millis(5);
-/// So many reads in a row that bring less than `THIN_READ_BYTES` after a pause mean the same.
-const THIN_READS: u32 = 8;
-const THIN_READ_BYTES: usize = 2 * 1024;
+/// So many pauses in a row that were fruitless mean the same.
+const THIN_PAUSES: u32 = 8;
+/// A pause was fruitless when less than this arrived for each of its microseconds: 2 MB/s.
+const THIN_BYTES_PER_MICRO: usize = 2;
 /// While behind, a block that ends with a transaction does not wait longer than this.
 const BLOCK_AGE_MAX: Duration = Duration::from_millis(5);
 
+/// How long pauses may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pause_max: Duration,
+    /// A pause that gathers more than this was too long: the server must never wait for room.
+    gathered_max: usize,
+}
+
+impl Limits {
+    /// Over a network, the server's send buffer may be as small as 87 KB, and cards gather
+    /// segments by themselves.
+    pub(super) const NETWORK: Self =
+        Self { pause_max: Duration::from_millis(1), gathered_max: 64 * 1024 };
+    /// On one machine, the server's send buffer begins at 2.5 MB.
+    pub(super) const SAME_MACHINE: Self =
+        Self { pause_max: Duration::from_millis(8), gathered_max: 1024 * 1024 };
+}
+
 /// Whether the reader is behind, judged by how thick and fast reads come.
 pub(super) struct Pace {
+    limits: Limits,
     behind: bool,
     window: Instant,
     reads: u32,
-    thin_reads: u32,
-    last_read: Instant,
     pause: Duration,
+    /// Bytes since the last pause.
+    gathered: usize,
+    thin_pauses: u32,
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
         Self {
+            limits,
             behind: false,
             window: now,
             reads: 0,
-            thin_reads: 0,
-            last_read: now,
             pause: PAUSE_MIN,
+            gathered: 0,
+            thin_pauses: 0,
         }
     }
 
@@ -56,9 +77,8 @@ impl Pace {
         self.behind
     }
 
-    /// A read brought so many bytes.
-    pub(super) fn read(&mut self, count: usize, now: Instant) {
-        self.last_read = now;
+    /// A read brought so many bytes. The pause to make before the next one, if any.
+    pub(super) fn read(&mut self, count: usize, now: Instant) -> Option<Duration> {
         if !self.behind {
             if now - self.window > WINDOW {
                 self.window = now;
@@ -66,28 +86,32 @@ impl Pace {
             }
             self.reads += 1;
             self.behind = self.reads >= READS_BEHIND;
-            return;
+            return None;
         }
-        self.thin_reads = if count < THIN_READ_BYTES { self.thin_reads + 1 } else { 0 };
-        if self.thin_reads >= THIN_READS {
-            *self = Self::new(now);
-        } else if count < SHORT_READ_BYTES / 2 {
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
-        } else if count > SHORT_READ_BYTES {
-            self.pause = (self.pause / 2).max(PAUSE_MIN);
+        self.gathered += count;
+        if count >= SHORT_READ_BYTES {
+            return None;
         }
+        let gathered = std::mem::take(&mut self.gathered);
+        let thin = gathered < self.pause.as_micros() as usize * THIN_BYTES_PER_MICRO;
+        self.thin_pauses = if thin { self.thin_pauses + 1 } else { 0 };
+        if self.thin_pauses >= THIN_PAUSES {
+            *self = Self::new(self.limits, now);
+            return None;
+        }
+        self.pause = if gathered > self.limits.gathered_max {
+            (self.pause / 2).max(PAUSE_MIN)
+        } else {
+            (self.pause * 2).min(self.limits.pause_max)
+        };
+        Some(self.pause)
     }
 
-    /// A read found nothing.
-    pub(super) fn found_nothing(&mut self, now: Instant) {
-        if self.behind && now - self.last_read >= SILENCE {
-            *self = Self::new(now);
+    /// A read that found nothing has waited so long since.
+    pub(super) fn waited(&mut self, silence: Duration, now: Instant) {
+        if self.behind && silence >= SILENCE {
+            *self = Self::new(self.limits, now);
         }
-    }
-
-    /// Lets messages gather.
-    pub(super) fn pause(&self) {
-        std::thread::sleep(self.pause);
     }
 
     /// Whether a block begun at `since` has waited long enough.
@@ -100,9 +124,9 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn behind(at: Instant) -> Pace {
-        let mut pace = Pace::new(at);
-        (0..READS_BEHIND).for_each(|_| pace.read(100, at));
+    fn behind(limits: Limits, at: Instant) -> Pace {
+        let mut pace = Pace::new(limits, at);
+        (0..READS_BEHIND).for_each(|_| assert_eq!(pace.read(100, at), None));
         assert!(pace.is_behind());
         pace
     }
@@ -110,13 +134,13 @@ mod tests {
     #[test]
     fn many_reads_in_a_short_time_mean_behind() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(Limits::SAME_MACHINE, start);
         for i in 0..100 {
             pace.read(100, start + Duration::from_millis(i));
         }
         assert!(!pace.is_behind());
         let later = start + Duration::from_secs(1);
-        (0..READS_BEHIND).for_each(|_| pace.read(100, later));
+        (0..READS_BEHIND).for_each(|_| assert_eq!(pace.read(100, later), None));
         assert!(pace.is_behind());
         assert!(pace.is_due(later, later + BLOCK_AGE_MAX));
     }
@@ -124,31 +148,46 @@ mod tests {
     #[test]
     fn a_moment_without_bytes_is_not_the_end_of_the_backlog() {
         let start = Instant::now();
-        let mut pace = behind(start);
-        pace.found_nothing(start + SILENCE / 2);
+        let mut pace = behind(Limits::NETWORK, start);
+        pace.waited(SILENCE / 2, start);
         assert!(pace.is_behind());
-        pace.found_nothing(start + SILENCE);
+        pace.waited(SILENCE, start);
         assert!(!pace.is_behind());
     }
 
     #[test]
-    fn thin_reads_are_the_end_of_the_backlog() {
+    fn fruitless_pauses_are_the_end_of_the_backlog() {
         let start = Instant::now();
-        let mut pace = behind(start);
-        (1..THIN_READS).for_each(|_| pace.read(100, start));
-        pace.read(THIN_READ_BYTES, start);
-        (1..THIN_READS).for_each(|_| pace.read(100, start));
+        let mut pace = behind(Limits::SAME_MACHINE, start);
+        (1..THIN_PAUSES).for_each(|_| assert!(pace.read(100, start).is_some()));
+        assert!(pace.read(SHORT_READ_BYTES - 1, start).is_some());
+        (1..THIN_PAUSES).for_each(|_| assert!(pace.read(100, start).is_some()));
         assert!(pace.is_behind());
-        pace.read(100, start);
+        assert_eq!(pace.read(100, start), None);
         assert!(!pace.is_behind());
     }
 
     #[test]
-    fn pauses_grow_while_reads_are_short() {
-        let mut pace = behind(Instant::now());
-        (0..5).for_each(|_| pace.read(THIN_READ_BYTES, Instant::now()));
-        assert_eq!(pace.pause, PAUSE_MAX);
-        (0..5).for_each(|_| pace.read(4 * SHORT_READ_BYTES, Instant::now()));
-        assert_eq!(pace.pause, PAUSE_MIN);
+    fn pauses_grow_while_they_gather_less_than_the_server_can_hold() {
+        let start = Instant::now();
+        for limits in [Limits::NETWORK, Limits::SAME_MACHINE] {
+            let mut pace = behind(limits, start);
+            let longest = (0..5).filter_map(|_| pace.read(SHORT_READ_BYTES / 2, start)).last();
+            assert_eq!(longest, Some(limits.pause_max));
+        }
+    }
+
+    #[test]
+    fn pauses_shrink_when_they_gather_more() {
+        let start = Instant::now();
+        for limits in [Limits::NETWORK, Limits::SAME_MACHINE] {
+            let mut pace = behind(limits, start);
+            let mut last = None;
+            for _ in 0..10 {
+                assert_eq!(pace.read(limits.gathered_max, start), None);
+                last = pace.read(SHORT_READ_BYTES / 2, start);
+            }
+            assert_eq!(last, Some(PAUSE_MIN));
+        }
     }
 }

@@ -47,7 +47,10 @@ pub(super) struct Cursor {
     /// Read under a snapshot that all connections shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotCursor>,
-    /// Read beside the stream: all rows up to this key, as texts.
+    /// Read beside the stream: the columns of the key by which it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Vec<String>>,
+    /// All rows up to this key, as texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Vec<String>>,
 }
@@ -183,8 +186,10 @@ mod tests {
     #[test]
     fn a_table_is_done_when_all_its_ranges_are() {
         let part = Part { oid: 7, filenode: 8, done: vec![] };
-        let cursor =
-            Cursor { snapshot: Some(SnapshotCursor { xmin: 5, parts: vec![part] }), after: None };
+        let cursor = Cursor {
+            snapshot: Some(SnapshotCursor { xmin: 5, parts: vec![part] }),
+            ..Cursor::default()
+        };
         let since = Position::Postgres { lsn: 1 };
         let copy = begun(TableName::new("s", "t"), 9, since, &cursor);
         let mut memory = Memory::default();

@@ -33,13 +33,14 @@ pub(super) async fn slot(
             format!("slot {name} is not a pgoutput slot of database {}", options.database),
             "give this source a slot name of its own".to_string(),
         ),
+        // No reason not to start: the reader meets the gap, and what is to be done about it is
+        // decided there.
         (_, Some((why, prevention)), _) => findings.add(
-            Severity::Error,
-            format!("slot {name} is lost: {why}"),
+            Severity::Warning,
+            format!("slot {name} is lost, and with it changes that were not read: {why}"),
             format!(
-                "SELECT pg_drop_replication_slot({}); then `crossdock resync --source {}` takes a \
-                 new snapshot; then {prevention}",
-                sql::literal(name),
+                "start Crossdock: it records the gap, and halts or reads all tables again as \
+                 `on_gap` says (crossdock resync --source {}); then {prevention}",
                 options.name
             ),
         ),

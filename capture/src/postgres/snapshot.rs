@@ -142,7 +142,7 @@ fn plan(
         let plan = ranges::plan(connection, version, pages, index, (found, table), &mut work)?;
         let nothing_to_read = plan.parts.is_empty();
         let snapshot = Some(SnapshotCursor { xmin, parts: plan.parts });
-        let cursor = Cursor { snapshot, after: None };
+        let cursor = Cursor { snapshot, ..Cursor::default() };
         let since = header.commit.clone();
         let mut copy = progress::begun(found.name.clone(), plan.rows_estimated, since, &cursor);
         if nothing_to_read {

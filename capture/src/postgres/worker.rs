@@ -17,7 +17,7 @@ use super::control::Control;
 use super::decoder::Decoder;
 use super::image::Table;
 use super::in_progress::{Changes, Commit, InProgress, Taken};
-use super::pace::{Pace, SHORT_READ_BYTES};
+use super::pace::{Limits, Pace};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
 use super::progress::{self, News, Parcel};
@@ -26,8 +26,6 @@ use super::status::Status;
 use super::{errors, identity, slot, sql};
 use crate::{CaptureError, ServerIdentity, SourceOptions};
 
-/// Blocks that may wait to be taken.
-pub(super) const BLOCKS_WAITING_MAX: usize = 4;
 /// A block never is smaller than this because of `block_bytes_max`.
 const BLOCK_BYTES_MIN: usize = 4 * 1024;
 /// How long to wait before trying again to hand over a block that nobody takes.
@@ -112,6 +110,7 @@ impl Worker {
             runtime: self.runtime,
             client: None,
         };
+        let limits = if connection.gather()? { Limits::SAME_MACHINE } else { Limits::NETWORK };
         let now = Instant::now();
         let mut decoder = Decoder::new(from);
         if backfill.is_some() {
@@ -127,7 +126,7 @@ impl Worker {
             control: self.control,
             blocks: self.blocks,
             block_bytes_max: self.options.block_bytes_max.max(BLOCK_BYTES_MIN),
-            pace: Pace::new(now),
+            pace: Pace::new(limits, now),
             block_since: now,
             server_micros: 0,
             idle_moved: now,
@@ -251,22 +250,21 @@ impl Stream {
             if behind && filled == Filled::Nothing {
                 // What is whole need not wait for what the server says next.
                 reader = self.hand_over_at_boundary()?;
+                let asked = Instant::now();
                 filled = self.connection.fill()?;
+                let now = Instant::now();
+                self.pace.waited(now - asked, now);
             }
             let now = Instant::now();
-            match filled {
-                Filled::Bytes(count) => {
-                    self.pace.found_nothing(now);
-                    self.status.heard(now);
-                    self.pace.read(count, now);
-                    if reader == Reader::There {
-                        reader = self.frames(now)?;
-                    }
-                    if behind && count < SHORT_READ_BYTES {
-                        self.pace.pause();
-                    }
+            if let Filled::Bytes(count) = filled {
+                self.status.heard(now);
+                let pause = self.pace.read(count, now);
+                if reader == Reader::There {
+                    reader = self.frames(now)?;
                 }
-                Filled::Nothing => self.pace.found_nothing(now),
+                if let Some(pause) = pause {
+                    std::thread::sleep(pause);
+                }
             }
             let gone = |reader: Reader| reader == Reader::Gone;
             if gone(reader) || gone(self.idle(now)?) || gone(self.read_beside(now)?) {

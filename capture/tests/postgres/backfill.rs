@@ -211,7 +211,12 @@ async fn columns_that_change_while_a_table_is_read() {
 async fn a_login_that_may_write_nothing_reads_beside_the_stream() {
     let script = format!(
         "{WIDE}
-         REVOKE EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text) FROM PUBLIC;
+         DO $$ DECLARE emit regprocedure; BEGIN
+            -- 17 gave it one parameter more.
+            FOR emit IN SELECT oid FROM pg_proc WHERE proname = 'pg_logical_emit_message' LOOP
+                EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', emit);
+            END LOOP;
+         END $$;
          DO $$ BEGIN CREATE ROLE looker LOGIN REPLICATION PASSWORD 'x';
             EXCEPTION WHEN duplicate_object THEN NULL; END $$;
          GRANT SELECT ON wide TO looker;

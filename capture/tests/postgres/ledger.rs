@@ -17,6 +17,8 @@ pub struct Ledger {
     pub copied: Vec<CopyMessage>,
     /// Rows that were read, by a snapshot or beside the stream.
     pub reads: usize,
+    /// Parts of a transaction that is not whole yet: cut off when the reader is lost.
+    pub part: Vec<Fragment>,
     /// Commits of transactions, in order.
     pub last: u64,
 }
@@ -32,13 +34,20 @@ impl Ledger {
         ledger
     }
 
-    pub async fn open(&self, options: &SourceOptions, start: Start) -> PostgresReader {
+    pub async fn open(&mut self, options: &SourceOptions, start: Start) -> PostgresReader {
+        self.part.clear();
         open_again(options, start, &self.memory).await
     }
 
     /// Makes a block durable.
     pub fn keep(&mut self, reader: &mut PostgresReader, block: &Block) {
-        for fragment in fragments(block) {
+        self.part.extend(fragments(block));
+        self.memory = reader.memory().clone();
+        self.parts.push(block.snapshot);
+        if !block.boundary {
+            return;
+        }
+        for fragment in std::mem::take(&mut self.part) {
             let Position::Postgres { lsn } = fragment.header.commit else { panic!("no LSN") };
             assert!(lsn >= self.last, "{lsn:X} after {:X}", self.last);
             self.last = lsn;
@@ -46,12 +55,8 @@ impl Ledger {
                 self.event(event);
             }
         }
-        self.memory = reader.memory().clone();
-        self.parts.push(block.snapshot);
-        if block.boundary {
-            self.position = Some(block.end.clone());
-            reader.acknowledge(&block.end);
-        }
+        self.position = Some(block.end.clone());
+        reader.acknowledge(&block.end);
     }
 
     fn event(&mut self, event: &ChangeEvent) {

@@ -89,7 +89,7 @@ async fn a_slot_that_falls_behind_its_limit_is_forecast_and_then_a_gap() {
     assert!(error.contains("max_slot_wal_keep_size"), "{error}");
     let findings = postgres::check(&options).await.unwrap();
     let lost = findings.iter().find(|finding| finding.what.contains("is lost")).expect("found");
-    assert!(lost.remedy.contains("pg_drop_replication_slot"), "{lost:?}");
+    assert!(lost.remedy.contains("crossdock resync --source"), "{lost:?}");
 }
 
 #[tokio::test]

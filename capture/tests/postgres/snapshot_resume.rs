@@ -152,7 +152,7 @@ async fn a_table_without_key_is_complete_or_the_snapshot_begins_anew() {
     assert_eq!((first.snapshot, second.snapshot), (SnapshotPart::First, SnapshotPart::Middle));
     let memory = reader.memory().clone();
     drop(reader);
-    let ledger = Ledger { memory, ..Ledger::default() };
+    let mut ledger = Ledger { memory, ..Ledger::default() };
     let mut reader = ledger.open(&options, Start::Resume(second.end)).await;
     let mut blocks = vec![next(&mut reader).await.unwrap()];
     assert_eq!(blocks[0].snapshot, SnapshotPart::First, "taken anew");

@@ -86,15 +86,26 @@ async fn a_failover_loses_and_doubles_nothing() {
         changes(blocks).iter().map(|event| full(&event.after)[0].clone()).collect()
     };
     seen.extend(ids(&blocks));
-    let position = blocks.last().unwrap().end.clone();
-    // The standby has a copy of the slot that can be used after a promotion.
+    let mut position = blocks.last().unwrap().end.clone();
+    // The standby has a copy of the slot that can be used after a promotion: once the slot has
+    // moved past the place where the copy was begun.
     let standby_client = self::client(standby.port(), "postgres").await;
     let synced = format!(
         "SELECT EXISTS (SELECT FROM pg_replication_slots
                         WHERE slot_name = '{}' AND synced AND NOT temporary)",
         options.slot
     );
-    wait_for(&standby_client, &synced).await;
+    let start = std::time::Instant::now();
+    while !standby_client.query_one(&synced, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(start.elapsed() < LIMIT, "the slot is never copied: {}", standby.log());
+        client.batch_execute("SELECT pg_log_standby_snapshot()").await.unwrap();
+        if let Ok(block) = tokio::time::timeout(Duration::from_millis(200), reader.next()).await {
+            let block = block.unwrap();
+            assert!(fragments(&block).is_empty(), "nothing was written");
+            reader.acknowledge(&block.end);
+            position = block.end;
+        }
+    }
     options.port = standby.port();
     let memory = reader.memory().clone();
     let start = Start::After(position.clone());

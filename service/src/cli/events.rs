@@ -13,12 +13,13 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use crossdock_capture::MESSAGE_PREFIX;
 use crossdock_config::{Config, DatabaseKind, SourceConfig};
 use crossdock_model::debezium::{
     BigintUnsignedMode, BinaryMode, Connector, DecimalMode, DeleteHandling, Encoder, HstoreMode,
     IntervalMode, Options, Record, SourceInfo, TimeMode, Unwrap,
 };
-use crossdock_model::{Fragment, TableName, block};
+use crossdock_model::{ChangeEvent, Fragment, TableName, block};
 use crossdock_state::{Entry, JournalError, JournalFollower};
 
 use crate::clock::now_micros;
@@ -270,8 +271,11 @@ impl Printer {
     }
 
     fn entry(&mut self, entry: &Entry, out: &mut impl Write) -> anyhow::Result<()> {
-        let fragments =
+        let mut fragments =
             block::decode(&entry.bytes).with_context(|| format!("journal block {}", entry.seq))?;
+        if matches!(self.lines, Lines::Debezium { .. }) {
+            fragments.retain_mut(is_of_the_source);
+        }
         for fragment in &fragments {
             let lines = self.fragment(entry.seq, fragment)?;
             for line in lines {
@@ -310,6 +314,17 @@ impl Printer {
         }
         Ok(lines)
     }
+}
+
+/// Takes out what the reader itself has put between the source's changes; false when nothing
+/// else was there.
+fn is_of_the_source(fragment: &mut Fragment) -> bool {
+    let ours = |event: &ChangeEvent| {
+        event.message.as_ref().is_some_and(|(prefix, _)| prefix == MESSAGE_PREFIX)
+    };
+    let before = fragment.events.len();
+    fragment.events.retain(|event| !ours(event));
+    !fragment.events.is_empty() || before == 0
 }
 
 impl Change {

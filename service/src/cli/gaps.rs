@@ -59,6 +59,7 @@ fn print(lines: &[GapLine]) {
         let outcome = match gap.outcome {
             Outcome::Halted => "halted".to_string(),
             Outcome::Resyncing => "resyncing".to_string(),
+            Outcome::Recovered => format!("recovered {}", instant_text(gap.closed_micros)),
             Outcome::Resynced => format!("resynced {}", instant_text(gap.closed_micros)),
         };
         let met = instant_text(gap.at_micros);

@@ -10,9 +10,8 @@ use clap::Args;
 use crossdock_capture::postgres::OutboxCleaner;
 use crossdock_config::{Config, DatabaseKind};
 use crossdock_model::{Fragment, Op, TableName, block};
-use crossdock_state::JournalFollower;
 
-use super::events::{From, from, table};
+use super::events::{From, from};
 use crate::wiring;
 
 /// How often a journal is looked at when it had nothing new.
@@ -25,7 +24,7 @@ pub struct OutboxCleanArguments {
     #[arg(long, value_name = "NAME")]
     source: String,
     /// The outbox table.
-    #[arg(long, value_name = "TABLE", value_parser = table)]
+    #[arg(long, value_name = "TABLE", value_parser = super::table)]
     table: TableName,
     /// The column of the events' ids.
     #[arg(long, value_name = "COLUMN", default_value = "id")]

@@ -84,6 +84,13 @@ fn print_source(source: &Json) {
     for line in snapshots.filter_map(|line| serde_json::from_value(line.clone()).ok()) {
         println!("    snapshot {}", super::snapshot::sentence(&line));
     }
+    if let Some(hours) = source["hours_until_loss"].as_f64() {
+        println!(
+            "    the server keeps {} of at most {} bytes of log: unread changes are lost in {hours:.1} \
+             hours if this goes on",
+            source["retained_bytes"], source["keep_limit_bytes"]
+        );
+    }
     if source["gap_open"] == true {
         println!("    its log has a gap: crossdock gaps list");
     }

@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crossdock_capture::{LogReader, Memory, Reader, SourceOptions, Start};
+use crossdock_capture::{CaptureError, LogReader, Memory, Reader, SourceOptions, Start};
 use crossdock_config::{OnGap, SnapshotMode};
 use crossdock_model::{Block, Position, SnapshotPart, TableName};
 use crossdock_state::checkpoints::saved::{load, memory_key, save, source_key, start_key};
-use crossdock_state::journal::SnapshotFlag;
+use crossdock_state::journal::{BLOCKS_PER_SYNC, SnapshotFlag};
 use crossdock_state::{
     BlockMeta, CheckpointError, Checkpoints, Journal, LocalJournal, SledCheckpoints,
     SourceCheckpoint,
@@ -19,15 +19,10 @@ use super::StageError;
 use super::start::{Known, Ordered, Plan, plan};
 use crate::board::{SourceBoard, StageState, lock};
 use crate::clock::now_micros;
-use crate::gaps::{self, Policy};
+use crate::gaps::{self, Outcome, Policy};
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
-/// Blocks that are appended with one sync, at most.
-const BLOCKS_PER_SYNC: usize = 64;
-
-/// Whether readers can continue a snapshot that was interrupted; until they can it is taken anew.
-const RESUMES: bool = false;
 
 /// Tables that a source is captured with; operators may add to it.
 pub type TableList = Arc<Mutex<Vec<TableName>>>;
@@ -61,6 +56,8 @@ pub struct Run {
     saved: Memory,
     /// The start was ordered: forgotten once its first block is durable.
     ordered: bool,
+    /// The last gap has halted the source: once a block is durable, it is none any more.
+    halted: bool,
     /// Where the log must have gone beyond: it was begun anew.
     floor: Option<Position>,
 }
@@ -131,7 +128,6 @@ impl IngestStage {
             memory,
             last: self.journal.last().map(place).transpose()?,
             unfinished: self.journal.unfinished_snapshot().map(place).transpose()?,
-            resumable: RESUMES,
             ordered: ordered.clone(),
         });
         if plan.cut_snapshot {
@@ -141,7 +137,12 @@ impl IngestStage {
         let gaps = gaps::list(&*self.checkpoints, name)?;
         self.board.set_gaps(&gaps);
         self.board.set_copies(&plan.memory);
-        self.run = Run { saved: plan.memory.clone(), ordered: ordered.is_some(), floor: None };
+        self.run = Run {
+            saved: plan.memory.clone(),
+            ordered: ordered.is_some(),
+            halted: gaps.last().is_some_and(|gap| gap.outcome == Outcome::Halted),
+            floor: None,
+        };
         Ok(plan)
     }
 
@@ -151,7 +152,9 @@ impl IngestStage {
             let name = &self.options.name;
             let from = self.journal.last().map_or_else(String::new, |(_, meta)| meta.position);
             let place = (&*from, &*format!("{gap:#}"));
-            let policy = Policy::from(self.on_gap);
+            let other = gap.downcast_ref().is_some_and(CaptureError::is_other_server);
+            // What another server does not have must not be deleted unless a person says so.
+            let policy = if other { Policy::Halt } else { Policy::from(self.on_gap) };
             let decided = gaps::record(&*self.checkpoints, name, place, policy, now_micros())?;
             if decided == Policy::Resync {
                 save(&*self.checkpoints, &start_key(name), &Ordered::Resync)?;
@@ -167,13 +170,7 @@ impl IngestStage {
             Ok((Policy::Resync, Policy::Halt)) => StageError::Definite(gap.context(
                 "the log was lost several times within an hour, so it is not read anew again",
             )),
-            Ok((Policy::Halt, Policy::Halt)) => {
-                let advice = format!(
-                    "to read all tables again and go on: crossdock resync --source {}",
-                    self.options.name
-                );
-                StageError::Definite(anyhow::anyhow!("{gap:#}; {advice}"))
-            }
+            Ok((Policy::Halt, _)) => StageError::Definite(gap),
         }
     }
 
@@ -277,6 +274,10 @@ impl IngestStage {
                 self.board.set_gaps(&gaps::list(store, name)?);
             }
             self.run.saved = memory.clone();
+        }
+        if std::mem::take(&mut self.run.halted) {
+            gaps::recovered(store, name, now_micros())?;
+            self.board.set_gaps(&gaps::list(store, name)?);
         }
         if std::mem::take(&mut self.run.ordered) {
             store.remove(&start_key(name))?;

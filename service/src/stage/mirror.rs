@@ -128,27 +128,27 @@ impl MirrorStage {
         target: &mut AnyTarget,
         batch: &MirrorBatch,
     ) -> Result<(), StageError> {
-        let rows = match batch.resynced.is_empty() {
-            true => target.apply(&batch.write).await?,
-            false => self.delete_missing(target, batch).await?,
-        };
+        for (at, resynced) in batch.resynced.iter().enumerate() {
+            self.delete_missing(target, at, resynced, batch.write.upto).await?;
+        }
+        let rows = target.apply(&batch.write).await?;
         self.metrics.delivered(&self.mirror, rows);
         Ok(())
     }
 
-    /// After tables were read again: deletes the rows that the journal has not seen since.
+    /// After a table was read again: deletes the rows that the journal has not seen since.
     async fn delete_missing(
         &self,
         target: &mut AnyTarget,
-        batch: &MirrorBatch,
-    ) -> Result<u64, StageError> {
-        let mut tables = Vec::with_capacity(batch.resynced.len());
-        for (at, resynced) in batch.resynced.iter().enumerate() {
-            tables.push(self.note_seen(target, at, resynced, batch.write.upto).await?);
-        }
-        let rows = target.delete_others(&batch.write, &tables).await?;
-        tracing::info!(mirror = self.mirror, rows, "deleted what a resync did not find");
-        Ok(rows)
+        at: usize,
+        resynced: &Resynced,
+        upto: u64,
+    ) -> Result<(), StageError> {
+        let seen = self.note_seen(target, at, resynced, upto).await?;
+        let rows = target.delete_others(at, &seen).await?;
+        let (mirror, table) = (&self.mirror, &seen.table);
+        tracing::info!(mirror, %table, rows, "deleted what a resync did not find");
+        Ok(())
     }
 
     /// Tells the target every key of a table that the journal has from a place to a block.

@@ -30,8 +30,6 @@ pub struct Known<'k> {
     pub last: Option<Position>,
     /// Where the last durable block of an unfinished snapshot ends.
     pub unfinished: Option<Position>,
-    /// The reader can continue a snapshot that was interrupted.
-    pub resumable: bool,
     /// What was ordered.
     pub ordered: Option<Ordered>,
 }
@@ -49,7 +47,7 @@ pub struct Plan {
 
 /// Decides how to begin.
 pub fn plan(known: Known<'_>) -> Plan {
-    let Known { mode, tables, memory, last, unfinished, resumable, ordered } = known;
+    let Known { mode, tables, memory, last, unfinished, ordered } = known;
     let mut memory = memory.unwrap_or_default();
     memory.tables.retain(|copy| tables.contains(&copy.table));
     let all = |purpose, state: CopyState| -> Vec<TableCopy> {
@@ -71,7 +69,7 @@ pub fn plan(known: Known<'_>) -> Plan {
         (Some(Ordered::After(position)), None, _) => {
             anew(Start::After(position), all(Purpose::Initial, CopyState::Done))
         }
-        (_, None, Some(at)) if resumable && mode != SnapshotMode::Only && begun(&memory) => {
+        (_, None, Some(at)) if mode != SnapshotMode::Only && begun(&memory) => {
             add_new(&mut memory, tables, CopyState::Pending);
             Plan { start: Some(Start::Resume(at)), memory, cut_snapshot: false }
         }
@@ -135,7 +133,7 @@ mod tests {
     fn known(tables: &[TableName]) -> Known<'_> {
         let mode = SnapshotMode::Initial;
         let (memory, last, unfinished, ordered) = (None, None, None, None);
-        Known { mode, tables, memory, last, unfinished, resumable: true, ordered }
+        Known { mode, tables, memory, last, unfinished, ordered }
     }
 
     fn states(plan: &Plan) -> Vec<(String, Purpose, CopyState)> {
