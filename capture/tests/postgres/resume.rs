@@ -29,6 +29,7 @@ async fn no_count_is_lost_or_doubled_by_broken_connections() {
         options.slot
     );
     let (mut counts, mut broken, mut blocks) = (Vec::new(), 0, 0);
+    let mut kills = 1;
     'reading: loop {
         let block = match next(&mut reader).await {
             Ok(block) => block,
@@ -65,8 +66,9 @@ async fn no_count_is_lost_or_doubled_by_broken_connections() {
                 None => break 'reading,
             }
         }
-        if blocks % 40 == 0 && broken < 6 {
+        if counts.len() >= kills * 300 && kills <= 6 {
             admin.batch_execute(&kill).await.unwrap();
+            kills += 1;
         }
     }
     writer.await.unwrap();
