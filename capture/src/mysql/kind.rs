@@ -218,6 +218,7 @@ impl Declared<'_> {
                 Kind::Set { width, members }
             }
             "json" => Kind::BinaryJson { prefix: 4 },
+            "vector" => Kind::Blob { prefix: 4, charset: Charset::Binary },
             "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
             | "multipolygon" | "geometrycollection" | "geomcollection" => {
                 Kind::Geometry { prefix: 4 }
