@@ -83,7 +83,7 @@ fn postgres_delete(at: usize, seen: &Seen) -> String {
 }
 
 fn mysql_temporary(at: usize, seen: &Seen) -> String {
-    mysql::table_sql(&TableName::new(&*seen.table.schema, &Seen::temporary(at)))
+    mysql::table_sql(&TableName::new(&seen.table.schema, &Seen::temporary(at)))
 }
 
 fn mysql_delete(at: usize, seen: &Seen) -> String {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::mapping::Mapping;
 use super::wire::Malformed;
 
 /// A character set, as far as it can be decoded.
@@ -22,7 +23,9 @@ pub(super) enum Charset {
     Utf32,
     /// binary: bytes, no text.
     Binary,
-    /// Any other.
+    /// Any other, as the server says it is.
+    Mapped(Arc<Mapping>),
+    /// Any other, before the server was asked.
     Other(Arc<str>),
 }
 
@@ -50,6 +53,7 @@ impl Charset {
             Self::Utf16 => utf16(bytes, u16::from_be_bytes),
             Self::Utf16Le => utf16(bytes, u16::from_le_bytes),
             Self::Utf32 => utf32(bytes),
+            Self::Mapped(mapping) => mapping.decode(bytes),
             Self::Other(_) => Err(Malformed("text in a character set that is not known")),
         }
     }

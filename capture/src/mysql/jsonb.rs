@@ -49,17 +49,26 @@ fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(args);
 }
 
+/// The shortest number that is this one, as the server prints it: with an exponent for the very
+/// large and very small only, and ".0" behind whole numbers.
 fn double(number: f64, out: &mut String) {
-    // The server writes an exponent for the very large and very small only, and keeps ".0".
-    let scientific = format!("{number:e}");
-    let exponent = scientific.split_once('e').and_then(|(_, power)| power.parse().ok());
-    match exponent {
-        Some(-15..=14) => {
-            let plain = number.to_string();
-            out.push_str(&plain);
-            out.push_str(if plain.contains('.') { "" } else { ".0" });
-        }
-        _ => out.push_str(&scientific),
+    let shortest = format!("{number:e}");
+    let (mantissa, power) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let power: i32 = power.parse().unwrap_or(0);
+    // Of two that are as short and as near, the server takes the even one.
+    let even = |text: String, shortest: String| match text.parse() == Ok(number) {
+        true => text,
+        false => shortest,
+    };
+    // Of sixteen digits before the point there must be one behind it.
+    if (-15..=14).contains(&power) || (power == 15 && digits > 16) {
+        let decimals = i32::try_from(digits).unwrap_or(0) - 1 - power;
+        let decimals = usize::try_from(decimals).unwrap_or(0).max(1);
+        out.push_str(&even(format!("{number:.decimals$}"), number.to_string()));
+    } else {
+        let decimals = digits.saturating_sub(1);
+        out.push_str(&even(format!("{number:.decimals$e}"), shortest));
     }
 }
 
@@ -203,6 +212,24 @@ mod tests {
         assert_eq!(to_text(&object).unwrap(), "{\"a\": -1}");
         assert_eq!(base64(b"ab"), "YWI=");
         assert_eq!(to_text(&[0x02, 0, 0, 4, 0]).unwrap(), "[]");
+        let numbers = [
+            (1e14, "100000000000000.0"),
+            (1e15, "1e15"),
+            (-1_322_508_106_492_271.8, "-1322508106492271.8"),
+            (1_234_567_890_123_456.0, "1.234567890123456e15"),
+            (1_533_686_614_110_655.25, "1533686614110655.2"),
+            (-96_300_000.0, "-96300000.0"),
+            (0.1, "0.1"),
+            (-0.0, "-0.0"),
+            (1e-15, "0.000000000000001"),
+            (1e-16, "1e-16"),
+            (0.0, "0.0"),
+        ];
+        for (number, printed) in numbers {
+            let mut text = String::new();
+            double(number, &mut text);
+            assert_eq!(text, printed);
+        }
         // As MySQL 9.7 logged it.
         let logged = b"\x00\x01\0\x23\0\x0b\0\x01\0\x02\x0c\0a\x03\0\x17\0\x05\x01\0\
                        \x0b\x0d\0\x0c\x15\0\0\0\0\0\0\0\x04\x40\x01x";

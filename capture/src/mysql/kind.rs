@@ -67,6 +67,16 @@ pub(super) struct Codec {
 }
 
 impl Kind {
+    /// The character set of a text.
+    pub(super) fn charset_mut(&mut self) -> Option<&mut Charset> {
+        match self {
+            Kind::Char { charset, .. }
+            | Kind::Varchar { charset, .. }
+            | Kind::Blob { charset, .. } => Some(charset),
+            _ => None,
+        }
+    }
+
     /// Whether two kinds may describe one column: one from the log's table map, one from the
     /// catalog. Lengths are left out, because the catalog counts characters.
     pub(super) fn agrees(&self, other: &Kind) -> bool {
@@ -208,6 +218,7 @@ impl Declared<'_> {
                 Kind::Set { width, members }
             }
             "json" => Kind::BinaryJson { prefix: 4 },
+            "vector" => Kind::Blob { prefix: 4, charset: Charset::Binary },
             "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
             | "multipolygon" | "geometrycollection" | "geomcollection" => {
                 Kind::Geometry { prefix: 4 }

@@ -17,6 +17,7 @@ mod event;
 mod gtid;
 mod jsonb;
 mod kind;
+mod mapping;
 mod payload;
 mod placed;
 mod probe;

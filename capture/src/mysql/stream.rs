@@ -16,10 +16,12 @@ use tokio::sync::mpsc::Sender;
 
 use super::backfill::{self, Backfill, Here};
 use super::catalog::{self, Table};
+use super::charset::Charset;
 use super::connect::{self, Server, server_error};
 use super::decoder::{Decoder, Next};
 use super::event::{Header, kind};
 use super::gtid::Executed;
+use super::mapping::{self, Mapping};
 use super::payload::Payload;
 use super::progress::{Cursor, Parcel};
 use super::request::{HEARTBEAT, bad_gtid, gtids_at, prepare, sids};
@@ -90,6 +92,7 @@ pub(super) struct Stream<'a> {
     /// For the catalog; opened when it is needed, and again when it was lost.
     side: Option<Conn>,
     catalog: HashMap<TableName, Option<Arc<Table>>>,
+    charsets: HashMap<Arc<str>, Arc<Mapping>>,
     /// The last version of each table, so that equal ones stay one.
     latest: HashMap<TableName, Arc<Table>>,
     decoder: Decoder,
@@ -152,6 +155,7 @@ impl<'a> Stream<'a> {
             log: Box::pin(log),
             side: None,
             catalog: HashMap::new(),
+            charsets: HashMap::new(),
             latest: HashMap::new(),
             reported: from.clone(),
             reported_at: Instant::now(),
@@ -394,13 +398,20 @@ impl<'a> Stream<'a> {
             let known = self.cataloged(&name).await?;
             table = Table::from_log(map, known.as_deref());
         }
-        let table = table.ok_or_else(|| {
+        let mut table = table.ok_or_else(|| {
             CaptureError::definite(
                 format!("{}: {name} had other columns when the log was written", self.name()),
                 "run `SET GLOBAL binlog_row_metadata = 'FULL'` so that the log describes itself; \
                  for what is in the log already, take the snapshot anew",
             )
         })?;
+        for codec in &mut table.codecs {
+            if let Some(charset) = codec.kind.charset_mut()
+                && let Charset::Other(name) = &*charset
+            {
+                *charset = self.charset(&name.clone()).await?;
+            }
+        }
         Ok(match self.latest.get(&name) {
             Some(latest) if **latest == table => latest.clone(),
             _ => {
@@ -409,6 +420,18 @@ impl<'a> Stream<'a> {
                 table
             }
         })
+    }
+
+    /// A character set that only the server knows.
+    async fn charset(&mut self, name: &Arc<str>) -> Result<Charset, CaptureError> {
+        if let Some(known) = self.charsets.get(name) {
+            return Ok(Charset::Mapped(known.clone()));
+        }
+        let mut conn = connect::connect(self.options).await?;
+        let mapping = Arc::new(mapping::load(self.options, &mut conn, name).await?);
+        conn.disconnect().await.ok();
+        self.charsets.insert(name.clone(), mapping.clone());
+        Ok(Charset::Mapped(mapping))
     }
 
     async fn cataloged(&mut self, name: &TableName) -> Result<Option<Arc<Table>>, CaptureError> {

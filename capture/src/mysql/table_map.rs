@@ -97,7 +97,8 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
             nullable: bit(nullable, i),
             name: None,
             signed_known: false,
-            charset_known: false,
+            // Vectors are bytes, and not counted among the texts.
+            charset_known: code == VECTOR,
             members_known: false,
             code,
         });
@@ -110,6 +111,9 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
     }
     Ok(map)
 }
+
+/// Type code of MySQL's vectors.
+const VECTOR: u8 = 242;
 
 /// Kind of a column by type code and metadata, and the code once CHAR has been told from ENUM.
 fn kind(code: u8, meta: &mut Input<'_>) -> Result<(Kind, u8), Malformed> {
@@ -147,7 +151,7 @@ fn kind(code: u8, meta: &mut Input<'_>) -> Result<(Kind, u8), Malformed> {
                 meta.u16()?;
                 Kind::Unknown("a compressed column")
             }
-            242 => Kind::Blob { prefix: meta.u8()?, charset },
+            VECTOR => Kind::Blob { prefix: meta.u8()?, charset },
             245 => Kind::BinaryJson { prefix: meta.u8()? },
             246 => Kind::Decimal { precision: meta.u8()?, scale: meta.u8()? },
             249..=252 => Kind::Blob { prefix: meta.u8()?, charset },

@@ -34,8 +34,14 @@ impl Codec {
                 Charset::Binary => self.text(charset, sent)?,
                 _ => self.text(&Charset::Utf8, sent)?,
             },
-            Kind::Enum { .. } | Kind::Set { .. } | Kind::Inet { .. } => {
+            Kind::Enum { .. } | Kind::Set { .. } | Kind::Inet { bytes: 4 } => {
                 Value::Text(Cow::Borrowed(utf8(sent)?))
+            }
+            // The server writes some addresses with dots at their end.
+            Kind::Inet { .. } => {
+                let address: std::net::Ipv6Addr =
+                    utf8(sent)?.parse().map_err(|_| Malformed("text that is not an address"))?;
+                Value::Text(Cow::Owned(inet6(address.octets())))
             }
             Kind::BinaryJson { .. } => Value::Json(Cow::Borrowed(utf8(sent)?)),
             Kind::Geometry { .. } => Value::Bytes(Cow::Borrowed(sent)),

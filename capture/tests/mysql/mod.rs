@@ -3,6 +3,7 @@
 mod access;
 mod failover;
 mod proxy;
+mod random;
 mod refused;
 mod rig;
 mod robustness;

@@ -116,8 +116,7 @@ impl Operator {
     /// Reads all tables of a source again from the present on, and takes rows that are gone for
     /// deleted: what is left to do after a gap.
     pub async fn resync(&self, source: &str) -> anyhow::Result<Moved> {
-        let captured = self.captured(source)?;
-        self.can_be_read_again(source, captured)?;
+        is_streamed(source, self.captured(source)?)?;
         let (store, name) = (self.checkpoints.clone(), source.to_string());
         let moved = self
             .standing_still(&format!("ingest/{source}"), move || async move {
@@ -156,12 +155,7 @@ impl Operator {
 
     /// Rows can be read beside a stream only when there is one.
     fn can_be_read_again(&self, source: &str, captured: &Captured) -> anyhow::Result<()> {
-        if captured.mode == SnapshotMode::Only {
-            bail!(
-                "source {source} has `snapshot = \"only\"`: its log is not read, and nothing can \
-                 be put in order with it; write another mode into the config and restart"
-            );
-        }
+        is_streamed(source, captured)?;
         if self.journals.get(source).is_none_or(|journal| journal.last().is_none()) {
             bail!(
                 "the first snapshot of source {source} is not finished: it reads all tables, and \
@@ -210,6 +204,17 @@ impl Operator {
         }
         Ok(())
     }
+}
+
+/// Nothing can be put in order with a log that is not read.
+fn is_streamed(source: &str, captured: &Captured) -> anyhow::Result<()> {
+    if captured.mode == SnapshotMode::Only {
+        bail!(
+            "source {source} has `snapshot = \"only\"`: its log is not read, and nothing can be put \
+             in order with it; write another mode into the config and restart"
+        );
+    }
+    Ok(())
 }
 
 fn check_start(request: &SnapshotRequest) -> anyhow::Result<()> {

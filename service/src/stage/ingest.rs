@@ -23,7 +23,6 @@ use crate::gaps::{self, Outcome, Policy};
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
-
 /// Tables that a source is captured with; operators may add to it.
 pub type TableList = Arc<Mutex<Vec<TableName>>>;
 

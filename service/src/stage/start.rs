@@ -57,6 +57,8 @@ pub fn plan(known: Known<'_>) -> Plan {
         };
         tables.iter().map(copy).collect()
     };
+    // A snapshot whose stream is lost can't be continued.
+    let resync = ordered == Some(Ordered::Resync);
     let anew = |start, tables| Plan {
         start: Some(start),
         memory: Memory { server: None, tables },
@@ -69,7 +71,7 @@ pub fn plan(known: Known<'_>) -> Plan {
         (Some(Ordered::After(position)), None, _) => {
             anew(Start::After(position), all(Purpose::Initial, CopyState::Done))
         }
-        (_, None, Some(at)) if mode != SnapshotMode::Only && begun(&memory) => {
+        (_, None, Some(at)) if !resync && mode != SnapshotMode::Only && begun(&memory) => {
             add_new(&mut memory, tables, CopyState::Pending);
             Plan { start: Some(Start::Resume(at)), memory, cut_snapshot: false }
         }
@@ -218,6 +220,14 @@ mod tests {
         // Nothing was read yet: there is nothing to compare with.
         let ordered = Some(Ordered::Resync);
         assert_eq!(plan(Known { ordered, ..known(&tables) }).start, Some(Start::Snapshot));
+
+        // Nor is there when the log was lost in the middle of the first snapshot.
+        let memory =
+            Memory { server: None, tables: vec![copy("a", Purpose::Initial, CopyState::Pending)] };
+        let (memory, unfinished) = (Some(memory), Some(at(7)));
+        let ordered = Some(Ordered::Resync);
+        let lost = plan(Known { memory, unfinished, ordered, ..known(&tables) });
+        assert_eq!((lost.start, lost.cut_snapshot), (Some(Start::Snapshot), true));
 
         let ordered = Some(Ordered::After(at(5)));
         let taken_over = plan(Known { ordered: ordered.clone(), ..known(&tables) });
