@@ -1,6 +1,8 @@
 //! What a reader knows from its earlier runs: which server it read, and whose tables' rows are
 //! read already. Kept by the caller beside the position; see [`LogReader`](crate::LogReader).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crossdock_model::{Position, TableName};
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +106,24 @@ pub enum CopyState {
 }
 
 impl TableCopy {
+    /// A table whose rows a first snapshot begins to read.
+    pub(crate) fn begun(table: TableName, rows_estimated: u64, since: Position) -> Self {
+        Self {
+            since: Some(since),
+            rows_estimated,
+            started_micros: now_micros(),
+            ..Self::new(table, Purpose::Initial)
+        }
+    }
+
+    /// All rows of the table have been handed over.
+    pub(crate) fn finish(&mut self) {
+        self.state = CopyState::Done;
+        self.rows_estimated = self.rows;
+        self.finished_micros = now_micros();
+        self.cursor = serde_json::Value::Null;
+    }
+
     /// A table whose rows are to be read.
     pub fn new(table: TableName, purpose: Purpose) -> Self {
         Self {
@@ -122,6 +142,16 @@ impl TableCopy {
 }
 
 impl Memory {
+    /// Takes in how tables stand now.
+    pub(crate) fn remember(&mut self, news: Vec<TableCopy>) {
+        for news in news {
+            match self.tables.iter_mut().find(|copy| copy.table == news.table) {
+                Some(copy) => *copy = news,
+                None => self.tables.push(news),
+            }
+        }
+    }
+
     /// The entry of a table.
     pub fn table(&self, name: &TableName) -> Option<&TableCopy> {
         self.tables.iter().find(|copy| copy.table == *name)
@@ -148,4 +178,10 @@ pub enum CopyMessage {
         /// that was last seen before it and not since does not exist any more.
         since: Position,
     },
+}
+
+/// The clock, microseconds since the Unix epoch.
+pub(crate) fn now_micros() -> i64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(unix.as_micros()).unwrap_or(i64::MAX)
 }

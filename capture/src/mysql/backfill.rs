@@ -15,9 +15,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::chunk::{self, Answer, Piece, Refusal, Request, Wanted};
-use super::placed::Placed;
-use super::progress::{self, Cursor, Parcel};
-use crate::snapshot::{Chunk, Found, Spoiled, Throttle, Window};
+use super::progress::{Cursor, Parcel};
+use crate::memory::now_micros;
+use crate::snapshot::{Chunk, Found, Placed, Spoiled, Throttle, Window};
 use crate::{CaptureError, CopyMessage, CopyState, Memory, Purpose, SourceOptions, TableCopy};
 
 /// A table that can't be read so many times in a row is given up.
@@ -266,7 +266,7 @@ impl Backfill {
                     entry.window = Some(Window::new(entry.copy.table.clone(), key));
                 }
                 if entry.copy.started_micros == 0 {
-                    entry.copy.started_micros = progress::now_micros();
+                    entry.copy.started_micros = now_micros();
                 }
                 entry.copy.rows_estimated = rows_estimated.max(entry.copy.rows);
                 current.phase = Phase::Resting(now);
@@ -322,7 +322,7 @@ impl Backfill {
                 filter: entry.copy.filter.clone(),
                 since,
             });
-            progress::finish(&mut entry.copy);
+            entry.copy.finish();
             entry.window = None;
             tracing::info!(source = self.source, table = %entry.copy.table,
                 rows = entry.copy.rows, "all rows are read");
@@ -411,7 +411,7 @@ impl Backfill {
         tracing::warn!(source = self.source, table = %entry.copy.table, why,
             "the rows of a table can't be read");
         entry.copy.state = CopyState::Failed(why);
-        entry.copy.finished_micros = progress::now_micros();
+        entry.copy.finished_micros = now_micros();
         entry.window = None;
         let copy = entry.copy.clone();
         self.remember(copy);

@@ -19,7 +19,6 @@ mod jsonb;
 mod kind;
 mod mapping;
 mod payload;
-mod placed;
 mod probe;
 mod progress;
 mod request;
@@ -61,7 +60,7 @@ impl BinlogReader {
         match self.blocks.recv().await {
             Some(parcel) => {
                 let Parcel { block, news } = parcel?;
-                progress::remember(&mut self.memory, news);
+                self.memory.remember(news);
                 Ok(block)
             }
             None => Err(CaptureError::Transient {

@@ -1,12 +1,10 @@
 //! What has been read of each table, carried beside the blocks: so that the reader's memory says
 //! exactly what has been handed over.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crossdock_model::{Block, Position, TableName};
+use crossdock_model::Block;
 use serde::{Deserialize, Serialize};
 
-use crate::{CopyState, Memory, Purpose, TableCopy};
+use crate::TableCopy;
 
 /// A block, and how tables stand once it is handed over.
 pub(super) struct Parcel {
@@ -40,38 +38,4 @@ impl Cursor {
             None => serde_json::Value::Null,
         }
     }
-}
-
-/// A table whose reading begins.
-pub(super) fn begun(table: TableName, rows_estimated: u64, since: Position) -> TableCopy {
-    TableCopy {
-        since: Some(since),
-        rows_estimated,
-        started_micros: now_micros(),
-        ..TableCopy::new(table, Purpose::Initial)
-    }
-}
-
-/// All rows of the table have been handed over.
-pub(super) fn finish(copy: &mut TableCopy) {
-    copy.state = CopyState::Done;
-    copy.rows_estimated = copy.rows;
-    copy.finished_micros = now_micros();
-    copy.cursor = serde_json::Value::Null;
-}
-
-/// Takes into the memory what a block brought.
-pub(super) fn remember(memory: &mut Memory, news: Vec<TableCopy>) {
-    for news in news {
-        match memory.tables.iter_mut().find(|copy| copy.table == news.table) {
-            Some(copy) => *copy = news,
-            None => memory.tables.push(news),
-        }
-    }
-}
-
-/// The clock, microseconds since the Unix epoch.
-pub(super) fn now_micros() -> i64 {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(unix.as_micros()).unwrap_or(i64::MAX)
 }

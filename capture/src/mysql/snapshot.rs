@@ -12,7 +12,7 @@ use mysql_async::{Conn, Row, Value as Cell};
 use super::catalog::{self, Table};
 use super::connect::{self, Server, ident, server_error, table_ident};
 use super::kind::Kind;
-use super::progress::{self, Cursor, Parcel};
+use super::progress::{Cursor, Parcel};
 use super::request::gtids_at;
 use super::stream::{Blocks, Stop, send};
 use super::{chunk, text};
@@ -39,7 +39,7 @@ pub(super) async fn run(options: &SourceOptions, blocks: &Blocks) -> Result<Posi
             None => tracing::warn!(source = %options.name, table = %name, "no such table"),
             Some(table) => {
                 let rows = estimate(options, &mut conn, name).await?;
-                copies.push(progress::begun(name.clone(), rows, position.clone()));
+                copies.push(TableCopy::begun(name.clone(), rows, position.clone()));
                 tables.push(table);
             }
         }
@@ -214,7 +214,7 @@ impl Copying<'_> {
         if self.builder.in_transaction() {
             copy.rows += u64::from(ordinal);
         }
-        progress::finish(&mut copy);
+        copy.finish();
         self.send(copy).await
     }
 

@@ -18,11 +18,11 @@ use super::chunk::{Piece, Refusal};
 use super::chunk_thread::{Answer, ChunkThread, Request};
 use super::control::Control;
 use super::decoder::defect;
-use super::placed::Placed;
 use super::prepare::Prepared;
-use super::progress::{self, Cursor, News, Parcel};
+use super::progress::{Cursor, News, Parcel};
 use super::visible::Unseen;
-use crate::snapshot::{Chunk, Found as Look, Sees, Spoiled, Throttle, Window};
+use crate::memory::now_micros;
+use crate::snapshot::{Chunk, Found as Look, Placed, Sees, Spoiled, Throttle, Window};
 use crate::{CaptureError, CopyMessage, CopyState, Memory, Purpose, SourceOptions, TableCopy};
 
 /// A table that can't be read so many times in a row is given up.
@@ -305,7 +305,7 @@ impl Backfill {
                     entry.window = Some(Window::new(table, key_columns));
                 }
                 if entry.copy.started_micros == 0 {
-                    entry.copy.started_micros = progress::now_micros();
+                    entry.copy.started_micros = now_micros();
                 }
                 current.phase = Phase::Resting(now);
             }
@@ -355,7 +355,11 @@ impl Backfill {
         entry.copy.rows += rows.len() as u64;
         entry.copy.rows_estimated = entry.copy.rows_estimated.max(entry.copy.rows);
         let wait = self.throttle.take(rows.len() as u64, now);
-        let mut out = Placed::new(place, self.block_bytes_max, self.snapshot_open);
+        let mut out = Placed::new(
+            &Position::Postgres { lsn: place },
+            self.block_bytes_max,
+            self.snapshot_open,
+        );
         for row in rows {
             out.row(schema.clone(), row);
         }
@@ -374,7 +378,7 @@ impl Backfill {
                     filter: entry.copy.filter.clone(),
                     since,
                 });
-                progress::finish(&mut entry.copy);
+                entry.copy.finish();
                 entry.window = None;
                 tracing::info!(source = self.source, table = %entry.copy.table,
                     rows = entry.copy.rows, "all rows are read");
@@ -395,12 +399,19 @@ impl Backfill {
         let open = |entry: &Entry| entry.is_pending() && entry.copy.purpose == Purpose::Initial;
         if self.snapshot_open && !self.copies.iter().any(open) {
             self.snapshot_open = false;
-            let mut block = Placed::new(place, self.block_bytes_max, false).empty();
+            let mut block =
+                Placed::new(&Position::Postgres { lsn: place }, self.block_bytes_max, false)
+                    .empty();
             block.snapshot = SnapshotPart::Last;
             parcels.push(Parcel { block, news: self.take_news() });
         } else if !self.news.is_empty() && self.current.is_none() {
             // A table that was given up has no block to say so.
-            let block = Placed::new(place, self.block_bytes_max, self.snapshot_open).empty();
+            let block = Placed::new(
+                &Position::Postgres { lsn: place },
+                self.block_bytes_max,
+                self.snapshot_open,
+            )
+            .empty();
             parcels.push(Parcel { block, news: self.take_news() });
         }
     }
@@ -463,7 +474,7 @@ impl Backfill {
         tracing::warn!(source = self.source, table = %entry.copy.table, why,
             "the rows of a table can't be read");
         entry.copy.state = CopyState::Failed(why);
-        entry.copy.finished_micros = progress::now_micros();
+        entry.copy.finished_micros = now_micros();
         entry.window = None;
         let copy = entry.copy.clone();
         self.remember(copy);

@@ -34,7 +34,6 @@ mod key_order;
 mod outbox;
 mod pace;
 mod pgoutput;
-mod placed;
 mod prepare;
 mod probe;
 mod progress;

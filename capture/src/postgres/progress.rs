@@ -1,12 +1,10 @@
 //! What has been read of each table, carried beside the blocks: so that the reader's memory says
 //! exactly what has been handed over.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crossdock_model::{Block, Position, TableName};
+use crossdock_model::{Block, TableName};
 use serde::{Deserialize, Serialize};
 
-use crate::{CopyState, Memory, Purpose, TableCopy};
+use crate::{Memory, TableCopy};
 
 /// End of a range that has none: pages that the table got later belong to its last range.
 pub(super) const OPEN_END: u32 = u32::MAX;
@@ -122,14 +120,7 @@ pub(super) fn remember(memory: &mut Memory, news: News) {
                 complete(copy, &range);
             }
         }
-        News::Copies(copies) => {
-            for news in copies {
-                match memory.tables.iter_mut().find(|copy| copy.table == news.table) {
-                    Some(copy) => *copy = news,
-                    None => memory.tables.push(news),
-                }
-            }
-        }
+        News::Copies(copies) => memory.remember(copies),
     }
 }
 
@@ -138,45 +129,17 @@ fn complete(copy: &mut TableCopy, range: &Range) {
     let Some(snapshot) = &mut cursor.snapshot else { return };
     snapshot.add(range);
     if snapshot.is_complete() {
-        finish(copy);
+        copy.finish();
     } else {
         copy.cursor = cursor.to_json();
     }
 }
 
-/// All rows of the table have been handed over.
-pub(super) fn finish(copy: &mut TableCopy) {
-    copy.state = CopyState::Done;
-    copy.rows_estimated = copy.rows;
-    copy.finished_micros = now_micros();
-    copy.cursor = serde_json::Value::Null;
-}
-
-/// A table whose reading begins.
-pub(super) fn begun(
-    table: TableName,
-    rows_estimated: u64,
-    since: Position,
-    cursor: &Cursor,
-) -> TableCopy {
-    TableCopy {
-        since: Some(since),
-        rows_estimated,
-        started_micros: now_micros(),
-        cursor: cursor.to_json(),
-        ..TableCopy::new(table, Purpose::Initial)
-    }
-}
-
-/// The clock, microseconds since the Unix epoch.
-pub(super) fn now_micros() -> i64 {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(unix.as_micros()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CopyState;
+    use crossdock_model::Position;
 
     fn rows(rows: u64, from: u32, to: u32) -> News {
         let table = TableName::new("s", "t");
@@ -191,7 +154,8 @@ mod tests {
             ..Cursor::default()
         };
         let since = Position::Postgres { lsn: 1 };
-        let copy = begun(TableName::new("s", "t"), 9, since, &cursor);
+        let mut copy = TableCopy::begun(TableName::new("s", "t"), 9, since);
+        copy.cursor = cursor.to_json();
         let mut memory = Memory::default();
         remember(&mut memory, News::Begun(vec![copy]));
         remember(&mut memory, rows(4, 20, OPEN_END));

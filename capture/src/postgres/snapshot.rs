@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::control::{Control, stopped};
 use super::copy::{RowWriter, copy};
 use super::image::Table;
-use super::progress::{self, Cursor, News, Parcel, SnapshotCursor};
+use super::progress::{Cursor, News, Parcel, Range, SnapshotCursor};
 use super::ranges::{self, Work};
 use super::worker::{Delivery, Worker};
 use super::{slot, sql};
@@ -144,9 +144,10 @@ fn plan(
         let snapshot = Some(SnapshotCursor { xmin, parts: plan.parts });
         let cursor = Cursor { snapshot, ..Cursor::default() };
         let since = header.commit.clone();
-        let mut copy = progress::begun(found.name.clone(), plan.rows_estimated, since, &cursor);
+        let mut copy = TableCopy::begun(found.name.clone(), plan.rows_estimated, since);
+        copy.cursor = cursor.to_json();
         if nothing_to_read {
-            progress::finish(&mut copy);
+            copy.finish();
         }
         copies.push(copy);
     }
@@ -231,7 +232,7 @@ impl Crew<'_> {
         builder: &mut BlockBuilder,
         table: &TableName,
         rows: u64,
-        completes: Option<progress::Range>,
+        completes: Option<Range>,
     ) -> Result<(), CaptureError> {
         let news = News::Rows { table: table.clone(), rows, completes };
         self.send(builder, SnapshotPart::Middle, news)?;

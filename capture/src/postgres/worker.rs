@@ -20,7 +20,7 @@ use super::in_progress::{Changes, Commit, InProgress, Taken};
 use super::pace::{Limits, Pace};
 use super::pgoutput::{EPOCH_MICROS, RelationMessage};
 use super::prepare::Prepared;
-use super::progress::{self, News, Parcel};
+use super::progress::{News, Parcel};
 use super::snapshot::{self, Keep};
 use super::status::Status;
 use super::{errors, identity, slot, sql};
@@ -133,7 +133,7 @@ impl Worker {
         };
         if begin == Begin::Now {
             // The position is known at once, also where nothing happens.
-            let block = stream.decoder.empty_block(from, progress::now_micros());
+            let block = stream.decoder.empty_block(from, crate::memory::now_micros());
             if stream.deliver(block, News::Nothing)? == Reader::Gone {
                 return Ok(());
             }

@@ -1,9 +1,11 @@
 //! What snapshots of all kinds of databases have in common.
 //!
-//! Pure: knows nothing of any database, of sockets or of threads.
+//! Knows nothing of any database, of sockets or of threads.
 
+mod placed;
 mod throttle;
 mod window;
 
+pub(crate) use placed::Placed;
 pub(crate) use throttle::Throttle;
 pub(crate) use window::{Chunk, Found, Sees, Spoiled, Window};

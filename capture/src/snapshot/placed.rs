@@ -1,4 +1,4 @@
-//! Blocks for rows that were read beside the stream.
+//! Blocks of rows that were read beside the stream.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use crossdock_model::{
     Value,
 };
 
-use super::progress;
+use crate::memory::now_micros;
 use crate::{CopyMessage, MESSAGE_PREFIX};
 
 /// Blocks of rows that go to one place in the stream.
-pub(super) struct Placed {
+pub(crate) struct Placed {
     builder: BlockBuilder,
     header: TxHeader,
     block_bytes_max: usize,
@@ -20,11 +20,12 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    pub(super) fn new(place: u64, block_bytes_max: usize, snapshot_open: bool) -> Self {
+    /// All rows are as they are at `position`.
+    pub(crate) fn new(position: &Position, block_bytes_max: usize, snapshot_open: bool) -> Self {
         let header = TxHeader {
             id: TxHeader::BACKFILL.to_string(),
-            commit: Position::Postgres { lsn: place },
-            commit_micros: progress::now_micros(),
+            commit: position.clone(),
+            commit_micros: now_micros(),
             origin: None,
             snapshot: true,
         };
@@ -38,7 +39,7 @@ impl Placed {
         }
     }
 
-    pub(super) fn row(&mut self, schema: Arc<TableSchema>, row: Vec<Value<'static>>) {
+    pub(crate) fn row(&mut self, schema: Arc<TableSchema>, row: Vec<Value<'static>>) {
         self.open();
         self.builder.push(&ChangeEvent {
             op: Op::Read,
@@ -54,7 +55,7 @@ impl Placed {
     }
 
     /// What happened to a table, for those who read the journal.
-    pub(super) fn message(&mut self, message: &CopyMessage) {
+    pub(crate) fn message(&mut self, message: &CopyMessage) {
         self.open();
         let content = serde_json::to_vec(message).unwrap_or_default();
         self.builder.message(0, MESSAGE_PREFIX, &content);
@@ -65,7 +66,7 @@ impl Placed {
         self.blocks.push(self.builder.finish(self.header.commit.clone(), self.part));
     }
 
-    pub(super) fn finish(mut self) -> Vec<Block> {
+    pub(crate) fn finish(mut self) -> Vec<Block> {
         if self.builder.in_transaction() {
             self.cut();
         }
@@ -73,7 +74,7 @@ impl Placed {
     }
 
     /// A block without rows.
-    pub(super) fn empty(mut self) -> Block {
+    pub(crate) fn empty(mut self) -> Block {
         let mut block = self.builder.finish(self.header.commit.clone(), self.part);
         block.commit_micros = self.header.commit_micros;
         block
