@@ -13,27 +13,8 @@ use crate::wiring;
 
 /// Prints progress and savepoints.
 pub async fn list(path: &Path, json: bool) -> ExitCode {
-    let config = match super::load(path) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let lines = async {
-        match Client::connect(&wiring::control_socket(&config)).await? {
-            Some(mut client) => client.get("/checkpoints").await,
-            None => offline(&config)?.list().await,
-        }
-    };
-    match lines.await {
-        Ok(lines) if json => {
-            println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Ok(lines) => {
-            print(&lines);
-            ExitCode::SUCCESS
-        }
-        Err(error) => super::fail(&error),
-    }
+    let stopped = async |operator: Operator| operator.list().await;
+    super::listed(path, "/checkpoints", json, stopped, print).await
 }
 
 fn print(lines: &[Line]) {

@@ -10,7 +10,7 @@ use super::ConfigFile;
 use super::checkpoints::offline;
 use crate::control::Client;
 use crate::gaps::{Outcome, Policy};
-use crate::operator::{GapLine, SourceRequest};
+use crate::operator::{GapLine, Operator, SourceRequest};
 use crate::wiring;
 
 /// What to do about gaps.
@@ -29,24 +29,8 @@ pub enum GapsCommand {
 /// Runs the command.
 pub async fn gaps(command: GapsCommand) -> ExitCode {
     let GapsCommand::List { config, json } = command;
-    let config = match super::load(&config.config) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let lines = async {
-        match Client::connect(&wiring::control_socket(&config)).await? {
-            Some(mut client) => client.get("/gaps").await,
-            None => offline(&config)?.gaps(),
-        }
-    };
-    match lines.await {
-        Ok(lines) if json => {
-            println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default())
-        }
-        Ok(lines) => print(&lines),
-        Err(error) => return super::fail(&error),
-    }
-    ExitCode::SUCCESS
+    let stopped = async |operator: Operator| operator.gaps();
+    super::listed(&config.config, "/gaps", json, stopped, print).await
 }
 
 fn print(lines: &[GapLine]) {

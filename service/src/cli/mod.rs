@@ -18,8 +18,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crossdock_config::Config;
 use crossdock_model::TableName;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::operator::Moved;
+use crate::control::Client;
+use crate::operator::{Moved, Operator};
+use crate::wiring;
 
 /// Change data capture for the systems that run logistics.
 ///
@@ -279,6 +283,34 @@ fn table(text: &str) -> Result<TableName, String> {
 }
 
 /// Says what a command did, or why it did not.
+/// Prints what the running process, or the state itself, has on record: as a table or as JSON.
+async fn listed<T: Serialize + DeserializeOwned>(
+    path: &Path,
+    page: &str,
+    json: bool,
+    stopped: impl AsyncFnOnce(Operator) -> anyhow::Result<Vec<T>>,
+    print: fn(&[T]),
+) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let lines = async {
+        match Client::connect(&wiring::control_socket(&config)).await? {
+            Some(mut client) => client.get(page).await,
+            None => stopped(checkpoints::offline(&config)?).await,
+        }
+    };
+    match lines.await {
+        Ok(lines) if json => {
+            println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
+        }
+        Ok(lines) => print(&lines),
+        Err(error) => return fail(&error),
+    }
+    ExitCode::SUCCESS
+}
+
 fn moved(result: anyhow::Result<Moved>) -> ExitCode {
     match result {
         Ok(moved) => {

@@ -10,7 +10,7 @@ use super::ConfigFile;
 use super::checkpoints::offline;
 use crate::control::Client;
 use crate::copies::CopyLine;
-use crate::operator::{SnapshotCommand as What, SnapshotRequest};
+use crate::operator::{Operator, SnapshotCommand as What, SnapshotRequest};
 use crate::wiring;
 
 /// What to do about rows that are read beside the stream.
@@ -80,24 +80,8 @@ async fn order(which: Which, what: What, filter: Option<String>) -> ExitCode {
 }
 
 async fn list(path: &Path, json: bool) -> ExitCode {
-    let config = match super::load(path) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let lines = async {
-        match Client::connect(&wiring::control_socket(&config)).await? {
-            Some(mut client) => client.get("/snapshots").await,
-            None => offline(&config)?.copies(),
-        }
-    };
-    match lines.await {
-        Ok(lines) if json => {
-            println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default())
-        }
-        Ok(lines) => print(&lines),
-        Err(error) => return super::fail(&error),
-    }
-    ExitCode::SUCCESS
+    let stopped = async |operator: Operator| operator.copies();
+    super::listed(path, "/snapshots", json, stopped, print).await
 }
 
 fn print(lines: &[CopyLine]) {
