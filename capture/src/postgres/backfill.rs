@@ -355,11 +355,8 @@ impl Backfill {
         entry.copy.rows += rows.len() as u64;
         entry.copy.rows_estimated = entry.copy.rows_estimated.max(entry.copy.rows);
         let wait = self.throttle.take(rows.len() as u64, now);
-        let mut out = Placed::new(
-            &Position::Postgres { lsn: place },
-            self.block_bytes_max,
-            self.snapshot_open,
-        );
+        let here = Position::Postgres { lsn: place };
+        let mut out = Placed::new(&here, self.block_bytes_max, self.snapshot_open);
         for row in rows {
             out.row(schema.clone(), row);
         }
@@ -370,7 +367,6 @@ impl Backfill {
                 current.phase = Phase::Resting(now + wait);
             }
             None => {
-                let here = Position::Postgres { lsn: place };
                 let since = entry.copy.since.clone().unwrap_or(here);
                 out.message(&CopyMessage::Copied {
                     table: entry.copy.table.clone(),
@@ -397,21 +393,15 @@ impl Backfill {
     /// The last block of a snapshot that was interrupted, when all its tables are read.
     fn end_snapshot(&mut self, place: u64, parcels: &mut Vec<Parcel>) {
         let open = |entry: &Entry| entry.is_pending() && entry.copy.purpose == Purpose::Initial;
-        if self.snapshot_open && !self.copies.iter().any(open) {
-            self.snapshot_open = false;
-            let mut block =
-                Placed::new(&Position::Postgres { lsn: place }, self.block_bytes_max, false)
-                    .empty();
-            block.snapshot = SnapshotPart::Last;
-            parcels.push(Parcel { block, news: self.take_news() });
-        } else if !self.news.is_empty() && self.current.is_none() {
-            // A table that was given up has no block to say so.
-            let block = Placed::new(
-                &Position::Postgres { lsn: place },
-                self.block_bytes_max,
-                self.snapshot_open,
-            )
-            .empty();
+        let ends = self.snapshot_open && !self.copies.iter().any(open);
+        // A table that was given up has no block to say so.
+        if ends || (!self.news.is_empty() && self.current.is_none()) {
+            self.snapshot_open &= !ends;
+            let here = Position::Postgres { lsn: place };
+            let mut block = Placed::new(&here, self.block_bytes_max, self.snapshot_open).empty();
+            if ends {
+                block.snapshot = SnapshotPart::Last;
+            }
             parcels.push(Parcel { block, news: self.take_news() });
         }
     }
