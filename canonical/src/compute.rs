@@ -157,10 +157,9 @@ impl<'m> Maker<'m> {
     /// Keeps the value that a field has.
     fn keep(&mut self, field: &Name) {
         let Some(previous) = self.previous else { return };
-        if let (Some(value), Some(origin)) =
-            (previous.fields.get(field), previous.origins.get(field))
-        {
-            self.set(field, value.clone(), origin.clone());
+        if let Some(origin) = previous.origins.get(field) {
+            let value = previous.fields.get(field).cloned().unwrap_or(Value::Null);
+            self.set(field, value, origin.clone());
         }
     }
 
@@ -286,6 +285,9 @@ impl<'m> Maker<'m> {
                 }
             }
         }
+        // A NULL is as good as nothing, and so it is nothing: otherwise a record would tell whether
+        // the NULL or the first value came first.
+        self.fields.retain(|_, value| !value.is_null());
         let record = Record {
             key: self.key.clone(),
             version: self.previous.map_or(0, |p| p.version),

@@ -64,6 +64,35 @@ fn log() -> impl Strategy<Value = Vec<Tx>> {
     })
 }
 
+/// I5, exactly: a NULL that comes before the first value leaves the record that it leaves after it.
+#[test]
+fn a_null_leaves_the_same_record_whenever_it_comes() {
+    let mapping = |source: &str| {
+        format!(
+            "source = \"{source}\"\n[[table]]\ntable = \"a.orders\"\nentity = \"sales_order\"\n\
+             fields = {{ order_no = \"no\", incoterm = \"f0\", channel = \"f1\" }}\n"
+        )
+    };
+    let files = ["erp", "tms"].map(|name| (format!("{name}.toml"), mapping(name)));
+    let files: Vec<(&str, &str)> = files.iter().map(|(a, b)| (&**a, &**b)).collect();
+    let rules = load(
+        &files,
+        "[entity.sales_order]\nowner = \"erp\"\n\
+         [entity.sales_order.fields]\nchannel = { owner = \"tms\" }\n",
+    )
+    .unwrap();
+    let t = table("a.orders", &["id*", "no", "f0", "f1"]);
+    let null = crossdock_model::Value::Null;
+    let row = |first| put(Op::Create, &t, vec![i(1), s("SO-1"), first, null.clone()]);
+    let arrivals = [tx("erp", 10, vec![row(s("FCA"))]), tx("tms", 10, vec![row(null.clone())])];
+    let [forwards, backwards] = [[0, 1], [1, 0]].map(|order| {
+        let mut store = Store::default();
+        order.iter().for_each(|n| run(&rules, &mut store, &arrivals[*n..=*n]));
+        store.meaning()
+    });
+    assert_eq!(forwards, backwards);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

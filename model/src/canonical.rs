@@ -109,7 +109,7 @@ pub struct Record {
     pub version: u64,
     /// Every contribution is gone.
     pub deleted: bool,
-    /// Values; a field that nobody has set is absent.
+    /// Values; a field that nobody has set, or that is NULL, is absent.
     pub fields: Fields,
     /// Provenance of each field.
     pub origins: BTreeMap<Name, Origin>,
