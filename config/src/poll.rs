@@ -10,15 +10,8 @@ use crate::section::{Section, quoted};
 use crate::settings::PollConfig;
 
 /// What has a meaning only where a log is read.
-const LOG_KEYS: [&str; 7] = [
-    "slot",
-    "slot_failover",
-    "publication",
-    "server_id",
-    "tables",
-    "snapshot_workers",
-    "on_gap",
-];
+const LOG_KEYS: [&str; 7] =
+    ["slot", "slot_failover", "publication", "server_id", "tables", "snapshot_workers", "on_gap"];
 const CAPTURE: [(&str, bool); 2] = [("log", false), ("poll", true)];
 
 /// Whether the source is polled.
@@ -56,11 +49,8 @@ pub(crate) fn poll(
     }
     if blocks.is_empty() {
         let what = format!("[{}] has nothing to poll", section.title);
-        let remedy = format!(
-            "add `[{}.poll.\"{}\"]` with `key` and `cursor`",
-            section.title,
-            example(kind)
-        );
+        let remedy =
+            format!("add `[{}.poll.\"{}\"]` with `key` and `cursor`", section.title, example(kind));
         section.problem(section.line, what, remedy);
         return None;
     }

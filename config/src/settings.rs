@@ -77,9 +77,10 @@ impl Config {
     /// The tables of a source that must be captured: those that its section, a mirror or a
     /// mapping or rule file names.
     pub fn tables_of(&self, source: &str) -> BTreeSet<TableName> {
-        let own = self.source(source).into_iter().flat_map(|s| {
-            s.tables.iter().chain(s.poll.iter().map(|polled| &polled.table))
-        });
+        let own = self
+            .source(source)
+            .into_iter()
+            .flat_map(|s| s.tables.iter().chain(s.poll.iter().map(|polled| &polled.table)));
         let mirrored = self.mirrors.iter().filter(|m| m.source == source);
         let named = own.chain(mirrored.flat_map(|m| &m.tables)).cloned();
         named.chain(self.rules.tables(source)).collect()

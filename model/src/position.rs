@@ -191,7 +191,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
         }
-        let bad = ["poll:", "poll:2026-11-23T10:00:00Z", "poll:2026-11-23T10:00:00Z+-1", "poll:x+1"];
+        let bad =
+            ["poll:", "poll:2026-11-23T10:00:00Z", "poll:2026-11-23T10:00:00Z+-1", "poll:x+1"];
         for text in ["", "x", "12", "binlog:12", "G/1", "1/100000000"].into_iter().chain(bad) {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }

@@ -58,8 +58,7 @@ impl PollLink {
         &mut self,
         name: &TableName,
     ) -> Result<Option<Described>, CaptureError> {
-        let table =
-            catalog::table(&self.options, &self.server, &mut self.conn, name).await?;
+        let table = catalog::table(&self.options, &self.server, &mut self.conn, name).await?;
         let Some(table) = table else { return Ok(None) };
         let readable = format!("{} LIMIT 0", snapshot::select(name, &table, &[]));
         let readable = match self.conn.query_drop(readable).await {
@@ -183,7 +182,8 @@ impl PollLink {
             WHERE table_schema = ? AND table_name = ? AND non_unique = 0";
         let of = (name.schema.to_string(), name.table.to_string());
         let rows: Result<Vec<(String, Option<String>, bool)>, _> = self.conn.exec(UNIQUE, of).await;
-        let rows = rows.map_err(|e| self.failed(&format!("looking at the indexes of {name}"), e))?;
+        let rows =
+            rows.map_err(|e| self.failed(&format!("looking at the indexes of {name}"), e))?;
         let mut fits: HashMap<String, bool> = HashMap::new();
         for (index, column, whole) in rows {
             let among = column.is_some_and(|column| columns.contains(&column));
@@ -245,10 +245,7 @@ fn names<'t>(table: &'t Table, columns: &'t [usize]) -> impl Iterator<Item = Str
 fn place(table: &Table, order: &[usize], row: &Row) -> Result<Vec<String>, CaptureError> {
     chunk::literals(table, order, row).ok_or_else(|| {
         CaptureError::definite(
-            format!(
-                "{}: a value of its key or cursor can't be written down",
-                table.schema.name
-            ),
+            format!("{}: a value of its key or cursor can't be written down", table.schema.name),
             "choose other columns as `key` and `cursor`, or cast them in a view",
         )
     })
@@ -259,7 +256,8 @@ fn conditions(table: &Table, wanted: &Wanted<'_>) -> Vec<String> {
         From::Start => Vec::new(),
         From::At(values) => {
             let equal = names(table, wanted.order).zip(values);
-            let equal: Vec<String> = equal.map(|(name, value)| format!("{name} = {value}")).collect();
+            let equal: Vec<String> =
+                equal.map(|(name, value)| format!("{name} = {value}")).collect();
             let beyond = chunk::beyond(table, wanted.order, values);
             vec![format!("({beyond} OR {})", equal.join(" AND "))]
         }

@@ -2,8 +2,8 @@
 //! right to SELECT.
 
 use super::link::{Described, Link};
-use super::table::{Layout, unreadable};
 use super::polled;
+use super::table::{Layout, unreadable};
 use crate::{CaptureError, Finding, PollTable, Severity, SourceOptions};
 
 /// Looks at everything that polling needs. Fails only when the server can't be asked.
@@ -124,9 +124,10 @@ async fn cursor(
     findings: &mut Findings,
 ) -> Result<(), CaptureError> {
     let name = &settings.table;
-    let nullable = layout.cursor.iter().any(|at| {
-        described.schema.columns.get(*at).is_some_and(|column| column.nullable)
-    });
+    let nullable = layout
+        .cursor
+        .iter()
+        .any(|at| described.schema.columns.get(*at).is_some_and(|column| column.nullable));
     let cursor = settings.cursor.join(", ");
     if nullable && link.has_null(name, &layout.cursor).await? {
         findings.add(

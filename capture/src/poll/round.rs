@@ -9,8 +9,8 @@ use super::output::{Kind, Stop};
 use super::run::Run;
 use super::state::{OpenRound, State};
 use super::table::Layout;
-use crate::memory::now_micros;
 use crate::TableCopy;
+use crate::memory::now_micros;
 
 impl Run {
     /// Reads the next page of a table's round; begins the round where none is open.

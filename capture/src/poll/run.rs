@@ -157,10 +157,8 @@ impl Run {
         for table in &mut self.tables {
             let Some(interval) = table.settings.reconcile else { continue };
             let copy = &table.copy;
-            let rests = matches!(
-                copy.state,
-                CopyState::Done | CopyState::Cancelled | CopyState::Failed(_)
-            );
+            let rests =
+                matches!(copy.state, CopyState::Done | CopyState::Cancelled | CopyState::Failed(_));
             let last = copy.finished_micros.max(copy.started_micros);
             if rests && now >= last.saturating_add(micros(interval)) {
                 tracing::info!(source = self.options.name, table = %copy.table, "reconcile begins");

@@ -93,9 +93,25 @@ impl PollLink {
     /// not found without its schema, and its values would be compared as something else.
     async fn ordered(&self, types: &[u32]) -> Result<Vec<bool>, CaptureError> {
         const ORDERED: [&str; 19] = [
-            "bool", "int2", "int4", "int8", "oid", "numeric", "float4", "float8", "text",
-            "varchar", "bpchar", "name", "uuid", "date", "time", "timestamp", "timestamptz",
-            "interval", "bytea",
+            "bool",
+            "int2",
+            "int4",
+            "int8",
+            "oid",
+            "numeric",
+            "float4",
+            "float8",
+            "text",
+            "varchar",
+            "bpchar",
+            "name",
+            "uuid",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "interval",
+            "bytea",
         ];
         let rows = self
             .client
@@ -135,9 +151,7 @@ impl PollLink {
         let rows = self.client.simple_query_raw(&statement).await;
         let mut messages = pin!(rows.map_err(|e| self.failed(&doing, e))?);
         let mut page = Page { rows: Vec::new(), last: None, more: false, bytes: 0 };
-        while let Some(message) =
-            messages.try_next().await.map_err(|e| self.failed(&doing, e))?
-        {
+        while let Some(message) = messages.try_next().await.map_err(|e| self.failed(&doing, e))? {
             let SimpleQueryMessage::Row(row) = message else { continue };
             page.rows.push(values(table, &row, &mut page.bytes)?);
             let full = page.bytes >= PAGE_BYTES_MAX || page.rows.len() >= wanted.rows_max;
@@ -194,8 +208,7 @@ impl PollLink {
         columns: &[usize],
     ) -> Result<bool, CaptureError> {
         let columns = self.columns(name, columns)?;
-        let nulls: Vec<String> =
-            columns.iter().map(|column| format!("{column} IS NULL")).collect();
+        let nulls: Vec<String> = columns.iter().map(|column| format!("{column} IS NULL")).collect();
         let statement =
             format!("SELECT 1 FROM {} WHERE {} LIMIT 1", sql::qualified(name), nulls.join(" OR "));
         Ok(self.first(&format!("looking for NULLs in {name}"), &statement).await?.is_some())
@@ -268,9 +281,8 @@ impl PollLink {
         columns: &[String],
     ) -> Result<bool, CaptureError> {
         let (oid, _) = self.table(name)?;
-        let sql = format!(
-            "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = $1 AND {condition})"
-        );
+        let sql =
+            format!("SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = $1 AND {condition})");
         let row = self.client.query_one(&sql, &[oid, &columns]).await;
         Ok(row.map_err(|e| self.failed(&format!("looking at the indexes of {name}"), e))?.get(0))
     }
@@ -326,8 +338,7 @@ fn values(
 fn condition(order: &[String], from: &From<'_>, filter: Option<&str>) -> String {
     let compared = |operator: &str, values: &[String]| {
         let literals: Vec<String> = values.iter().map(|value| sql::literal(value)).collect();
-        let columns: Vec<&str> =
-            order.iter().take(values.len()).map(String::as_str).collect();
+        let columns: Vec<&str> = order.iter().take(values.len()).map(String::as_str).collect();
         format!("({}) {operator} ({})", columns.join(", "), literals.join(", "))
     };
     let mut conditions = match from {

@@ -24,12 +24,6 @@ impl Operator {
     pub async fn add_table(&self, request: TableRequest) -> anyhow::Result<Moved> {
         let TableRequest { source, table } = request;
         let captured = self.captured(&source)?;
-        if captured.options.poll.is_some() {
-            bail!(
-                "source {source} is polled: add [source.{source}.poll.\"{table}\"] with `key` and \
-                 `cursor` to the config, and restart"
-            );
-        }
         if lock(&captured.tables).contains(&table) {
             bail!("table {table} is captured from source {source} already");
         }
