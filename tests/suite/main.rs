@@ -9,6 +9,7 @@ mod gaps;
 mod mirror;
 mod operation;
 mod polling;
+mod registry;
 mod snapshots;
 mod stage;
 mod takeover;
