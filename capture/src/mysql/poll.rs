@@ -97,16 +97,17 @@ impl PollLink {
         let fail = |error| server_error(options, &doing, error);
         let mut result = self.conn.query_iter(sql).await.map_err(fail)?;
         let mut page = Page { rows: Vec::new(), last: None, more: false, bytes: 0 };
+        let mut last = None;
         while let Some(row) = result.next().await.map_err(fail)? {
             page.bytes += chunk::size(&row);
             page.rows.push(snapshot::values(&table, &row)?);
+            last = Some(row);
             page.more = page.bytes >= PAGE_BYTES_MAX || page.rows.len() >= wanted.rows_max;
             if page.more {
-                page.last = Some(self::place(&table, wanted.order, &row)?);
                 break;
             }
-            page.last = Some(self::place(&table, wanted.order, &row)?);
         }
+        page.last = last.map(|row| place(&table, wanted.order, &row)).transpose()?;
         result.drop_result().await.map_err(fail)?;
         Ok(page)
     }

@@ -151,19 +151,20 @@ impl PollLink {
         let rows = self.client.simple_query_raw(&statement).await;
         let mut messages = pin!(rows.map_err(|e| self.failed(&doing, e))?);
         let mut page = Page { rows: Vec::new(), last: None, more: false, bytes: 0 };
+        let mut last = None;
         while let Some(message) = messages.try_next().await.map_err(|e| self.failed(&doing, e))? {
             let SimpleQueryMessage::Row(row) = message else { continue };
             page.rows.push(values(table, &row, &mut page.bytes)?);
-            let full = page.bytes >= PAGE_BYTES_MAX || page.rows.len() >= wanted.rows_max;
-            if full {
-                page.more = true;
-            }
-            // What follows the last one is not even kept while it arrives.
-            page.last = wanted.order.iter().map(|at| row.get(*at).map(str::to_string)).collect();
-            if page.bytes >= PAGE_BYTES_MAX {
+            last = Some(row);
+            page.more = page.bytes >= PAGE_BYTES_MAX || page.rows.len() >= wanted.rows_max;
+            if page.more {
+                // What follows is thrown away as it arrives.
                 break;
             }
         }
+        page.last = last.and_then(|row| {
+            wanted.order.iter().map(|at| row.get(*at).map(str::to_string)).collect()
+        });
         Ok(page)
     }
 
