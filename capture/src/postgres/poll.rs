@@ -68,8 +68,11 @@ impl PollLink {
             .query_opt(
                 "SELECT c.oid, c.relkind IN ('v', 'm'),
                         has_schema_privilege(n.oid, 'USAGE')
-                            AND (has_table_privilege(c.oid, 'SELECT')
-                                 OR has_any_column_privilege(c.oid, 'SELECT'))
+                            AND NOT EXISTS (
+                                SELECT FROM pg_attribute a
+                                WHERE a.attrelid = c.oid AND a.attnum > 0
+                                  AND NOT a.attisdropped AND a.attgenerated = ''
+                                  AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT'))
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                  WHERE n.nspname = $1 AND c.relname = $2
                    AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
