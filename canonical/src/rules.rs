@@ -119,6 +119,12 @@ impl Rules {
         verify::verify(self, source, schemas)
     }
 
+    /// Every place where files read one of some columns of a source's table: what a change of
+    /// these columns hits.
+    pub fn uses(&self, source: &str, table: &TableSchema, columns: &[Name]) -> Vec<Problem> {
+        verify::uses(self, source, table, columns)
+    }
+
     /// How subscriptions and releases write into the tables of targets.
     pub fn writes(&self) -> Vec<TargetWrite> {
         let subscriptions = self.telling.subscriptions.values().flatten().map(|s| &s.write);
