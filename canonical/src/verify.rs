@@ -65,15 +65,15 @@ impl Verifier<'_> {
     }
 
     fn mapping(&self, mapping: &Mapping) {
-        let found = self.table(&mapping.table, &mapping.spot);
-        // Columns of a looked-up table may have changed, whatever the mapping's own.
-        let Some(table) = found.or(self.changed.and_then(|_| self.tables.values().next().copied()))
-        else {
-            return;
-        };
-        if table.key_columns().is_empty() && self.changed.is_none() {
-            let what = format!("table `{}` has no primary key", mapping.table);
-            self.report.at(&mapping.spot, what, "add a primary key to the table");
+        match self.table(&mapping.table, &mapping.spot) {
+            // Columns of looked-up tables may have changed all the same.
+            _ if self.changed.is_some() => {}
+            None => return,
+            Some(table) if table.key_columns().is_empty() => {
+                let what = format!("table `{}` has no primary key", mapping.table);
+                self.report.at(&mapping.spot, what, "add a primary key to the table");
+            }
+            Some(_) => {}
         }
         for lookup in &mapping.lookups {
             self.path(mapping, &lookup.key, &lookup.spot);

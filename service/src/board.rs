@@ -104,8 +104,11 @@ pub struct SourceBoard {
     pub gap_open: AtomicBool,
     /// Last visible block of the journal.
     pub journal_seq: AtomicU64,
-    /// Last integrated block.
+    /// Last integrated block. Behind it may be blocks without content that the store does not
+    /// know to be passed.
     pub integrated_seq: AtomicU64,
+    /// Last block that the store knows to be integrated: what comes later is kept for a restart.
+    pub committed_seq: AtomicU64,
 }
 
 /// One target (or mirror).

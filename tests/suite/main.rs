@@ -9,6 +9,7 @@ mod gaps;
 mod mirror;
 mod operation;
 mod registry;
+mod rest;
 mod snapshots;
 mod stage;
 mod takeover;
