@@ -7,7 +7,7 @@ use crossdock_model::{Column, TableName, TableSchema};
 use serde::{Deserialize, Serialize};
 
 /// Versions kept of one table; the oldest goes when there is one more.
-const VERSIONS_MAX: usize = 256;
+const VERSIONS_MAX: usize = 32;
 
 /// Every version seen of every table of one source. In memory; the caller keeps it on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod architecture;
 mod config_errors;
 mod crash;
 mod debezium;
+mod drift;
 mod gaps;
 mod mirror;
 mod operation;

@@ -91,6 +91,9 @@ fn print_source(source: &Json) {
             source["retained_bytes"], source["keep_limit_bytes"]
         );
     }
+    if let Some(why) = source["drift"].as_str() {
+        println!("    its changes wait in the journal: {why}");
+    }
     if source["gap_open"] == true {
         println!("    its log has a gap: crossdock gaps list");
     }

@@ -15,7 +15,8 @@ use crossdock_state::{Journal, LocalJournal, SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
 use super::StageError;
-use super::journals::{Cursor, Journals, Lone, Resynced, Run};
+use super::drift::DriftWatch;
+use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
@@ -70,6 +71,7 @@ struct Gone {
 pub struct Reading {
     cursors: Vec<Cursor>,
     looking: VecDeque<Looking>,
+    drift: DriftWatch,
 }
 
 /// A table was read again after a gap: its rows in the store that were not seen since are deleted,
@@ -105,10 +107,12 @@ impl IntegrateStage {
                 same_journal(journal, done)?;
             }
             self.note(source, seq);
-            cursors.push(Cursor { source: source.clone(), seq });
+            cursors.push(Cursor::new(source, seq));
+            self.board.set_drift(source, None);
         }
+        let drift = DriftWatch::new(self.rules.clone(), self.checkpoints.clone());
         self.board.integrate.set(StageState::Running, None);
-        Ok((store, Reading { cursors, looking: VecDeque::new() }))
+        Ok((store, Reading { cursors, looking: VecDeque::new(), drift }))
     }
 
     /// Waits for whole transactions of any source, or takes further rows that are gone.
@@ -126,6 +130,7 @@ impl IntegrateStage {
         let mut runs;
         loop {
             runs = self.journals.next_runs(&reading.cursors, BATCH_BYTES).await?;
+            self.hold_back(reading, &mut runs)?;
             for run in &runs {
                 reading.passed(run);
                 // What is looked for later moves the progress when it is done.
@@ -146,6 +151,27 @@ impl IntegrateStage {
             reading.look_for_gone(run);
         }
         Ok(Batch { runs, progress: progress.into_values().collect(), gone: None })
+    }
+
+    /// Leaves out what must not be judged, because a table has changed under the files. What comes
+    /// before it in the same journal is read once more, block by block.
+    fn hold_back(&self, reading: &mut Reading, runs: &mut Vec<Run>) -> Result<(), StageError> {
+        let mut kept = Vec::with_capacity(runs.len());
+        for run in runs.drain(..) {
+            let found = tokio::task::block_in_place(|| reading.drift.look(&run))?;
+            let cursor = reading.cursors.iter_mut().find(|c| c.source == run.source);
+            match (found, cursor) {
+                (Some(_), Some(cursor)) if cursor.step == Step::Batch => cursor.step = Step::Block,
+                (Some(drift), Some(cursor)) => {
+                    tracing::error!(source = %run.source, "{drift}");
+                    cursor.step = Step::Halted;
+                    self.board.set_drift(&run.source, Some(drift.to_string()));
+                }
+                _ => kept.push(run),
+            }
+        }
+        *runs = kept;
+        Ok(())
     }
 
     /// What the changes mean and who may write them.
