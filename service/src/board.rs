@@ -75,6 +75,8 @@ impl StageStatus {
 pub struct SourceBoard {
     /// Name.
     pub name: String,
+    /// No log is read: its tables are asked for their rows again and again.
+    pub polled: bool,
     /// State of `ingest`.
     pub stage: StageStatus,
     /// What is durable in the journal.
@@ -92,7 +94,8 @@ pub struct SourceBoard {
     /// Seconds until that happens at the rate of the last minutes; `None` while what is kept does
     /// not grow.
     pub loss_in_seconds: Mutex<Option<u64>>,
-    /// Milliseconds behind the server's head.
+    /// Milliseconds behind the server's head; of a polled source, since its last complete round
+    /// began.
     pub lag_millis: AtomicU64,
     /// The last probe reached the server.
     pub probed: AtomicBool,
@@ -250,6 +253,7 @@ impl SourceBoard {
         snapshots.retain(|line| line.state != "done" && line.state != "cancelled");
         json!({
             "name": self.name,
+            "capture": if self.polled { "poll" } else { "log" },
             "state": self.stage.state(),
             "error": self.stage.error(),
             "drift": *lock(&self.drift),

@@ -11,6 +11,7 @@ mod mirror;
 mod operation;
 mod registry;
 mod rest;
+mod polling;
 mod snapshots;
 mod stage;
 mod takeover;

@@ -31,6 +31,7 @@ fn decoder(mariadb: bool) -> Decoder {
         block_bytes_max: 1 << 20,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     };
     let server = Server { mariadb, version: String::new(), server_id: 1, gtids: true };
     let collations = Collations {

@@ -33,6 +33,7 @@ fn decoder() -> Decoder {
         block_bytes_max: 1 << 20,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     };
     let server = Server {
         mariadb: true,

@@ -93,6 +93,7 @@ async fn database_on(
         block_bytes_max: 64 * 1024,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     };
     (options, client)
 }

@@ -80,6 +80,9 @@ fn print(status: &Json) {
 
 /// What is going on beside the stream.
 fn print_source(source: &Json) {
+    if source["capture"] == "poll" {
+        println!("    polled, at least once, deletes by reconcile");
+    }
     let snapshots = source["snapshots"].as_array().into_iter().flatten();
     for line in snapshots.filter_map(|line| serde_json::from_value(line.clone()).ok()) {
         println!("    snapshot {}", super::snapshot::sentence(&line));
