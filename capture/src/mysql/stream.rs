@@ -389,14 +389,14 @@ impl<'a> Stream<'a> {
         }
         let fresh = !self.catalog.contains_key(&name);
         let known = self.cataloged(&name).await?;
-        let mut table = Table::from_log(map.clone(), known.as_deref());
+        let mut table = Table::from_log(map.clone(), known.as_deref(), self.options.zero_dates);
         let fits = |table: &Table, known: &Option<Arc<Table>>| {
             known.as_ref().is_some_and(|known| known.schema == table.schema)
         };
         if !fresh && table.as_ref().is_none_or(|table| !fits(table, &known)) {
             self.catalog.remove(&name);
             let known = self.cataloged(&name).await?;
-            table = Table::from_log(map, known.as_deref());
+            table = Table::from_log(map, known.as_deref(), self.options.zero_dates);
         }
         let mut table = table.ok_or_else(|| {
             CaptureError::definite(

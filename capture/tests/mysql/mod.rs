@@ -1,6 +1,7 @@
 //! The binlog reader against a private MariaDB, and against a private MySQL where there is one.
 
 mod access;
+mod charsets;
 mod failover;
 mod proxy;
 mod random;
