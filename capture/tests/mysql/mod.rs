@@ -3,6 +3,7 @@
 mod access;
 mod charsets;
 mod failover;
+mod gtids;
 mod proxy;
 mod random;
 mod refused;
@@ -11,3 +12,4 @@ mod robustness;
 mod streaming;
 mod tables;
 mod types;
+mod xa;
