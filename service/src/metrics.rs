@@ -138,7 +138,7 @@ impl Metrics {
             hours_until_loss: gauge(
                 &r,
                 "source_hours_until_loss",
-                "Hours until kept log reaches that limit, at the rate of the last minutes.",
+                "Hours until unread changes are lost, by size at the rate of the last minutes or by age.",
                 &["source"],
             )?,
             snapshot_rows: int_gauge(
