@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
     Contribution, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
@@ -21,13 +22,13 @@ use crate::scope::{Children, Scope, Var};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rec {
     /// The record, once somebody contributes to it.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// What rows say about it.
-    pub contributions: BTreeMap<RowKey, Contribution>,
+    pub contributions: BTreeMap<RowKey, Arc<Contribution>>,
     /// Evidence about it.
-    pub evidence: BTreeMap<Uuid, Evidence>,
+    pub evidence: BTreeMap<Uuid, Arc<Evidence>>,
     /// Its releases by rule and business key.
-    pub releases: BTreeMap<(Name, Name), Release>,
+    pub releases: BTreeMap<(Name, Name), Arc<Release>>,
 }
 
 /// Values that rules with `accept` have just taken from others than the owner, and fields that
@@ -78,10 +79,11 @@ pub(crate) fn compute(
     fresh: &Fresh,
 ) -> Option<Computed> {
     let entity = rules.entities.entity(&key.entity)?;
-    let live: Vec<&Contribution> = rec.contributions.values().filter(|c| !c.gone).collect();
+    let live: Vec<&Contribution> =
+        rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
     if live.is_empty() {
         // What was there last is kept, so that one can see what has been deleted.
-        let record = Record { deleted: true, ..rec.record.clone()? };
+        let record = Record { deleted: true, ..Record::clone(rec.record.as_ref()?) };
         return Some(Computed { record, errors: Vec::new() });
     }
     let mut maker = Maker {
@@ -89,7 +91,7 @@ pub(crate) fn compute(
         key,
         entity,
         live,
-        previous: rec.record.as_ref(),
+        previous: rec.record.as_deref(),
         fresh,
         fields: Fields::new(),
         origins: BTreeMap::new(),
@@ -126,7 +128,7 @@ impl<'m> Maker<'m> {
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
             let rule = "key".into();
-            let origin = Origin { source: first.row.source.clone(), at: String::new(), rule };
+            let origin = Origin { source: first.row.source.clone(), at: "".into(), rule };
             self.set(field, value.clone(), origin);
         }
     }
@@ -172,7 +174,7 @@ impl<'m> Maker<'m> {
         }
         let origin = |c: &Contribution| Origin {
             source: c.row.source.clone(),
-            at: c.at.to_sortable(),
+            at: c.at.to_sortable().into(),
             rule: choice.rule.clone(),
         };
         let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
@@ -205,7 +207,7 @@ impl<'m> Maker<'m> {
     fn accepted(&mut self, field: &Name, choice: &Choice) -> bool {
         let place = (self.key.clone(), field.clone());
         if let Some((value, source, at)) = self.fresh.accepted.get(&place) {
-            let (source, at) = (source.clone(), at.to_sortable());
+            let (source, at) = (source.clone(), at.to_sortable().into());
             let origin = Origin { source, at, rule: choice.rule.clone() };
             self.set(field, value.clone(), origin);
             return true;
@@ -221,7 +223,7 @@ impl<'m> Maker<'m> {
 
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
-        let verdict = lifecycle.judge(rec.evidence.values(), &self.key.key, &self.fields);
+        let verdict = lifecycle.judge(rec.evidence.values().map(|e| &**e), &self.key.key, &self.fields);
         let Verdict { state, sets, errors, .. } = verdict;
         self.errors.extend(errors);
         if let Some((state, rule)) = state {
@@ -301,7 +303,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: COMPUTED.into(), at: String::new(), rule }
+    Origin { source: COMPUTED.into(), at: "".into(), rule }
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {
@@ -364,14 +366,16 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
 }
 
 /// Fields that differ between two states of a record; a NULL is as good as nothing.
-pub(crate) fn changed_fields(old: Option<&Record>, new: &Record) -> BTreeSet<Name> {
+pub(crate) fn changed_fields<'r>(
+    old: Option<&'r Record>,
+    new: &'r Record,
+) -> impl Iterator<Item = &'r Name> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    let get = |fields: &Fields, name: &Name| fields.get(name).cloned().unwrap_or(Value::Null);
-    before
-        .keys()
-        .chain(new.fields.keys())
-        .filter(|name| !get(before, name).same_as(&get(&new.fields, name)))
-        .cloned()
-        .collect()
+    let gone = before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
+    let other = new.fields.iter().filter(move |(name, new)| match before.get(*name) {
+        Some(old) => !old.same_as(new),
+        None => !new.is_null(),
+    });
+    gone.chain(other).map(|(name, _)| name)
 }

@@ -1,11 +1,14 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
+use std::sync::Arc;
+
 use crossdock_model::canonical::{
     Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
 };
 use crossdock_model::{ChangeEvent, TxHeader};
 use crossdock_schema_registry::Entities;
 
+use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone};
 use crate::judge::{RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
@@ -116,7 +119,7 @@ impl<'r> Workspace<'r> {
             }
         }
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| typed(state, entities));
+            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
         }
         for (to, from) in loaded.linking {
             self.records.linking.entry(to).or_default().insert(from);
@@ -134,7 +137,7 @@ impl<'r> Workspace<'r> {
             self.rows.referring.entry(key).or_default();
         }
         for key in asked.records {
-            self.records.records.entry(key).or_insert_with(nothing);
+            self.records.records.entry(key).or_default();
         }
         for key in asked.linking_to {
             self.records.linking.entry(key).or_default();
@@ -154,15 +157,6 @@ impl<'r> Workspace<'r> {
     }
 }
 
-fn nothing() -> RecordState {
-    RecordState {
-        record: None,
-        contributions: Vec::new(),
-        evidence: Vec::new(),
-        releases: Vec::new(),
-    }
-}
-
 /// Gives values that come from the store as plain JSON the types of their fields.
 fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
     if let Some(record) = &mut state.record {
@@ -170,7 +164,7 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         type_fields(&mut record.fields, &key, entities);
     }
     for contribution in &mut state.contributions {
-        type_fields(&mut contribution.fields, &contribution.record, entities);
+        type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
     }
     state
 }
