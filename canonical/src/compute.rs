@@ -136,12 +136,13 @@ impl<'m> Maker<'m> {
     fn owned_fields(&mut self) {
         let Some(ownership) = self.rules.ownership.get(&self.key.entity) else { return };
         let computed = self.rules.computed.get(&self.key.entity);
-        let names: BTreeSet<&'m Name> = self.live.iter().flat_map(|c| c.fields.keys()).collect();
-        let mut rules: Vec<(&'m Name, &'m FieldRule)> = names
-            .into_iter()
-            .filter(|f| !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(*f)))
-            .filter_map(|f| Some((f, ownership.of(f)?)))
-            .collect();
+        let said = |f: &Name| self.live.iter().any(|c| c.fields.contains_key(f));
+        let owned = |f: &Name| {
+            said(f) && !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(f))
+        };
+        let names = self.entity.fields.keys().filter(|f| owned(f));
+        let mut rules: Vec<(&'m Name, &'m FieldRule)> =
+            names.filter_map(|f| Some((f, ownership.of(f)?))).collect();
         // Fields whose owner depends on the record come after those on which it may depend.
         rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.when.is_some()));
         for (field, rule) in rules {
@@ -172,24 +173,19 @@ impl<'m> Maker<'m> {
         if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
             return;
         }
-        let origin = |c: &Contribution| Origin {
-            source: c.row.source.clone(),
-            at: c.at.to_sortable().into(),
-            rule: choice.rule.clone(),
-        };
         let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
         if let Some(c) = own.filter(|c| has_value(c, field)) {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         let others = choice.fallback.iter();
         let other = others.filter_map(|s| pick(&self.live, field, s, Merge::Latest, true)).next();
         if let Some(c) = other {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         match own {
-            Some(c) => self.set(field, Value::Null, origin(c)),
+            Some(c) => self.say(field, c, choice),
             None if !choice.null_is_value => {
                 let by_owner = self
                     .previous
@@ -201,6 +197,23 @@ impl<'m> Maker<'m> {
             }
             None => {}
         }
+    }
+
+    /// Takes what a contribution says. A value that means the same is the same: the text of its
+    /// origin is not made anew.
+    fn say(&mut self, field: &Name, contribution: &Contribution, choice: &Choice) {
+        let value = contribution.fields.get(field).unwrap_or(&Value::Null);
+        let source = &contribution.row.source;
+        let known = self.previous.and_then(|p| Some((p.fields.get(field)?, p.origins.get(field)?)));
+        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value)) {
+            return self.set(field, old.clone(), origin.clone());
+        }
+        let origin = Origin {
+            source: source.clone(),
+            at: contribution.at.to_sortable().into(),
+            rule: choice.rule.clone(),
+        };
+        self.set(field, value.clone(), origin);
     }
 
     /// A value of somebody else that the rule accepts, until the owner writes again.

@@ -1,12 +1,13 @@
 //! The second half of judging: what the steps of each transaction do to records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
     Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, Release,
     RowKey, Tally,
 };
+use foldhash::HashMap;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -38,9 +39,9 @@ pub(crate) struct Judge<'j> {
     pub(crate) rules: &'j Rules,
     pub(crate) installation: &'j str,
     store: &'j RecordStore,
-    pub(crate) recs: BTreeMap<RecordKey, Rec>,
+    pub(crate) recs: HashMap<RecordKey, Rec>,
     /// Links made in this batch, by the record that is linked to.
-    linked_from: BTreeMap<RecordKey, BTreeSet<RecordKey>>,
+    linked_from: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Records with a release that depends on a record, by that record.
     depending: HashMap<RecordKey, BTreeSet<RecordKey>>,
     pub(crate) needs: NeedSets,
@@ -86,20 +87,15 @@ pub(crate) fn judge_all(
         rules,
         installation,
         store,
-        recs: BTreeMap::new(),
-        linked_from: BTreeMap::new(),
-        depending: HashMap::new(),
+        recs: HashMap::default(),
+        linked_from: HashMap::default(),
+        depending: HashMap::default(),
         needs: NeedSets::default(),
         troubles: Troubles::new(installation),
         out: Outcome::default(),
     };
-    for key in steps.iter().flatten().flat_map(Step::records) {
-        judge.load(key);
-    }
-    if judge.needs.records.is_empty() {
-        for (folded, steps) in transactions.iter().zip(steps) {
-            judge.transaction(folded, steps);
-        }
+    for (folded, steps) in transactions.iter().zip(steps) {
+        judge.transaction(folded, steps);
     }
     judge.finish()
 }
@@ -302,15 +298,21 @@ impl<'j> Judge<'j> {
         let Some(projections) = self.rules.telling.projections.get(&key.entity) else {
             return lists;
         };
-        for (list, child) in projections.iter().flat_map(|p| &p.children) {
-            let mut from: BTreeSet<RecordKey> =
-                self.linked_from.get(key).cloned().unwrap_or_default();
-            match self.store.linking.get(key) {
-                Some(loaded) => from.extend(loaded.iter().cloned()),
-                None => _ = self.needs.linking.insert(key.clone()),
+        let children = || projections.iter().flat_map(|p| &p.children);
+        if children().next().is_none() {
+            return lists;
+        }
+        let mut from: BTreeSet<RecordKey> = self.linked_from.get(key).cloned().unwrap_or_default();
+        match self.store.linking.get(key) {
+            Some(loaded) => from.extend(loaded.iter().cloned()),
+            None => _ = self.needs.linking.insert(key.clone()),
+        }
+        for (list, child) in children() {
+            if lists.contains_key(list) {
+                continue;
             }
             let mut keys: Vec<RecordKey> =
-                from.into_iter().filter(|k| k.entity == *child).collect();
+                from.iter().filter(|k| k.entity == *child).cloned().collect();
             keys.retain(|k| {
                 let record = self.load(k).record.as_ref();
                 record.is_some_and(|r| !r.deleted && r.links.values().any(|to| to == key))
@@ -362,6 +364,10 @@ impl<'j> Judge<'j> {
             tx.evidence.keys().chain(tx.changed.keys()).cloned().collect();
         for key in keys {
             let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) else { continue };
+            // The same evidence means the same, unless a guard reads the record.
+            if !tx.evidence.contains_key(&key) && !lifecycle.is_guarded() {
+                continue;
+            }
             let Some(rec) = self.recs.get(&key) else { continue };
             let Some(record) = &rec.record else { continue };
             let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
@@ -472,7 +478,9 @@ impl<'j> Judge<'j> {
             let old = before(key);
             moved.extend(rec.evidence.keys().copied().filter(|id| !old.evidence.contains_key(id)));
         }
-        for (key, rec) in self.recs {
+        let mut recs: Vec<(RecordKey, Rec)> = self.recs.into_iter().collect();
+        recs.sort_by(|a, b| a.0.cmp(&b.0));
+        for (key, rec) in recs {
             differences(before(&key), rec, |id| !moved.contains(id), &mut self.out);
         }
         self.out.exceptions = self.troubles.into_items();

@@ -3,11 +3,12 @@
 
 mod referring;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossdock_model::Op;
 use crossdock_model::canonical::{Fields, Name, Needs, RowKey, SourceRow, Tally};
+use foldhash::HashMap;
 
 use crate::echo;
 use crate::evidence::Normalise;
@@ -31,10 +32,10 @@ pub(crate) struct RowStore {
     pub referring: HashMap<RowKey, BTreeSet<RowKey>>,
 }
 
-/// Works through the rows of all transactions.
+/// Works through the rows of all transactions; what they are now must have been loaded.
 ///
 /// # Errors
-/// What must be loaded first.
+/// What must be loaded besides.
 pub(crate) fn map_all(
     rules: &Rules,
     store: &RowStore,
@@ -43,23 +44,14 @@ pub(crate) fn map_all(
     let mut work = Work {
         rules,
         store,
-        now: HashMap::new(),
-        referring: HashMap::new(),
-        stale: HashMap::new(),
+        now: HashMap::default(),
+        referring: HashMap::default(),
+        stale: HashMap::default(),
         needs: BTreeSet::new(),
         referring_needs: BTreeSet::new(),
         out: Mapped::default(),
     };
-    for net in transactions.iter().flat_map(|t| &t.nets) {
-        for key in std::iter::once(&net.row).chain(&net.inherits) {
-            if !store.rows.contains_key(key) {
-                work.needs.insert(key.clone());
-            }
-        }
-    }
-    if work.needs.is_empty() {
-        transactions.iter().for_each(|t| work.transaction(t));
-    }
+    transactions.iter().for_each(|t| work.transaction(t));
     work.finish()
 }
 

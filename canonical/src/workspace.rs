@@ -10,6 +10,7 @@ use crossdock_schema_registry::Entities;
 
 use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone};
+use crate::foresee;
 use crate::judge::{RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
@@ -84,27 +85,29 @@ impl<'r> Workspace<'r> {
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
     pub fn needs(&mut self) -> Needs {
+        match self.work() {
+            Ok(()) => Needs::default(),
+            Err(needs) => {
+                self.asked = needs.clone();
+                needs
+            }
+        }
+    }
+
+    /// Maps once all rows that will be read are there, and judges once all records are.
+    fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
-            match map_all(self.rules, &self.rows, &self.transactions) {
-                Ok(mapped) => self.mapped = Some(mapped),
-                Err(needs) => {
-                    self.asked = needs.clone();
-                    return needs;
-                }
-            }
+            known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
+            self.mapped = Some(map_all(self.rules, &self.rows, &self.transactions)?);
         }
-        let Some(mapped) = &self.mapped else { return Needs::default() };
+        let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
+            known(foresee::records(self.rules, &self.records, &mapped.steps))?;
             let (name, records) = (&self.installation, &self.records);
-            match judge_all(self.rules, name, records, &self.transactions, &mapped.steps) {
-                Ok(outcome) => self.outcome = Some(outcome),
-                Err(needs) => {
-                    self.asked = needs.clone();
-                    return needs;
-                }
-            }
+            let outcome = judge_all(self.rules, name, records, &self.transactions, &mapped.steps)?;
+            self.outcome = Some(outcome);
         }
-        Needs::default()
+        Ok(())
     }
 
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
@@ -155,6 +158,10 @@ impl<'r> Workspace<'r> {
         }
         outcome
     }
+}
+
+fn known(needs: Needs) -> Result<(), Needs> {
+    if needs.is_empty() { Ok(()) } else { Err(needs) }
 }
 
 /// Gives values that come from the store as plain JSON the types of their fields.
