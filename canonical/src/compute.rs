@@ -205,7 +205,8 @@ impl<'m> Maker<'m> {
         let value = contribution.fields.get(field).unwrap_or(&Value::Null);
         let source = &contribution.row.source;
         let known = self.previous.and_then(|p| Some((p.fields.get(field)?, p.origins.get(field)?)));
-        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value)) {
+        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value))
+        {
             return self.set(field, old.clone(), origin.clone());
         }
         let origin = Origin {
@@ -236,7 +237,8 @@ impl<'m> Maker<'m> {
 
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
-        let verdict = lifecycle.judge(rec.evidence.values().map(|e| &**e), &self.key.key, &self.fields);
+        let verdict =
+            lifecycle.judge(rec.evidence.values().map(|e| &**e), &self.key.key, &self.fields);
         let Verdict { state, sets, errors, .. } = verdict;
         self.errors.extend(errors);
         if let Some((state, rule)) = state {
@@ -385,7 +387,8 @@ pub(crate) fn changed_fields<'r>(
 ) -> impl Iterator<Item = &'r Name> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    let gone = before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
+    let gone =
+        before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
     let other = new.fields.iter().filter(move |(name, new)| match before.get(*name) {
         Some(old) => !old.same_as(new),
         None => !new.is_null(),
