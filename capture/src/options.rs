@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crossdock_model::TableName;
-use crossdock_model::database::{DatabaseKind, Tls};
+use crossdock_model::database::{DatabaseKind, Tls, ZeroDates};
 use secrecy::SecretString;
 
 /// Size of a block that is right for a running source: `integrate` judges whole blocks, and its
@@ -43,6 +43,8 @@ pub struct SourceOptions {
     pub publication: String,
     /// Server id used as a replica; must be unique in the topology (MySQL, MariaDB).
     pub server_id: u32,
+    /// What becomes of dates that no calendar has (MySQL, MariaDB).
+    pub zero_dates: ZeroDates,
     /// A block is closed when it holds this many bytes, or earlier when nothing more is waiting.
     pub block_bytes_max: usize,
     /// Folder for the changes of large transactions that have not ended yet (PostgreSQL 14 or

@@ -1,6 +1,7 @@
 //! The seam between a source's log and the rest of Crossdock.
 
 use std::future::Future;
+use std::time::Duration;
 
 use crossdock_model::{Block, Position, TableSchema};
 
@@ -93,9 +94,15 @@ pub struct Head {
     pub behind_bytes: u64,
     /// Bytes of log that the server keeps because of us (PostgreSQL), or at all (binlog).
     pub retained_bytes: u64,
-    /// When `retained_bytes` grows beyond this, the server drops log that was not read yet
-    /// (PostgreSQL with `max_slot_wal_keep_size`). `None`: it does not do so by size.
+    /// Bytes of log that the server must not drop, because they were not read yet. Files of a
+    /// binlog count whole; 0 when all but the one that is being written were read.
+    pub unread_bytes: u64,
+    /// When `unread_bytes` grows beyond this, the server drops log that was not read yet
+    /// (`max_slot_wal_keep_size`, `max_binlog_total_size`). `None`: it does not do so by size.
     pub keep_limit_bytes: Option<u64>,
+    /// Log that is older than this may be dropped (`binlog_expire_logs_seconds`). `None`: log is
+    /// not dropped by age, or nothing is unread that could be.
+    pub keep_limit_age: Option<Duration>,
 }
 
 /// A connection of its own that asks the server about its log, so that lag is measured against

@@ -135,12 +135,8 @@ fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
         head.finish();
         rules::compile(texts, &source_names, &target_names, root.source.findings)
     });
-<<<<<<< HEAD
     agreement::polled(root.source, &sources, &targets, &mirrors, rules.as_deref());
-    Draft { installation, journal, store, sources, targets, mirrors, rules }
-=======
     Draft { installation, registry, journal, store, sources, targets, mirrors, rules }
->>>>>>> main
 }
 
 fn store(root: &Section<'_>) -> Option<(At, Connection)> {

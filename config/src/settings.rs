@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossdock_model::database::{DatabaseKind, Tls};
+use crossdock_model::database::{DatabaseKind, Tls, ZeroDates};
 use crossdock_model::{Problem, TableName};
 use secrecy::SecretString;
 
@@ -222,6 +222,8 @@ pub struct SourceConfig {
     pub publication: String,
     /// Id as a replica, unique among those of the server; 0 for PostgreSQL.
     pub server_id: u32,
+    /// What becomes of dates that no calendar has (MySQL, MariaDB).
+    pub zero_dates: ZeroDates,
     /// Tables to capture beyond those that mirrors, mapping and rule files name.
     pub tables: Vec<TableName>,
     /// How rows are read that were there before.

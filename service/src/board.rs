@@ -107,8 +107,13 @@ pub struct SourceBoard {
     pub gap_open: AtomicBool,
     /// Last visible block of the journal.
     pub journal_seq: AtomicU64,
-    /// Last integrated block.
+    /// Last integrated block. Behind it may be blocks without content that the store does not
+    /// know to be passed.
     pub integrated_seq: AtomicU64,
+    /// Last block that the store knows to be integrated: what comes later is kept for a restart.
+    pub committed_seq: AtomicU64,
+    /// Why its changes wait in the journal, when a table has changed under the files.
+    pub drift: Mutex<Option<String>>,
 }
 
 /// One target (or mirror).
@@ -155,6 +160,13 @@ impl Board {
         self.sources.iter().find(|s| s.name == name)
     }
 
+    /// Notes why a source's changes wait in the journal, or that they do not.
+    pub fn set_drift(&self, source: &str, why: Option<String>) {
+        if let Some(source) = self.source(source) {
+            *lock(&source.drift) = why;
+        }
+    }
+
     /// Nothing is on its way: every source read to its head, integrated and delivered.
     pub fn caught_up(&self) -> bool {
         let sources = self.sources.iter().all(|s| {
@@ -174,7 +186,7 @@ impl Board {
     /// Every stage is at work. A source that takes its first snapshot is not ready yet.
     pub fn ready(&self) -> bool {
         self.integrate.state() == StageState::Running
-            && self.sources.iter().all(|s| s.stage.state().is_well())
+            && self.sources.iter().all(|s| s.stage.state().is_well() && !s.has_drifted())
             && self.targets.iter().all(|t| t.stage.state() == StageState::Running)
     }
 
@@ -226,6 +238,11 @@ impl SourceBoard {
         lock(&self.loss_in_seconds).map(|seconds| seconds as f64 / 3600.0)
     }
 
+    /// Its changes wait in the journal, because a table has changed.
+    pub fn has_drifted(&self) -> bool {
+        lock(&self.drift).is_some()
+    }
+
     /// Rows of a table are being read, or will be.
     pub fn is_copying(&self) -> bool {
         lock(&self.copies).tables.iter().any(|copy| copy.state == CopyState::Pending)
@@ -239,6 +256,7 @@ impl SourceBoard {
             "capture": if self.polled { "poll" } else { "log" },
             "state": self.stage.state(),
             "error": self.stage.error(),
+            "drift": *lock(&self.drift),
             "snapshots": snapshots,
             "gaps": load(&self.gaps),
             "gap_open": self.gap_open.load(Ordering::Relaxed),

@@ -93,6 +93,7 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
         slot_failover: source.slot_failover,
         publication: source.publication.clone(),
         server_id: source.server_id,
+        zero_dates: source.zero_dates,
         block_bytes_max: BLOCK_BYTES,
         spill_dir: Some(config.state_dir.clone()),
         snapshot: SnapshotOptions {

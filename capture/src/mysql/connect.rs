@@ -193,6 +193,13 @@ fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
             format!("give source {source} a `server_id` that no server or replica uses"),
         );
     }
+    if message.contains("GTID_MODE") || message.contains("gtid_mode") {
+        return CaptureError::definite(
+            format!("{source}: gtid_mode was changed before all was read: {message}"),
+            "SET GLOBAL gtid_mode = ON_PERMISSIVE (or OFF_PERMISSIVE, on the way to OFF), wait \
+             until this source has caught up, then change it again",
+        );
+    }
     let memory = ["max_allowed_packet", "memory", "checksum", "bogus data", "corrupt"];
     if memory.iter().any(|word| message.contains(word)) {
         return CaptureError::definite(

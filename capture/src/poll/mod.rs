@@ -127,7 +127,9 @@ impl PollProbe {
             position: Position::Poll { round, step: 0 },
             behind_bytes: 0,
             retained_bytes: 0,
+            unread_bytes: 0,
             keep_limit_bytes: None,
+            keep_limit_age: None,
         })
     }
 }

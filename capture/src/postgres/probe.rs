@@ -49,6 +49,8 @@ impl PostgresProbe {
             position: Position::Postgres { lsn },
             behind_bytes,
             retained_bytes,
+            unread_bytes: retained_bytes,
+            keep_limit_age: None,
             keep_limit_bytes: keep_limit(retained_bytes, row.get(2), row.get(3)),
         })
     }

@@ -113,6 +113,7 @@ impl Db {
             slot_failover: false,
             publication: String::new(),
             server_id: 0,
+            zero_dates: Default::default(),
             block_bytes_max: 16 * 1024,
             spill_dir: None,
             snapshot: Default::default(),
