@@ -40,6 +40,7 @@ pub(crate) fn source(
         Some(true) => Some(Log::default()),
         _ => kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section)),
     };
+    let zero_dates = zero_dates(kind, section);
     let tables = tables(section);
     let snapshot = snapshot(section);
     // What a wrong mode would contradict is not known.
@@ -47,11 +48,10 @@ pub(crate) fn source(
     let on_gap = on_gap(section, mode);
     if kind.is_none() {
         // Known keys all the same: the problem is the kind.
-        let _ = ["slot", "slot_failover", "publication", "server_id", "zero_dates"]
-            .map(|key| section.has(key));
+        let _ = ["slot", "slot_failover", "publication", "server_id"].map(|key| section.has(key));
     }
     section.finish();
-    let Log { slot, slot_failover, publication, server_id, zero_dates } = log?;
+    let Log { slot, slot_failover, publication, server_id } = log?;
     Some(SourceConfig {
         name: good_name?.into(),
         at: section.at(),
@@ -60,7 +60,7 @@ pub(crate) fn source(
         slot_failover,
         publication,
         server_id,
-        zero_dates,
+        zero_dates: zero_dates?,
         tables: tables?,
         snapshot: snapshot?,
         on_gap: on_gap?,
@@ -94,13 +94,12 @@ struct Log {
     slot_failover: bool,
     publication: String,
     server_id: u32,
-    zero_dates: ZeroDates,
 }
 
 fn log(name: &str, installation: &str, kind: DatabaseKind, section: &Section<'_>) -> Option<Log> {
     match kind {
         DatabaseKind::Postgres => {
-            let fits = refuse(&["server_id", "zero_dates"], "mysql and mariadb", kind, section);
+            let fits = refuse(&["server_id"], "mysql and mariadb", kind, section);
             let default = format!("crossdock_{installation}_{name}");
             let slot = postgres_name("slot", &default, section);
             let publication = postgres_name("publication", &default, section);
@@ -109,16 +108,31 @@ fn log(name: &str, installation: &str, kind: DatabaseKind, section: &Section<'_>
                 slot: slot?,
                 slot_failover: failover?,
                 publication: publication?,
-                ..Log::default()
+                server_id: 0,
             })
         }
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
             let fits = refuse(&["slot", "slot_failover", "publication"], "postgres", kind, section);
             let default = derived_server_id(installation, name);
             let id = section.number("server_id", 1..=u64::from(u32::MAX), default.into())?;
-            let zero_dates = section.choice("zero_dates", &ZERO_DATES, Some(ZeroDates::Text))?;
-            let server_id = u32::try_from(id).ok()?;
-            fits.then_some(Log { server_id, zero_dates, ..Log::default() })
+            fits.then_some(Log { server_id: u32::try_from(id).ok()?, ..Log::default() })
+        }
+    }
+}
+
+/// How values are read, by log or without.
+fn zero_dates(kind: Option<DatabaseKind>, section: &Section<'_>) -> Option<ZeroDates> {
+    match kind {
+        Some(kind @ DatabaseKind::Postgres) => {
+            refuse(&["zero_dates"], "mysql and mariadb", kind, section).then_some(ZeroDates::Text)
+        }
+        Some(DatabaseKind::Mysql | DatabaseKind::Mariadb) => {
+            section.choice("zero_dates", &ZERO_DATES, Some(ZeroDates::Text))
+        }
+        None => {
+            // A known key all the same: the problem is the kind.
+            section.has("zero_dates");
+            None
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crossdock_model::TableName;
+use crossdock_model::database::ZeroDates;
 
 use crate::world::{HEAD, SOURCE, World, accepted, refused};
 
@@ -35,6 +36,20 @@ fn tables_and_views_are_polled() {
     let tables: Vec<String> = config.tables_of("erp").iter().map(ToString::to_string).collect();
     assert_eq!(tables, ["public.orders_view", "public.parties"]);
     assert!(!accepted(&below("capture = \"log\"")).source("erp").unwrap().is_polled());
+}
+
+#[test]
+fn what_values_become_is_said_of_polled_sources_too() {
+    let view = VIEW.replace("public.", "wms.");
+    let lines = format!("capture = \"poll\"\nzero_dates = \"null\"\n{view}");
+    let config = accepted(&below(&lines).replacen("\"postgres\"", "\"mariadb\"", 1));
+    assert_eq!(config.source("erp").unwrap().zero_dates, ZeroDates::Null);
+    refused(
+        &below(&lines),
+        "
+crossdock.toml:18: `zero_dates` has no meaning for kind `postgres`
+    remove it; it is for mysql and mariadb",
+    );
 }
 
 #[test]

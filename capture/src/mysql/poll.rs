@@ -11,7 +11,7 @@ use mysql_async::{Conn, Row};
 use super::catalog::{self, Table};
 use super::connect::{self, Server, ident, literal, server_error, table_ident};
 use super::{chunk, snapshot, text};
-use crate::poll::{CHECK_SECONDS, Described, From, PAGE_BYTES_MAX, Page, Wanted};
+use crate::poll::{CHECK_SECONDS, Described, PAGE_BYTES_MAX, Page, Place, Wanted};
 use crate::{CaptureError, SourceOptions};
 
 /// Errors of a statement that took too long: MariaDB's and MySQL's.
@@ -118,7 +118,7 @@ impl PollLink {
         columns: &[usize],
     ) -> Result<Option<Vec<String>>, CaptureError> {
         let table = self.table(name)?;
-        let wanted = Wanted { order: columns, from: From::Start, filter: None, rows_max: 1 };
+        let wanted = Wanted { order: columns, from: Place::Start, filter: None, rows_max: 1 };
         let descending: Vec<String> =
             names(&table, columns).map(|column| format!("{column} DESC")).collect();
         let sql = format!(
@@ -254,15 +254,15 @@ fn place(table: &Table, order: &[usize], row: &Row) -> Result<Vec<String>, Captu
 
 fn conditions(table: &Table, wanted: &Wanted<'_>) -> Vec<String> {
     let mut conditions: Vec<String> = match wanted.from {
-        From::Start => Vec::new(),
-        From::At(values) => {
+        Place::Start => Vec::new(),
+        Place::At(values) => {
             let equal = names(table, wanted.order).zip(values);
             let equal: Vec<String> =
                 equal.map(|(name, value)| format!("{name} = {value}")).collect();
             let beyond = chunk::beyond(table, wanted.order, values);
             vec![format!("({beyond} OR {})", equal.join(" AND "))]
         }
-        From::Beyond(values) => vec![chunk::beyond(table, wanted.order, values)],
+        Place::Beyond(values) => vec![chunk::beyond(table, wanted.order, values)],
     };
     conditions.extend(names(table, wanted.order).map(|name| format!("{name} IS NOT NULL")));
     conditions.extend(wanted.filter.map(|filter| format!("({filter}\n)")));

@@ -27,14 +27,14 @@ pub(crate) struct Described {
 pub(crate) struct Wanted<'w> {
     /// Columns in whose order the rows come. A row with NULL in one of them does not come.
     pub order: &'w [usize],
-    pub from: From<'w>,
+    pub from: Place<'w>,
     /// A condition besides.
     pub filter: Option<&'w str>,
     pub rows_max: usize,
 }
 
 /// Where a page begins: about the first columns of the order.
-pub(crate) enum From<'w> {
+pub(crate) enum Place<'w> {
     Start,
     /// With these values.
     At(&'w [String]),

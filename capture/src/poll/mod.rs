@@ -36,7 +36,7 @@ use output::Stop;
 use run::Run;
 
 pub(crate) use check::check;
-pub(crate) use link::{CHECK_SECONDS, Described, From, Link, PAGE_BYTES_MAX, Page, Wanted};
+pub(crate) use link::{CHECK_SECONDS, Described, Link, PAGE_BYTES_MAX, Page, Place, Wanted};
 
 /// A block, and how tables stand once it is handed over.
 type Parcel = (Block, Vec<TableCopy>);

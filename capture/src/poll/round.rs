@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crossdock_model::SnapshotPart;
 
-use super::link::{From, Wanted};
+use super::link::{Place, Wanted};
 use super::output::{Kind, Stop};
 use super::run::Run;
 use super::state::{OpenRound, State};
@@ -85,16 +85,16 @@ impl Run {
 }
 
 /// Where the next page begins.
-fn from(state: &State) -> From<'_> {
+fn from(state: &State) -> Place<'_> {
     if let Some(after) = state.round.as_ref().and_then(|round| round.after.as_ref()) {
-        return From::Beyond(after);
+        return Place::Beyond(after);
     }
     match state.marks.first() {
         Some(mark) => match &mark.cursor {
-            Some(cursor) if mark.passed => From::Beyond(cursor),
-            Some(cursor) => From::At(cursor),
-            None => From::Start,
+            Some(cursor) if mark.passed => Place::Beyond(cursor),
+            Some(cursor) => Place::At(cursor),
+            None => Place::Start,
         },
-        None => From::Start,
+        None => Place::Start,
     }
 }

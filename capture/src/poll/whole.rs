@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crossdock_model::Value;
 
-use super::link::{From, Wanted};
+use super::link::{Place, Wanted};
 use super::output::{Kind, Stop};
 use super::run::Run;
 use super::table::Layout;
@@ -23,7 +23,7 @@ impl Run {
         let Some(table) = self.tables.get_mut(at) else { return Ok(()) };
         let wanted = Wanted {
             order: &layout.key,
-            from: table.state.whole_after.as_ref().map_or(From::Start, |key| From::Beyond(key)),
+            from: table.state.whole_after.as_ref().map_or(Place::Start, |key| Place::Beyond(key)),
             filter: table.copy.filter.as_deref(),
             rows_max: table.page_rows,
         };

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::image::Table;
 use super::{catalog, errors, prepare, ranges, sql};
-use crate::poll::{CHECK_SECONDS, Described, From, PAGE_BYTES_MAX, Page, Wanted};
+use crate::poll::{CHECK_SECONDS, Described, PAGE_BYTES_MAX, Page, Place, Wanted};
 use crate::{CaptureError, SourceOptions};
 
 /// SQLSTATE: ended by `statement_timeout`.
@@ -183,7 +183,7 @@ impl PollLink {
             "SELECT {} FROM {}{} ORDER BY {} LIMIT 1",
             columns.join(", "),
             sql::qualified(name),
-            condition(&columns, &From::Start, None),
+            condition(&columns, &Place::Start, None),
             descending.join(", ")
         );
         let row = self.first(&format!("looking for the end of {name}"), &statement).await?;
@@ -339,16 +339,16 @@ fn values(
 }
 
 /// What stands after the table's name. A comparison of rows is one range of an index.
-fn condition(order: &[String], from: &From<'_>, filter: Option<&str>) -> String {
+fn condition(order: &[String], from: &Place<'_>, filter: Option<&str>) -> String {
     let compared = |operator: &str, values: &[String]| {
         let literals: Vec<String> = values.iter().map(|value| sql::literal(value)).collect();
         let columns: Vec<&str> = order.iter().take(values.len()).map(String::as_str).collect();
         format!("({}) {operator} ({})", columns.join(", "), literals.join(", "))
     };
     let mut conditions = match from {
-        From::Start => Vec::new(),
-        From::At(values) => vec![compared(">=", values)],
-        From::Beyond(values) => vec![compared(">", values)],
+        Place::Start => Vec::new(),
+        Place::At(values) => vec![compared(">=", values)],
+        Place::Beyond(values) => vec![compared(">", values)],
     };
     conditions.extend(order.iter().map(|column| format!("{column} IS NOT NULL")));
     conditions.extend(filter.map(|filter| format!("({filter}\n)")));
@@ -364,12 +364,12 @@ mod tests {
         let order = ["\"at\"".to_string(), "\"id\"".to_string()];
         let at = ["it's".to_string()];
         assert_eq!(
-            condition(&order, &From::At(&at), None),
+            condition(&order, &Place::At(&at), None),
             r#" WHERE ("at") >= ('it''s') AND "at" IS NOT NULL AND "id" IS NOT NULL"#
         );
         let after = ["2".to_string(), "3".to_string()];
         assert_eq!(
-            condition(&order[1..], &From::Beyond(&after[1..]), Some("x = 1 -- y")),
+            condition(&order[1..], &Place::Beyond(&after[1..]), Some("x = 1 -- y")),
             " WHERE (\"id\") > ('3') AND \"id\" IS NOT NULL AND (x = 1 -- y\n)"
         );
     }
