@@ -118,8 +118,9 @@ async fn large_prepared_transactions_are_read_from_the_log(kind: DatabaseKind) {
     let mut rig = Rig::open(&options(&server, &["wms.item"]), None).await;
     rig.snapshot().await;
     let insert = |from: u32| {
-        let rows: Vec<_> =
-            (from..from + 3000).map(|id| format!("({id}, 1, REPEAT(SHA2({id}, 256), 20))")).collect();
+        let rows: Vec<_> = (from..from + 3000)
+            .map(|id| format!("({id}, 1, REPEAT(SHA2({id}, 256), 20))"))
+            .collect();
         format!("INSERT INTO item VALUES {}", rows.join(","))
     };
     prepare(&server, "'large'", &insert(1000));
