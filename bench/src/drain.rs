@@ -208,6 +208,7 @@ pub fn options(task: &Task) -> SourceOptions {
         block_bytes_max: task.block_bytes,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crossdock_model::{Block, Position, TableSchema};
 
-use crate::{CaptureError, DatabaseKind, Finding, Memory, SourceOptions, Start, mysql, postgres};
+use crate::{
+    CaptureError, DatabaseKind, Finding, Memory, SourceOptions, Start, mysql, poll, postgres,
+};
 
 /// Reads one source's log.
 ///
@@ -47,12 +49,14 @@ pub trait LogReader: Send {
     fn memory(&self) -> &Memory;
 }
 
-/// A reader of either kind of log.
+/// A reader of either kind of log, or of none.
 pub enum Reader {
     /// PostgreSQL.
     Postgres(postgres::PostgresReader),
     /// MySQL or MariaDB.
     Mysql(mysql::BinlogReader),
+    /// A source without a log.
+    Poll(poll::PollReader),
 }
 
 impl LogReader for Reader {
@@ -60,6 +64,7 @@ impl LogReader for Reader {
         match self {
             Reader::Postgres(reader) => reader.next().await,
             Reader::Mysql(reader) => reader.next().await,
+            Reader::Poll(reader) => reader.next().await,
         }
     }
 
@@ -67,6 +72,7 @@ impl LogReader for Reader {
         match self {
             Reader::Postgres(reader) => reader.acknowledge(position),
             Reader::Mysql(reader) => reader.acknowledge(position),
+            Reader::Poll(reader) => reader.acknowledge(position),
         }
     }
 
@@ -74,6 +80,7 @@ impl LogReader for Reader {
         match self {
             Reader::Postgres(reader) => reader.memory(),
             Reader::Mysql(reader) => reader.memory(),
+            Reader::Poll(reader) => reader.memory(),
         }
     }
 }
@@ -105,6 +112,8 @@ pub enum Probe {
     Postgres(postgres::PostgresProbe),
     /// MySQL or MariaDB.
     Mysql(mysql::BinlogProbe),
+    /// A source without a log.
+    Poll(poll::PollProbe),
 }
 
 impl Probe {
@@ -113,6 +122,7 @@ impl Probe {
         match self {
             Probe::Postgres(probe) => probe.head(at).await,
             Probe::Mysql(probe) => probe.head(at).await,
+            Probe::Poll(probe) => probe.head().await,
         }
     }
 }
@@ -123,6 +133,9 @@ pub async fn open(
     start: Start,
     memory: Memory,
 ) -> Result<Reader, CaptureError> {
+    if options.poll.is_some() {
+        return Ok(Reader::Poll(poll::open(options, start, memory).await?));
+    }
     Ok(match options.kind {
         DatabaseKind::Postgres => Reader::Postgres(postgres::open(options, start, memory).await?),
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
@@ -133,6 +146,9 @@ pub async fn open(
 
 /// Connects a probe.
 pub async fn probe(options: &SourceOptions) -> Result<Probe, CaptureError> {
+    if options.poll.is_some() {
+        return Ok(Probe::Poll(poll::probe(options).await?));
+    }
     Ok(match options.kind {
         DatabaseKind::Postgres => Probe::Postgres(postgres::probe(options).await?),
         DatabaseKind::Mysql | DatabaseKind::Mariadb => Probe::Mysql(mysql::probe(options).await?),
@@ -141,6 +157,9 @@ pub async fn probe(options: &SourceOptions) -> Result<Probe, CaptureError> {
 
 /// Reads the present schemas of the captured tables. A table that does not exist is left out.
 pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, CaptureError> {
+    if options.poll.is_some() {
+        return poll::describe(options).await;
+    }
     match options.kind {
         DatabaseKind::Postgres => postgres::describe(options).await,
         DatabaseKind::Mysql | DatabaseKind::Mariadb => mysql::describe(options).await,
@@ -149,6 +168,9 @@ pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, Captu
 
 /// Looks at everything that capture needs on the server. Changes nothing.
 pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError> {
+    if options.poll.is_some() {
+        return poll::check(options).await;
+    }
     match options.kind {
         DatabaseKind::Postgres => postgres::check(options).await,
         DatabaseKind::Mysql | DatabaseKind::Mariadb => mysql::check(options).await,

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::database::{KINDS, connection};
 use crate::installation::{NAME_RULE, is_name};
+use crate::poll::{is_polled, poll};
 use crate::section::{Found, Section, quoted};
 use crate::settings::{OnGap, SnapshotConfig, SnapshotMode, SourceConfig};
 use crossdock_model::database::{DatabaseKind, ZeroDates};
@@ -32,8 +33,13 @@ pub(crate) fn source(
     let good_name = checked_name("source", name, section);
     let kind = section.choice("kind", &KINDS, None);
     let connection = connection(section, name, kind);
+    let polled = is_polled(section);
+    let poll = polled.and_then(|polled| poll(polled, kind, section));
     // Names derived from a bad name would be further problems with the same cause.
-    let log = kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section));
+    let log = match polled {
+        Some(true) => Some(Log::default()),
+        _ => kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section)),
+    };
     let tables = tables(section);
     let snapshot = snapshot(section);
     // What a wrong mode would contradict is not known.
@@ -58,6 +64,7 @@ pub(crate) fn source(
         tables: tables?,
         snapshot: snapshot?,
         on_gap: on_gap?,
+        poll: poll?,
     })
 }
 

@@ -163,7 +163,7 @@ pub async fn store(
 
 /// The last block that everybody who reads this journal has passed.
 fn passed(board: &Board, consumers: &Consumers, source: &str) -> u64 {
-    let integrated = board.source(source).map_or(0, |s| s.integrated_seq.load(Ordering::Relaxed));
+    let integrated = board.source(source).map_or(0, |s| s.committed_seq.load(Ordering::Relaxed));
     let mirrors = consumers.mirrors.get(source).into_iter().flatten();
     mirrors.fold(integrated, |least, mirror| {
         let at = board.targets.iter().find(|t| t.name == *mirror);

@@ -101,6 +101,10 @@ pub(super) fn literal(text: &str) -> String {
 /// The statements that grant what capture needs.
 pub(super) fn grants(options: &SourceOptions) -> String {
     let user = format!("{}@'%'", literal(&options.user));
+    if options.poll.is_some() {
+        let select = |name: &TableName| format!("GRANT SELECT ON {} TO {user};", table_ident(name));
+        return options.tables.iter().map(select).collect::<Vec<_>>().join(" ");
+    }
     let status = match options.kind {
         DatabaseKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
         _ => "REPLICATION SLAVE, REPLICATION CLIENT",

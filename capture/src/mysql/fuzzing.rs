@@ -37,6 +37,7 @@ pub(super) fn decoder(mariadb: bool) -> Decoder {
         block_bytes_max: 1 << 20,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     };
     let server =
         Server { mariadb, version: String::new(), server_id: 1, identity: "1".into(), gtids: true };

@@ -19,6 +19,7 @@ mod jsonb;
 mod kind;
 mod mapping;
 mod payload;
+mod poll;
 mod probe;
 mod progress;
 mod request;
@@ -45,6 +46,7 @@ use progress::Parcel;
 use crate::{CaptureError, Memory, Purpose, ServerIdentity, SourceOptions, Start};
 
 pub use check::check;
+pub(crate) use poll::PollLink;
 pub use probe::{BinlogProbe, probe};
 
 /// Reads a binlog; see [`LogReader`](crate::LogReader) for the contract.

@@ -298,6 +298,7 @@ pub(super) mod tests {
             block_bytes_max: 65_536,
             spill_dir: None,
             snapshot: Default::default(),
+            poll: None,
         }
     }
 

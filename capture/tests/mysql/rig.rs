@@ -108,6 +108,7 @@ pub fn options(server: &Server, tables: &[&str]) -> SourceOptions {
         block_bytes_max: 16 * 1024,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     }
 }
 

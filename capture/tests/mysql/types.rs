@@ -1,4 +1,4 @@
-//! One row has one set of values, whether the snapshot or the stream brought it.
+//! One row has one set of values, whether the snapshot, the stream or polling brought it.
 
 use crossdock_capture::DatabaseKind;
 use crossdock_model::database::ZeroDates;
@@ -102,10 +102,12 @@ async fn snapshot_and_stream_agree(kind: DatabaseKind, settings: &str) {
     let (streamed, copied) = (values(&streaming, Op::Create), values(&copying, Op::Read));
     let schema = streaming.events("tm")[0].table.clone().unwrap();
     assert_eq!(*schema, **copying.events("tm")[0].table.as_ref().unwrap());
-    assert_eq!((streamed.len(), copied.len()), (4, 4));
+    let polled = crate::poll::all_rows(&options, "id").await;
+    assert_eq!((streamed.len(), copied.len(), polled.len()), (4, 4, 4));
     for (row, (streamed, copied)) in streamed.iter().zip(&copied).enumerate() {
         for (i, column) in schema.columns.iter().enumerate() {
             assert_eq!(streamed[i], copied[i], "{} of row {row}", column.name);
+            assert_eq!(streamed[i], polled[row][i], "{} of row {row}, polled", column.name);
         }
     }
     by_hand(&server, &schema, &streamed);

@@ -36,6 +36,7 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
         block_bytes_max: BLOCK_BYTES_MAX,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     })
     .collect()
 }

@@ -80,6 +80,9 @@ fn print(status: &Json) {
 
 /// What is going on beside the stream.
 fn print_source(source: &Json) {
+    if source["capture"] == "poll" {
+        println!("    polled, at least once, deletes by reconcile");
+    }
     let snapshots = source["snapshots"].as_array().into_iter().flatten();
     for line in snapshots.filter_map(|line| serde_json::from_value(line.clone()).ok()) {
         println!("    snapshot {}", super::snapshot::sentence(&line));
@@ -93,6 +96,9 @@ fn print_source(source: &Json) {
             "    the server keeps {limit}: unread changes are lost in {hours:.1} hours if this \
              goes on"
         );
+    }
+    if let Some(why) = source["drift"].as_str() {
+        println!("    its changes wait in the journal: {why}");
     }
     if source["gap_open"] == true {
         println!("    its log has a gap: crossdock gaps list");
