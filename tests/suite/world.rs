@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Result;
 use crossdock_harness::{
     Daemon, DaemonOptions, MariaDb, MySql, Postgres, PostgresOptions, free_port,
 };
@@ -39,7 +40,8 @@ impl Source {
         }
     }
 
-    fn port(&self) -> u16 {
+    /// TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
         match self {
             Self::Postgres(server) => server.port(),
             Self::MariaDb(server) => server.port(),
@@ -48,10 +50,10 @@ impl Source {
     }
 
     /// Runs SQL; columns of the answer stand behind `|`.
-    fn sql(&self, database: &str, script: &str) -> String {
-        let of = |server: &Daemon| server.sql(database, script).unwrap().replace('\t', "|");
+    pub fn sql(&self, database: &str, script: &str) -> Result<String> {
+        let of = |server: &Daemon| Ok(server.sql(database, script)?.replace('\t', "|"));
         match self {
-            Self::Postgres(server) => server.sql(database, script).unwrap(),
+            Self::Postgres(server) => server.sql(database, script),
             Self::MariaDb(server) => of(server),
             Self::MySql(server) => of(server),
         }
@@ -103,8 +105,8 @@ impl World {
              GRANT SELECT ON shop.* TO {user};
              GRANT REPLICATION SLAVE, RELOAD, REPLICATION {status} ON *.* TO {user};"
         );
-        server.sql("", &sql);
-        server.sql("shop", schema);
+        server.sql("", &sql).unwrap();
+        server.sql("shop", schema).unwrap();
         Self::around(server, settings)
     }
 
@@ -164,7 +166,7 @@ impl World {
 
     /// Runs SQL in the source.
     pub fn sql(&self, script: &str) -> String {
-        self.server.sql("shop", script).trim().to_string()
+        self.server.sql("shop", script).unwrap().trim().to_string()
     }
 
     /// Runs a command that must succeed; what it printed.
