@@ -210,9 +210,9 @@ fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
     CaptureError::Gap {
         source_name: source.clone(),
         what: format!("the server no longer has what comes next: {message}"),
-        remedy:
-            "take the snapshot anew (`crossdock resync`), and raise binlog_expire_logs_seconds \
-                 (expire_logs_days) above the longest outage expected"
-                .into(),
+        remedy: format!(
+            "take the snapshot anew (`crossdock resync --source {source}`), and raise \
+             binlog_expire_logs_seconds (expire_logs_days) above the longest outage expected"
+        ),
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod charsets;
+mod definitions;
 mod failover;
 mod gtids;
 mod proxy;
