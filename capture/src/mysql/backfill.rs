@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::chunk::{self, Answer, Piece, Refusal, Request, Wanted};
-use super::progress::{Cursor, Parcel};
+use super::progress::{Cursor, News, Parcel};
 use crate::memory::now_micros;
 use crate::snapshot::{Chunk, Found, Placed, Spoiled, Throttle, Window};
 use crate::{CaptureError, CopyMessage, CopyState, Memory, Purpose, SourceOptions, TableCopy};
@@ -78,7 +78,7 @@ enum Phase {
     /// A chunk was asked for that is not wanted any more.
     Discarding,
     /// It is here and waits for the stream to come to `high`.
-    Waiting { high: LogOrder, next: Option<Vec<String>> },
+    Waiting { high: LogOrder, next: Option<Cursor> },
     /// The table is looked at again after this time.
     Retrying(Instant),
 }
@@ -242,7 +242,7 @@ impl Backfill {
                 let wanted = Wanted {
                     table: entry.copy.table.clone(),
                     filter: entry.copy.filter.clone(),
-                    after: entry.cursor.after.clone(),
+                    cursor: entry.cursor.clone(),
                     place: here.order,
                     executed: gtid.clone(),
                 };
@@ -310,9 +310,9 @@ impl Backfill {
         for row in rows {
             out.row(schema.clone(), row);
         }
-        if next.is_some() {
-            entry.cursor.after = next;
-            entry.copy.cursor = entry.cursor.to_json();
+        if let Some(cursor) = next {
+            entry.copy.cursor = cursor.to_json();
+            entry.cursor = cursor;
             current.phase = Phase::Resting(now + wait);
         } else {
             let since = entry.copy.since.clone().unwrap_or_else(|| here.position.clone());
@@ -333,7 +333,7 @@ impl Backfill {
         let mut blocks = out.finish();
         if let Some(last) = blocks.pop() {
             parcels.extend(blocks.into_iter().map(Parcel::from));
-            parcels.push(Parcel { block: last, news: std::mem::take(&mut self.news) });
+            parcels.push(Parcel { block: last, news: News::Copies(std::mem::take(&mut self.news)) });
         }
     }
 
@@ -349,7 +349,7 @@ impl Backfill {
             if ends {
                 block.snapshot = SnapshotPart::Last;
             }
-            parcels.push(Parcel { block, news: std::mem::take(&mut self.news) });
+            parcels.push(Parcel { block, news: News::Copies(std::mem::take(&mut self.news)) });
         }
     }
 
@@ -362,7 +362,7 @@ impl Backfill {
     /// have all of it: the table is read from its beginning.
     fn moved(&mut self, index: usize) {
         let Some(entry) = self.copies.get_mut(index) else { return };
-        entry.cursor.after = None;
+        entry.cursor = Cursor::default();
         entry.copy.cursor = entry.cursor.to_json();
         entry.restarts += 1;
         let copy = entry.copy.clone();

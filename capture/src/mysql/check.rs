@@ -4,7 +4,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::connect::{self, Server, databases, grants, server_error, table_ident};
-use super::{catalog, snapshot};
+use super::{catalog, place};
 use crate::{CaptureError, Finding, Severity, SourceOptions};
 
 /// Logs kept for less than this many seconds do not outlive a long weekend.
@@ -201,7 +201,7 @@ async fn privileges(
         true => finding(Severity::Ok, "the user may read the binlog", ""),
         false => finding(Severity::Error, "the user lacks REPLICATION SLAVE", grants(options)),
     });
-    found.push(match snapshot::head(options, conn).await {
+    found.push(match place::head(options, conn).await {
         Ok(_) => finding(Severity::Ok, "the user may ask for the end of the binlog", ""),
         Err(_) => finding(
             Severity::Error,

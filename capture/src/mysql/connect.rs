@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use crate::{CaptureError, ClientCertificate, DatabaseKind, SourceOptions, Tls};
 
 /// The largest packet that a server may be set to send.
-const PACKET_MAX: usize = 1 << 30;
+pub(super) const PACKET_MAX: usize = 1 << 30;
 
 /// What is asked of a server once.
 #[derive(Clone, Debug)]

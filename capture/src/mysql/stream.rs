@@ -23,7 +23,7 @@ use super::event::{Header, kind};
 use super::gtid::Executed;
 use super::mapping::{self, Mapping};
 use super::payload::Payload;
-use super::progress::{Cursor, Parcel};
+use super::progress::{Cursor, News, Parcel};
 use super::request::{HEARTBEAT, bad_gtid, gtids_at, prepare, sids};
 use super::table_map::TableMap;
 use super::wire::Malformed;
@@ -171,7 +171,7 @@ impl<'a> Stream<'a> {
     ) -> Result<Self, CaptureError> {
         let mut keys = HashMap::new();
         for copy in backfill::pending(self.options, memory) {
-            if Cursor::of(copy).after.is_some()
+            if Cursor::of(copy).left.is_some()
                 && let Some(table) = self.cataloged(&copy.table).await?
             {
                 keys.insert(copy.table.clone(), table.schema.key_columns());
@@ -274,9 +274,9 @@ impl<'a> Stream<'a> {
         let mut block = self.decoder.take_block();
         self.reported = block.end.clone();
         self.reported_at = Instant::now();
-        let mut news = Vec::new();
+        let mut news = News::Nothing;
         if let Some(backfill) = &mut self.backfill {
-            news = backfill.observe(&block)?;
+            news = News::Copies(backfill.observe(&block)?);
             block.snapshot = backfill.part();
         }
         Ok(send(blocks, Parcel { block, news }).await?)

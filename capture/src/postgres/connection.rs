@@ -16,8 +16,8 @@ use rustls_pki_types::ServerName;
 use super::control::{Control, stopped};
 use super::errors::{self, ServerError};
 use super::pace::SHORT_READ_BYTES;
-use super::{session, tls};
-use crate::{CaptureError, SourceOptions};
+use super::session;
+use crate::{CaptureError, SourceOptions, tls};
 
 /// Room for reading; one read may fill it.
 const BUFFER_BYTES: usize = 256 * 1024;
