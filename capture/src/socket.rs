@@ -46,10 +46,8 @@ impl Socket {
     /// # Errors
     ///
     /// Those of the socket, and of the server's certificate.
-    pub(crate) fn encrypted(self, config: ClientConfig, host: &str) -> Result<Self> {
+    pub(crate) fn encrypted(self, config: ClientConfig, name: ServerName<'static>) -> Result<Self> {
         let Self::Plain(stream) = self else { return Ok(self) };
-        let name = ServerName::try_from(host.to_string())
-            .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
         let client = ClientConnection::new(Arc::new(config), name).map_err(Error::other)?;
         stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
         let mut tls = StreamOwned::new(client, stream);

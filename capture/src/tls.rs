@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::{CaptureError, ClientCertificate, DatabaseKind, SourceOptions, Tls};
 
@@ -47,6 +47,16 @@ pub(crate) fn config(options: &SourceOptions) -> Result<Option<ClientConfig>, Ca
                 .map_err(|e| bad_client(options, &client.cert_file, e.to_string()))?
         }
     }))
+}
+
+/// The name that the server's certificate must have.
+pub(crate) fn server_name(options: &SourceOptions) -> Result<ServerName<'static>, CaptureError> {
+    ServerName::try_from(options.host.clone()).map_err(|_| {
+        CaptureError::definite(
+            format!("source {}: `{}` is no name for a certificate", options.name, options.host),
+            "give the host as it stands in the server's certificate",
+        )
+    })
 }
 
 /// The authorities that are trusted without a `ca_file`: the system's; for MySQL and MariaDB those

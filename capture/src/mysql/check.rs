@@ -3,7 +3,7 @@
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::connect::{self, Server, databases, grants, server_error, table_ident};
+use super::connect::{self, Server, databases, grants, ident, server_error, table_ident};
 use super::{catalog, place};
 use crate::{CaptureError, Finding, Severity, SourceOptions};
 
@@ -20,7 +20,7 @@ pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError
     ids(options, &server, &mut found);
     retention(&mut conn, &mut found).await;
     size_limit(&mut conn, &mut found).await;
-    privileges(options, &mut conn, &mut found).await?;
+    privileges(options, &server, &mut conn, &mut found).await?;
     tables(options, &server, &mut conn, &mut found).await?;
     conn.disconnect().await.ok();
     Ok(found)
@@ -185,6 +185,7 @@ async fn size_limit(conn: &mut Conn, found: &mut Vec<Finding>) {
 
 async fn privileges(
     options: &SourceOptions,
+    server: &Server,
     conn: &mut Conn,
     found: &mut Vec<Finding>,
 ) -> Result<(), CaptureError> {
@@ -209,7 +210,35 @@ async fn privileges(
             grants(options),
         ),
     });
+    found.push(snapshot_lock(options, server, &granted));
     Ok(())
+}
+
+/// What the first snapshot has to lock for the moment in which it begins.
+fn snapshot_lock(options: &SourceOptions, server: &Server, granted: &[String]) -> Finding {
+    let ok = |what| finding(Severity::Ok, what, "");
+    if server.mariadb {
+        return ok("the first snapshot takes no lock");
+    }
+    let has = |place: &str, privilege: &str| {
+        let place = format!(" ON {}.* ", place.to_uppercase());
+        granted.iter().map(|grant| grant.to_uppercase()).any(|grant| {
+            let right = has_word(&grant, privilege) || has_word(&grant, "ALL PRIVILEGES");
+            grant.contains(&place) && right
+        })
+    };
+    if has("*", "RELOAD") {
+        return ok("the first snapshot takes a global read lock for a moment (RELOAD)");
+    }
+    let mut names = databases(options).into_iter();
+    if has("*", "LOCK TABLES") || names.all(|name| has(&ident(&name), "LOCK TABLES")) {
+        return ok("the first snapshot locks the captured tables for a moment (LOCK TABLES)");
+    }
+    finding(
+        Severity::Warning,
+        "the first snapshot can't begin: the user has neither RELOAD nor LOCK TABLES",
+        grants(options),
+    )
 }
 
 /// Whether a list of privileges has one, and not only a longer one such as

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossdock_model::{LogOrder, Position, TableName, TableSchema, Value};
+use crossdock_model::{LogOrder, Position, TableName, Value};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value as Cell};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -19,6 +19,7 @@ use super::connect::{self, Server, literal, server_error};
 use super::progress::Cursor;
 use super::select::{self, ordered_key};
 use super::{place, spans};
+use crate::snapshot::{self, Refusal};
 use crate::{CaptureError, SourceOptions};
 
 const ROWS_MIN: usize = 16;
@@ -50,42 +51,7 @@ pub(super) struct Wanted {
     pub(super) executed: String,
 }
 
-pub(super) enum Answer {
-    /// The table can be read.
-    Ready {
-        key: Vec<usize>,
-        rows_estimated: u64,
-    },
-    Piece(Box<Piece>),
-    Refused(Refusal),
-}
-
-/// Why a chunk could not be read.
-pub(super) enum Refusal {
-    /// The table can't be read at all.
-    Table(String),
-    /// It may go better the next time.
-    Again(String),
-}
-
-impl From<CaptureError> for Refusal {
-    fn from(error: CaptureError) -> Self {
-        match error {
-            CaptureError::Transient { what, .. } => Self::Again(what),
-            other => Self::Table(other.to_string()),
-        }
-    }
-}
-
-/// A chunk as it was read.
-pub(super) struct Piece {
-    pub(super) schema: Arc<TableSchema>,
-    pub(super) rows: Vec<Vec<Value<'static>>>,
-    /// What has not been read then; `None` when that is nothing.
-    pub(super) next: Option<Cursor>,
-    /// The place on this server before which all lies that it has seen.
-    pub(super) high: LogOrder,
-}
+pub(super) type Answer = snapshot::Answer<LogOrder, Cursor>;
 
 /// Answers requests until nobody asks any more.
 pub(super) async fn serve(
@@ -134,7 +100,8 @@ impl ChunkReader {
         let key = ordered_key(&table).map_err(Refusal::Table)?;
         let Some((conn, _)) = &mut self.link else { return Err(lost()) };
         let rows_estimated = spans::size(&self.options, conn, name).await?.rows;
-        Ok(Answer::Ready { key, rows_estimated })
+        let key_names = select::names(&table, &key);
+        Ok(Answer::Ready { key_columns: key, key_names, rows_estimated })
     }
 
     async fn chunk(&mut self, wanted: &Wanted) -> Result<Answer, Refusal> {
@@ -163,9 +130,11 @@ impl ChunkReader {
             None => place::head(&self.options, conn).await?.order(0),
         };
         let read = match last.filter(|_| rows.len() == limit) {
-            Some(row) => Some(select::literals(&table, &key, |at| sent(&row, at)).ok_or_else(|| {
-                Refusal::Table("its key has a value that can't be written down".into())
-            })?),
+            Some(row) => {
+                Some(select::literals(&table, &key, |at| sent(&row, at)).ok_or_else(|| {
+                    Refusal::Table("its key has a value that can't be written down".into())
+                })?)
+            }
             None => None,
         };
         let next = wanted.cursor.after(read);
@@ -175,8 +144,16 @@ impl ChunkReader {
             _ => limit,
         }
         .clamp(ROWS_MIN, ROWS_MAX);
-        let schema = table.schema.clone();
-        Ok(Answer::Piece(Box::new(Piece { schema, rows, next, high })))
+        Ok(Answer::Piece(Box::new(snapshot::Piece {
+            schema: table.schema.clone(),
+            rows,
+            // All changes up to the chunk's place are made to it, in their order: those that it has
+            // seen already change nothing.
+            sees: Box::new(|_| false),
+            high,
+            next,
+            rows_estimated: 0,
+        })))
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) fn grants(options: &SourceOptions) -> String {
     let user = format!("{}@'%'", literal(&options.user));
     let status = match options.kind {
         DatabaseKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
-        _ => "REPLICATION SLAVE, REPLICATION CLIENT",
+        _ => "REPLICATION SLAVE, REPLICATION CLIENT, RELOAD",
     };
     let mut sql = format!("GRANT {status} ON *.* TO {user};");
     for name in databases(options) {

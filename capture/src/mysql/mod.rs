@@ -47,7 +47,9 @@ use tokio::task::JoinHandle;
 
 use progress::Parcel;
 
-use crate::{CaptureError, Memory, Purpose, ServerIdentity, SourceOptions, Start};
+use crate::{
+    CaptureError, CopyState, Memory, Purpose, ServerIdentity, SourceOptions, Start, TableCopy,
+};
 
 pub use check::check;
 pub use probe::{BinlogProbe, probe};
@@ -209,7 +211,8 @@ async fn why_not_resumed(
     }
     let mut conn = connect::connect(options).await?;
     let server = connect::server(options, &mut conn).await?;
-    for copy in backfill::pending(options, memory) {
+    let pending = |copy: &&TableCopy| copy.state == CopyState::Pending;
+    for copy in backfill::unfinished(options, memory).filter(pending) {
         let table = catalog::table(options, &server, &mut conn, &copy.table).await?;
         let key = table.map_or(Ok(Vec::new()), |table| select::ordered_key(&table));
         if let Err(why) = key {

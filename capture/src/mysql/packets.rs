@@ -14,7 +14,7 @@ use super::connect::{PACKET_MAX, server_error};
 use crate::buffer::ReadBuffer;
 use crate::snapshot::Halt;
 use crate::socket::{Socket, is_pause};
-use crate::{CaptureError, SourceOptions};
+use crate::{CaptureError, SourceOptions, tls};
 
 /// A packet of this length is continued by the next one.
 const CONTINUED: usize = 0xff_ffff;
@@ -54,8 +54,9 @@ impl Packets {
 
     /// Encrypts what follows, once the server has agreed to it.
     pub(super) fn encrypt(&mut self, config: rustls::ClientConfig) -> Result<(), CaptureError> {
+        let name = tls::server_name(&self.options)?;
         let Some(socket) = self.socket.take() else { return Err(self.odd("no connection")) };
-        let encrypted = socket.encrypted(config, &self.options.host);
+        let encrypted = socket.encrypted(config, name);
         self.socket =
             Some(encrypted.map_err(|error| broken(&self.options, "beginning TLS", error))?);
         Ok(())

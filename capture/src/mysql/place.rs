@@ -86,4 +86,3 @@ pub(super) async fn head(
     }
     found
 }
-

@@ -13,7 +13,11 @@ pub(super) type News = snapshot::News<Advance>;
 /// What [`TableCopy::cursor`] holds for MySQL and MariaDB.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cursor {
+    /// The columns of the key by which it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<Vec<String>>,
     /// What is left to be read, in the order of the key; the whole table when absent.
+    #[serde(default)]
     pub(super) left: Option<Vec<Span>>,
 }
 
@@ -42,10 +46,7 @@ impl Cursor {
 
     /// As it is stored.
     pub(super) fn to_json(&self) -> serde_json::Value {
-        match &self.left {
-            Some(_) => serde_json::to_value(self).unwrap_or_default(),
-            None => serde_json::Value::Null,
-        }
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// What is read next.
@@ -71,7 +72,7 @@ impl Cursor {
                 }
             }
         }
-        (!left.is_empty()).then_some(Self { left: Some(left) })
+        (!left.is_empty()).then(|| Self { key: self.key.clone(), left: Some(left) })
     }
 }
 
@@ -103,15 +104,16 @@ mod tests {
     fn spans_are_read_in_any_order() {
         let since = Position::Postgres { lsn: 1 };
         let mut copy = TableCopy::begun(TableName::new("s", "t"), 9, since);
-        let left = vec![span(None, Some("10")), span(Some("10"), Some("20")), span(Some("20"), None)];
-        copy.cursor = Cursor { left: Some(left) }.to_json();
+        let left =
+            vec![span(None, Some("10")), span(Some("10"), Some("20")), span(Some("20"), None)];
+        copy.cursor = Cursor { key: None, left: Some(left) }.to_json();
         let mut memory = Memory::default();
         News::Begun(vec![copy]).remember(&mut memory);
         rows(3, Some("20"), Some("15")).remember(&mut memory);
         rows(2, None, None).remember(&mut memory);
         let cursor = Cursor::of(&memory.tables[0]);
         let left = vec![span(None, Some("10")), span(Some("15"), Some("20"))];
-        assert_eq!(cursor, Cursor { left: Some(left) });
+        assert_eq!(cursor, Cursor { key: None, left: Some(left) });
         // As the reading beside the stream goes on.
         let next = cursor.after(Some(vec!["7".into()])).unwrap();
         assert_eq!(next.first(), span(Some("7"), Some("10")));

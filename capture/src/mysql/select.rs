@@ -71,6 +71,12 @@ fn beyond(table: &Table, key: &[usize], after: &[String]) -> String {
     sql
 }
 
+/// The names of columns.
+pub(super) fn names(table: &Table, columns: &[usize]) -> Vec<String> {
+    let columns = columns.iter().filter_map(|column| table.schema.columns.get(*column));
+    columns.map(|column| column.name.to_string()).collect()
+}
+
 fn column_ident(table: &Table, column: usize) -> String {
     ident(table.schema.columns.get(column).map_or("", |column| &*column.name))
 }
@@ -197,7 +203,10 @@ mod tests {
     #[test]
     fn cells_are_picked() {
         let row = b"\x011\xfb\x02ab";
-        assert_eq!((nth(row, 0), nth(row, 1), nth(row, 2)), (Some(&b"1"[..]), None, Some(&b"ab"[..])));
+        assert_eq!(
+            (nth(row, 0), nth(row, 1), nth(row, 2)),
+            (Some(&b"1"[..]), None, Some(&b"ab"[..]))
+        );
         assert_eq!(nth(row, 3), None);
     }
 

@@ -86,9 +86,9 @@ impl Session {
         let head = self.packets.next()?;
         let columns = match self.packets.body(&head).first() {
             None | Some(&(OK | ERR | 0xfb)) => return Err(self.refused(doing, &head)),
-            Some(_) => Input::new(self.packets.body(&head)).lenenc().map_err(|what| {
-                self.packets.odd(&format!("{doing}: {what}"))
-            })?,
+            Some(_) => Input::new(self.packets.body(&head))
+                .lenenc()
+                .map_err(|what| self.packets.odd(&format!("{doing}: {what}")))?,
         };
         // Their definitions, and an EOF.
         for _ in 0..=columns {

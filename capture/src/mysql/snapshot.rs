@@ -92,8 +92,9 @@ async fn plan(
         let size = spans::size(options, conn, name).await?;
         let spans = spans::spans(options, conn, &table, &key, &size).await?;
         let mut copy = TableCopy::begun(name.clone(), size.rows, position.clone());
-        if spans.len() > 1 {
-            copy.cursor = Cursor { left: Some(spans.clone()) }.to_json();
+        if !key.is_empty() {
+            let key = Some(select::names(&table, &key));
+            copy.cursor = Cursor { key, left: Some(spans.clone()) }.to_json();
         }
         plan.copies.push(copy);
         for span in spans {
@@ -138,10 +139,9 @@ impl Hand<Work, Advance> for Session {
             rows += 1;
             if builder.len() >= crew.block_bytes_max {
                 let after = literals(&table, &key, |at| nth(row, at));
-                let part = after.filter(|after| !after.is_empty()).map(|after| Advance {
-                    upto: span.upto.clone(),
-                    after: Some(after),
-                });
+                let part = after
+                    .filter(|after| !after.is_empty())
+                    .map(|after| Advance { upto: span.upto.clone(), after: Some(after) });
                 crew.hand_over(builder, name, std::mem::take(&mut rows), part)?;
             }
             Ok(())

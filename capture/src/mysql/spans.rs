@@ -59,7 +59,8 @@ pub(super) async fn spans(
     let whole = || Ok(vec![Span::default()]);
     let pages = u64::from(options.snapshot.chunk_pages.max(1));
     let count = size.bytes.div_ceil(PAGE_BYTES).div_ceil(pages).min(SPANS_MAX);
-    let first = key.first().and_then(|at| Some((table.codecs.get(*at)?, table.schema.columns.get(*at)?)));
+    let first =
+        key.first().and_then(|at| Some((table.codecs.get(*at)?, table.schema.columns.get(*at)?)));
     let Some((codec, column)) = first else { return whole() };
     if count < 2 || !matches!(codec.kind, Kind::Int { .. }) {
         return whole();

@@ -170,14 +170,14 @@ impl<'a> Stream<'a> {
         snapshot_open: bool,
     ) -> Result<Self, CaptureError> {
         let mut keys = HashMap::new();
-        for copy in backfill::pending(self.options, memory) {
+        for copy in backfill::unfinished(self.options, memory) {
             if Cursor::of(copy).left.is_some()
                 && let Some(table) = self.cataloged(&copy.table).await?
             {
                 keys.insert(copy.table.clone(), table.schema.key_columns());
             }
         }
-        self.backfill = Backfill::begin(self.options, memory, snapshot_open, keys);
+        self.backfill = Backfill::begin(self.options, memory, snapshot_open, &keys);
         Ok(self)
     }
 
@@ -233,9 +233,9 @@ impl<'a> Stream<'a> {
         if self.decoder.pending_bytes() > 0 {
             self.flush(blocks).await?;
         }
-        let here = Here { position: self.decoder.position(), order: self.decoder.place() };
+        let here = Here { position: self.decoder.position(), place: self.decoder.place() };
         let Some(backfill) = &mut self.backfill else { return Ok(()) };
-        for parcel in backfill.step(&here)? {
+        for parcel in backfill.step(here)? {
             send(blocks, parcel).await?;
         }
         if backfill.is_over() {
@@ -276,7 +276,7 @@ impl<'a> Stream<'a> {
         self.reported_at = Instant::now();
         let mut news = News::Nothing;
         if let Some(backfill) = &mut self.backfill {
-            news = News::Copies(backfill.observe(&block)?);
+            news = backfill.observe(&block)?;
             block.snapshot = backfill.part();
         }
         Ok(send(blocks, Parcel { block, news }).await?)

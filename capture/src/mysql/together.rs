@@ -146,7 +146,10 @@ async fn lock(options: &SourceOptions, conn: &mut Conn) -> Result<(), CaptureErr
                     "{}: the first snapshot needs a lock for the moment in which it begins: {}",
                     options.name, error.message
                 ),
-                format!("grant RELOAD, or LOCK TABLES on the captured databases: {}", grants(options)),
+                format!(
+                    "grant RELOAD, or LOCK TABLES on the captured databases: {}",
+                    grants(options)
+                ),
             ))
         }
         other => other.map_err(fail),

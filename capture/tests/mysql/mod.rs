@@ -7,6 +7,7 @@ mod random;
 mod refused;
 mod rig;
 mod robustness;
+mod snapshot;
 mod streaming;
 mod tables;
 mod types;
