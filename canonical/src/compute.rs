@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
     Contribution, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
@@ -21,13 +22,13 @@ use crate::scope::{Children, Scope, Var};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rec {
     /// The record, once somebody contributes to it.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// What rows say about it.
-    pub contributions: BTreeMap<RowKey, Contribution>,
+    pub contributions: BTreeMap<RowKey, Arc<Contribution>>,
     /// Evidence about it.
-    pub evidence: BTreeMap<Uuid, Evidence>,
+    pub evidence: BTreeMap<Uuid, Arc<Evidence>>,
     /// Its releases by rule and business key.
-    pub releases: BTreeMap<(Name, Name), Release>,
+    pub releases: BTreeMap<(Name, Name), Arc<Release>>,
 }
 
 /// Values that rules with `accept` have just taken from others than the owner, and fields that
@@ -78,10 +79,11 @@ pub(crate) fn compute(
     fresh: &Fresh,
 ) -> Option<Computed> {
     let entity = rules.entities.entity(&key.entity)?;
-    let live: Vec<&Contribution> = rec.contributions.values().filter(|c| !c.gone).collect();
+    let live: Vec<&Contribution> =
+        rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
     if live.is_empty() {
         // What was there last is kept, so that one can see what has been deleted.
-        let record = Record { deleted: true, ..rec.record.clone()? };
+        let record = Record { deleted: true, ..Record::clone(rec.record.as_ref()?) };
         return Some(Computed { record, errors: Vec::new() });
     }
     let mut maker = Maker {
@@ -89,7 +91,7 @@ pub(crate) fn compute(
         key,
         entity,
         live,
-        previous: rec.record.as_ref(),
+        previous: rec.record.as_deref(),
         fresh,
         fields: Fields::new(),
         origins: BTreeMap::new(),
@@ -126,7 +128,7 @@ impl<'m> Maker<'m> {
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
             let rule = "key".into();
-            let origin = Origin { source: first.row.source.clone(), at: String::new(), rule };
+            let origin = Origin { source: first.row.source.clone(), at: "".into(), rule };
             self.set(field, value.clone(), origin);
         }
     }
@@ -134,12 +136,13 @@ impl<'m> Maker<'m> {
     fn owned_fields(&mut self) {
         let Some(ownership) = self.rules.ownership.get(&self.key.entity) else { return };
         let computed = self.rules.computed.get(&self.key.entity);
-        let names: BTreeSet<&'m Name> = self.live.iter().flat_map(|c| c.fields.keys()).collect();
-        let mut rules: Vec<(&'m Name, &'m FieldRule)> = names
-            .into_iter()
-            .filter(|f| !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(*f)))
-            .filter_map(|f| Some((f, ownership.of(f)?)))
-            .collect();
+        let said = |f: &Name| self.live.iter().any(|c| c.fields.contains_key(f));
+        let owned = |f: &Name| {
+            said(f) && !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(f))
+        };
+        let names = self.entity.fields.keys().filter(|f| owned(f));
+        let mut rules: Vec<(&'m Name, &'m FieldRule)> =
+            names.filter_map(|f| Some((f, ownership.of(f)?))).collect();
         // Fields whose owner depends on the record come after those on which it may depend.
         rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.when.is_some()));
         for (field, rule) in rules {
@@ -170,24 +173,19 @@ impl<'m> Maker<'m> {
         if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
             return;
         }
-        let origin = |c: &Contribution| Origin {
-            source: c.row.source.clone(),
-            at: c.at.to_sortable(),
-            rule: choice.rule.clone(),
-        };
         let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
         if let Some(c) = own.filter(|c| has_value(c, field)) {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         let others = choice.fallback.iter();
         let other = others.filter_map(|s| pick(&self.live, field, s, Merge::Latest, true)).next();
         if let Some(c) = other {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         match own {
-            Some(c) => self.set(field, Value::Null, origin(c)),
+            Some(c) => self.say(field, c, choice),
             None if !choice.null_is_value => {
                 let by_owner = self
                     .previous
@@ -201,11 +199,29 @@ impl<'m> Maker<'m> {
         }
     }
 
+    /// Takes what a contribution says. A value that means the same is the same: the text of its
+    /// origin is not made anew.
+    fn say(&mut self, field: &Name, contribution: &Contribution, choice: &Choice) {
+        let value = contribution.fields.get(field).unwrap_or(&Value::Null);
+        let source = &contribution.row.source;
+        let known = self.previous.and_then(|p| Some((p.fields.get(field)?, p.origins.get(field)?)));
+        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value))
+        {
+            return self.set(field, old.clone(), origin.clone());
+        }
+        let origin = Origin {
+            source: source.clone(),
+            at: contribution.at.to_sortable().into(),
+            rule: choice.rule.clone(),
+        };
+        self.set(field, value.clone(), origin);
+    }
+
     /// A value of somebody else that the rule accepts, until the owner writes again.
     fn accepted(&mut self, field: &Name, choice: &Choice) -> bool {
         let place = (self.key.clone(), field.clone());
         if let Some((value, source, at)) = self.fresh.accepted.get(&place) {
-            let (source, at) = (source.clone(), at.to_sortable());
+            let (source, at) = (source.clone(), at.to_sortable().into());
             let origin = Origin { source, at, rule: choice.rule.clone() };
             self.set(field, value.clone(), origin);
             return true;
@@ -221,7 +237,8 @@ impl<'m> Maker<'m> {
 
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
-        let verdict = lifecycle.judge(rec.evidence.values(), &self.key.key, &self.fields);
+        let verdict =
+            lifecycle.judge(rec.evidence.values().map(|e| &**e), &self.key.key, &self.fields);
         let Verdict { state, sets, errors, .. } = verdict;
         self.errors.extend(errors);
         if let Some((state, rule)) = state {
@@ -301,7 +318,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: COMPUTED.into(), at: String::new(), rule }
+    Origin { source: COMPUTED.into(), at: "".into(), rule }
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {
@@ -364,14 +381,17 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
 }
 
 /// Fields that differ between two states of a record; a NULL is as good as nothing.
-pub(crate) fn changed_fields(old: Option<&Record>, new: &Record) -> BTreeSet<Name> {
+pub(crate) fn changed_fields<'r>(
+    old: Option<&'r Record>,
+    new: &'r Record,
+) -> impl Iterator<Item = &'r Name> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    let get = |fields: &Fields, name: &Name| fields.get(name).cloned().unwrap_or(Value::Null);
-    before
-        .keys()
-        .chain(new.fields.keys())
-        .filter(|name| !get(before, name).same_as(&get(&new.fields, name)))
-        .cloned()
-        .collect()
+    let gone =
+        before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
+    let other = new.fields.iter().filter(move |(name, new)| match before.get(*name) {
+        Some(old) => !old.same_as(new),
+        None => !new.is_null(),
+    });
+    gone.chain(other).map(|(name, _)| name)
 }

@@ -19,6 +19,7 @@ mod echo;
 mod evidence;
 mod expr;
 mod fold;
+mod foresee;
 mod ids;
 mod judge;
 mod lifecycle;

@@ -54,7 +54,7 @@ impl Store {
         for key in &needs.records {
             let of = |r: &RecordKey| r == key;
             let plain_contribution =
-                |c: &Contribution| Contribution { fields: plain(&c.fields), ..c.clone() };
+                |c: &Contribution| Contribution { fields: plain(&c.fields).into(), ..c.clone() };
             let state = RecordState {
                 record: self
                     .records

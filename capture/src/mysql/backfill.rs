@@ -148,7 +148,7 @@ impl Side for Rows {
     fn chunk(&mut self, copy: &TableCopy, cursor: &Cursor, here: &Here) {
         let executed = match &here.position {
             Position::Binlog { gtid, .. } => gtid.clone(),
-            Position::Postgres { .. } => String::new(),
+            Position::Postgres { .. } | Position::Poll { .. } => String::new(),
         };
         self.request(Request::Chunk(Box::new(Wanted {
             table: copy.table.clone(),

@@ -9,9 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossdock_model::{LogOrder, Position, TableName, Value};
+use crossdock_model::{LogOrder, Position, TableName};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row, Value as Cell};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::catalog::{self, Table};
@@ -19,8 +19,8 @@ use super::connect::{self, Server, literal, server_error};
 use super::progress::Cursor;
 use super::select::{self, ordered_key};
 use super::{place, spans};
+use crate::SourceOptions;
 use crate::snapshot::{self, Refusal};
-use crate::{CaptureError, SourceOptions};
 
 const ROWS_MIN: usize = 16;
 const ROWS_MAX: usize = 50_000;
@@ -114,13 +114,13 @@ impl ChunkReader {
         let mut conditions = select::within(&table, &key, &wanted.cursor.first());
         conditions.extend(wanted.filter.as_ref().map(|filter| format!("({filter})")));
         let limit = self.rows_max;
-        let rows_in_order = select::select(&wanted.table, &table, &key, &conditions);
+        let rows_in_order = select::by_key(&wanted.table, &table, &key, &conditions);
         let sql = format!("{rows_in_order} LIMIT {limit}");
         let mut result = conn.query_iter(sql).await.map_err(fail)?;
         let (mut rows, mut last, mut bytes) = (Vec::new(), None, 0);
         while let Some(row) = result.next().await.map_err(fail)? {
-            bytes += size(&row);
-            rows.push(values(&table, &row)?);
+            bytes += select::size(&row);
+            rows.push(select::values(&table, &row)?);
             last = Some(row);
         }
         drop(result);
@@ -131,9 +131,9 @@ impl ChunkReader {
         };
         let read = match last.filter(|_| rows.len() == limit) {
             Some(row) => {
-                Some(select::literals(&table, &key, |at| sent(&row, at)).ok_or_else(|| {
-                    Refusal::Table("its key has a value that can't be written down".into())
-                })?)
+                Some(select::literals(&table, &key, |at| select::sent(&row, at)).ok_or_else(
+                    || Refusal::Table("its key has a value that can't be written down".into()),
+                )?)
             }
             None => None,
         };
@@ -195,21 +195,4 @@ async fn see(
         tokio::time::sleep(VISIBLE_PAUSE).await;
     }
     Err(Refusal::Again("what is in the log can't be seen yet".into()))
-}
-
-fn sent(row: &Row, at: usize) -> Option<&[u8]> {
-    match row.as_ref(at) {
-        Some(Cell::Bytes(sent)) => Some(sent),
-        _ => None,
-    }
-}
-
-/// All columns of a row.
-fn values(table: &Table, row: &Row) -> Result<Vec<Value<'static>>, CaptureError> {
-    let columns = 0..table.codecs.len();
-    columns.map(|at| Ok(select::value(table, at, sent(row, at))?.into_owned())).collect()
-}
-
-fn size(row: &Row) -> usize {
-    (0..row.len()).filter_map(|at| sent(row, at)).map(<[u8]>::len).sum()
 }

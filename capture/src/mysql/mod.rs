@@ -21,9 +21,11 @@ mod mapping;
 mod packets;
 mod payload;
 mod place;
+mod poll;
 mod probe;
 mod progress;
 mod request;
+mod retention;
 mod rows;
 mod select;
 mod session;
@@ -36,7 +38,7 @@ mod text;
 mod together;
 mod wire;
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
@@ -52,6 +54,7 @@ use crate::{
 };
 
 pub use check::check;
+pub(crate) use poll::PollLink;
 pub use probe::{BinlogProbe, probe};
 
 /// Reads a binlog; see [`LogReader`](crate::LogReader) for the contract.
@@ -116,12 +119,15 @@ pub async fn open(
     conn.disconnect().await.ok();
     let identity = ServerIdentity { id: server.identity.clone(), timeline: 0 };
     let last = memory.server.replace(identity);
+    let same_server = last.as_ref().is_some_and(|last| last.id == server.identity);
     if let (Start::After(from) | Start::Resume(from), Some(last)) = (&start, last) {
         changed_server(options, from, &last, &server)?;
     }
     let (options, known) = (options.clone(), memory.clone());
     let task = tokio::spawn(async move {
-        if let Err(stream::Stop::Failed(error)) = read(&options, start, &known, &sender).await {
+        if let Err(stream::Stop::Failed(error)) =
+            read(&options, start, (&known, same_server), &sender).await
+        {
             // Without a listener nobody wants to know.
             sender.send(Err(error)).await.ok();
         }
@@ -161,7 +167,7 @@ fn changed_server(
 async fn read(
     options: &SourceOptions,
     start: Start,
-    memory: &Memory,
+    (memory, same_server): (&Memory, bool),
     blocks: &stream::Blocks,
 ) -> Result<(), stream::Stop> {
     let (from, resumes) = match start {
@@ -171,7 +177,7 @@ async fn read(
             Some(why) => {
                 tracing::warn!(source = %options.name, why, "the snapshot is taken anew");
                 let from = snapshot::run(options, blocks).await?;
-                return stream::Stream::open(options, &from).await?.run(blocks).await;
+                return stream::Stream::open(options, &from, true).await?.run(blocks).await;
             }
         },
         Start::Now => {
@@ -186,10 +192,10 @@ async fn read(
                 blocks.closed().await;
                 return Ok(());
             }
-            return stream::Stream::open(options, &from).await?.run(blocks).await;
+            return stream::Stream::open(options, &from, true).await?.run(blocks).await;
         }
     };
-    let stream = stream::Stream::open(options, &from).await?;
+    let stream = stream::Stream::open(options, &from, same_server).await?;
     stream.with_tables(memory, resumes).await?.run(blocks).await
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crossdock_model::{BlockBuilder, ImageKind, Op, TableName, Value};
+use mysql_async::{Row, Value as Cell};
 
 use super::catalog::Table;
 use super::charset::Charset;
@@ -13,14 +14,28 @@ use super::session::cell;
 use super::wire::Malformed;
 use crate::CaptureError;
 
-/// The statement that reads a table in the order of `key`, where that has columns. A FLOAT is asked
-/// for as a double, because its text has only six digits.
-pub(super) fn select(
+/// The statement that reads a table. A FLOAT is asked for as a double, because its text has only
+/// six digits.
+pub(super) fn select(name: &TableName, table: &Table, conditions: &[String]) -> String {
+    from(&table_ident(name), table, conditions)
+}
+
+/// The statement that reads a table in the order of its primary key, where `key` has columns.
+pub(super) fn by_key(
     name: &TableName,
     table: &Table,
     key: &[usize],
     conditions: &[String],
 ) -> String {
+    let mut place = table_ident(name);
+    if !key.is_empty() {
+        // Whatever the server's statistics say: sorting a table would take its whole size.
+        place.push_str(" FORCE INDEX (PRIMARY)");
+    }
+    format!("{}{}", from(&place, table, conditions), order_by(table, key))
+}
+
+fn from(place: &str, table: &Table, conditions: &[String]) -> String {
     let columns = table.schema.columns.iter().zip(&table.codecs);
     let expressions: Vec<_> = columns
         .map(|(column, codec)| match codec.kind {
@@ -28,19 +43,17 @@ pub(super) fn select(
             _ => ident(&column.name),
         })
         .collect();
-    let mut sql = format!("SELECT {} FROM {}", expressions.join(", "), table_ident(name));
-    if !key.is_empty() {
-        // Whatever the server's statistics say: sorting a table would take its whole size.
-        sql.push_str(" FORCE INDEX (PRIMARY)");
-    }
+    let mut sql = format!("SELECT {} FROM {place}", expressions.join(", "));
     if !conditions.is_empty() {
         sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
     }
-    let names: Vec<_> = key.iter().map(|column| column_ident(table, *column)).collect();
-    if !names.is_empty() {
-        sql.push_str(&format!(" ORDER BY {}", names.join(", ")));
-    }
     sql
+}
+
+/// By these columns; nothing without any.
+pub(super) fn order_by(table: &Table, columns: &[usize]) -> String {
+    let names: Vec<_> = columns.iter().map(|column| column_ident(table, *column)).collect();
+    if names.is_empty() { String::new() } else { format!(" ORDER BY {}", names.join(", ")) }
 }
 
 /// The conditions that choose the rows of a span.
@@ -54,7 +67,7 @@ pub(super) fn within(table: &Table, key: &[usize], span: &Span) -> Vec<String> {
 }
 
 /// The rows with greater keys, so that the server can use the index.
-fn beyond(table: &Table, key: &[usize], after: &[String]) -> String {
+pub(super) fn beyond(table: &Table, key: &[usize], after: &[String]) -> String {
     let mut sql = String::new();
     let mut equal = String::new();
     for (i, (column, value)) in key.iter().zip(after).enumerate() {
@@ -77,7 +90,8 @@ pub(super) fn names(table: &Table, columns: &[usize]) -> Vec<String> {
     columns.map(|column| column.name.to_string()).collect()
 }
 
-fn column_ident(table: &Table, column: usize) -> String {
+/// A column's name, quoted.
+pub(super) fn column_ident(table: &Table, column: usize) -> String {
     ident(table.schema.columns.get(column).map_or("", |column| &*column.name))
 }
 
@@ -98,7 +112,7 @@ pub(super) fn ordered_key(table: &Table) -> Result<Vec<usize>, String> {
 }
 
 /// Whether a comparison with a value written down agrees with the order of the column.
-fn has_literals(kind: &Kind) -> bool {
+pub(super) fn has_literals(kind: &Kind) -> bool {
     !matches!(
         kind,
         Kind::Float
@@ -142,12 +156,27 @@ fn written(kind: &Kind, sent: &[u8]) -> Option<String> {
     }
 }
 
+/// A cell of a row of the library; `None` is NULL.
+pub(super) fn sent(row: &Row, at: usize) -> Option<&[u8]> {
+    match row.as_ref(at) {
+        Some(Cell::Bytes(sent)) => Some(sent),
+        _ => None,
+    }
+}
+
+/// All columns of a row of the library.
+pub(super) fn values(table: &Table, row: &Row) -> Result<Vec<Value<'static>>, CaptureError> {
+    let columns = 0..table.codecs.len();
+    columns.map(|at| Ok(value(table, at, sent(row, at))?.into_owned())).collect()
+}
+
+/// Bytes of a row of the library as it was sent.
+pub(super) fn size(row: &Row) -> usize {
+    (0..row.len()).filter_map(|at| sent(row, at)).map(<[u8]>::len).sum()
+}
+
 /// The value of a cell.
-pub(super) fn value<'r>(
-    table: &Table,
-    at: usize,
-    sent: Option<&'r [u8]>,
-) -> Result<Value<'r>, CaptureError> {
+fn value<'r>(table: &Table, at: usize, sent: Option<&'r [u8]>) -> Result<Value<'r>, CaptureError> {
     match (sent, table.codecs.get(at)) {
         (Some(sent), Some(codec)) => codec.parse(sent).map_err(|what| broken(table, at, what)),
         _ => Ok(Value::Null),

@@ -86,7 +86,7 @@ pub(super) async fn spans(
 
 /// The statement that reads a span.
 pub(super) fn statement(table: &Table, key: &[usize], span: &Span) -> String {
-    select::select(&table.schema.name, table, key, &select::within(table, key, span))
+    select::by_key(&table.schema.name, table, key, &select::within(table, key, span))
 }
 
 /// Ranges that touch; the first has no beginning and the last has no end.

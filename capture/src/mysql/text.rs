@@ -22,13 +22,13 @@ impl Codec {
             Kind::Decimal { .. } => Value::Decimal(decimal(utf8(sent)?)),
             Kind::Date => {
                 let [year, month, day] = ymd(sent)?;
-                cell::date_of(year, month, day)
+                self.dated(cell::date_of(year, month, day))?
             }
             Kind::Time { .. } | Kind::OldTime => clock(sent)?,
-            Kind::Datetime { digits } => moment(sent, *digits)?,
-            Kind::OldDatetime => moment(sent, 0)?,
-            Kind::Timestamp { digits } => instant(moment(sent, *digits)?),
-            Kind::OldTimestamp => instant(moment(sent, 0)?),
+            Kind::Datetime { digits } => self.dated(moment(sent, *digits)?)?,
+            Kind::OldDatetime => self.dated(moment(sent, 0)?)?,
+            Kind::Timestamp { digits } => self.dated(instant(moment(sent, *digits)?))?,
+            Kind::OldTimestamp => self.dated(instant(moment(sent, 0)?))?,
             Kind::Bit { bits } => cell::bits(*bits, sent),
             Kind::Char { charset, .. }
             | Kind::Varchar { charset, .. }
@@ -179,8 +179,12 @@ pub(super) fn now_micros(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
+    fn codec(kind: Kind) -> Codec {
+        Codec::new(kind, false, true, Default::default())
+    }
+
     fn parse(kind: Kind, text: &str) -> Value<'static> {
-        Codec { kind, json: false }.parse(text.as_bytes()).unwrap().into_owned()
+        codec(kind).parse(text.as_bytes()).unwrap().into_owned()
     }
 
     #[test]
@@ -201,12 +205,11 @@ mod tests {
         assert_eq!(parse(int(), "-9223372036854775808"), Value::Int(i64::MIN));
         assert_eq!(parse(int(), "-120"), Value::Int(-120));
         for bad in ["", "-", "+", "1x", "99999999999999999999"] {
-            let codec = Codec { kind: int(), json: false };
-            assert!(codec.parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(codec(int()).parse(bad.as_bytes()).is_err(), "{bad}");
         }
         for bad in ["", "2026-01", "2026-01-01", "2026-01-01 10:00", "2026-01-01 10:00:00.1x"] {
-            let codec = Codec { kind: Kind::Datetime { digits: 0 }, json: false };
-            assert!(codec.parse(bad.as_bytes()).is_err(), "{bad}");
+            let at = codec(Kind::Datetime { digits: 0 });
+            assert!(at.parse(bad.as_bytes()).is_err(), "{bad}");
         }
         let id = "00112233-4455-6677-8899-aabbccddeeff";
         assert_eq!(parse(Kind::Uuid, id).to_text().unwrap(), id);
