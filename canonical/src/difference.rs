@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crossdock_model::Value;
-use crossdock_model::canonical::{Contribution, Evidence, Name, Outcome, Record, RecordState};
+use crossdock_model::canonical::{
+    Contribution, Deadline, Evidence, Name, Outcome, Record, RecordState,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -29,6 +31,13 @@ pub(crate) fn differences(old: Rec, new: Rec, kept: &BTreeSet<Uuid>, out: &mut O
     out.evidence.extend(changed.map(|(_, e)| e));
     let changed = new.releases.into_iter().filter(|(k, r)| old.releases.get(k) != Some(r));
     out.releases.extend(changed.map(|(_, r)| r));
+    for (id, deadline) in &old.deadlines {
+        if !new.deadlines.contains_key(id) {
+            out.deadlines.push(Deadline { gone: true, ..deadline.clone() });
+        }
+    }
+    let changed = new.deadlines.into_iter().filter(|(id, d)| old.deadlines.get(id) != Some(d));
+    out.deadlines.extend(changed.map(|(_, d)| d));
     let version = |r: &Option<Record>| r.as_ref().map(|r| r.version);
     if version(&new.record) != version(&old.record) {
         out.records.extend(new.record);
@@ -51,6 +60,7 @@ pub(crate) fn unpack(state: &RecordState) -> Rec {
             .iter()
             .map(|r| ((r.rule.clone(), r.business_key.clone()), r.clone()))
             .collect(),
+        deadlines: state.deadlines.iter().map(|d| (d.id, d.clone())).collect(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
+use std::collections::BTreeSet;
+
 use crossdock_model::canonical::{
     Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
 };
@@ -7,7 +9,7 @@ use crossdock_model::{ChangeEvent, TxHeader};
 use crossdock_schema_registry::Entities;
 
 use crate::fold::{Folded, Tables, fold, gone};
-use crate::judge::{RecordStore, judge_all};
+use crate::judge::{Batch, RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
@@ -27,6 +29,8 @@ pub struct Workspace<'r> {
     asked: Needs,
     mapped: Option<Mapped>,
     outcome: Option<Outcome>,
+    /// Records whose time has come.
+    due: BTreeSet<RecordKey>,
 }
 
 impl<'r> Workspace<'r> {
@@ -44,7 +48,15 @@ impl<'r> Workspace<'r> {
             asked: Needs::default(),
             mapped: None,
             outcome: None,
+            due: BTreeSet::new(),
         }
+    }
+
+    /// Adds records that have a deadline which has passed: they are looked at again after
+    /// everything else, and what is overdue raises its exception.
+    pub fn take_in_due(&mut self, records: impl IntoIterator<Item = RecordKey>) {
+        self.due.extend(records);
+        (self.mapped, self.outcome) = (None, None);
     }
 
     /// Adds a whole transaction of a source.
@@ -92,8 +104,13 @@ impl<'r> Workspace<'r> {
         }
         let Some(mapped) = &self.mapped else { return Needs::default() };
         if self.outcome.is_none() {
-            let (name, records) = (&self.installation, &self.records);
-            match judge_all(self.rules, name, records, &self.transactions, &mapped.steps) {
+            let batch = Batch {
+                transactions: &self.transactions,
+                steps: &mapped.steps,
+                due: &self.due,
+                now_micros: self.now_micros,
+            };
+            match judge_all(self.rules, &self.installation, &self.records, &batch) {
                 Ok(outcome) => self.outcome = Some(outcome),
                 Err(needs) => {
                     self.asked = needs.clone();
@@ -134,7 +151,7 @@ impl<'r> Workspace<'r> {
             self.rows.referring.entry(key).or_default();
         }
         for key in asked.records {
-            self.records.records.entry(key).or_insert_with(nothing);
+            self.records.records.entry(key).or_default();
         }
         for key in asked.linking_to {
             self.records.linking.entry(key).or_default();
@@ -151,15 +168,6 @@ impl<'r> Workspace<'r> {
             *outcome.tallies.entry(tally).or_default() += n;
         }
         outcome
-    }
-}
-
-fn nothing() -> RecordState {
-    RecordState {
-        record: None,
-        contributions: Vec::new(),
-        evidence: Vec::new(),
-        releases: Vec::new(),
     }
 }
 
