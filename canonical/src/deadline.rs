@@ -124,13 +124,18 @@ impl Judge<'_> {
     /// Brings the deadlines of a record up to date. When `tx` is the clock, those that have passed
     /// raise their exceptions.
     pub(crate) fn deadlines(&mut self, tx: &Tx<'_>, key: &RecordKey) {
-        if !self.rules.timed.contains(&key.entity) {
+        let timed = self.rules.timed.contains(&key.entity);
+        // Under other rules, or without a record, what was due is not due any more.
+        if !timed && !tx.is_clock {
             return;
         }
         let Some(rec) = self.recs.get(key) else { return };
-        let Some(record) = rec.record.clone() else { return };
         let known = rec.deadlines.clone();
-        let wanted = if record.deleted { Vec::new() } else { self.wanted(&record) };
+        let Some(record) = rec.record.clone() else {
+            self.load(key).deadlines.clear();
+            return;
+        };
+        let wanted = if record.deleted || !timed { Vec::new() } else { self.wanted(&record) };
         let mut now: BTreeMap<Uuid, Deadline> = BTreeMap::new();
         for item in &wanted {
             let running = known.get(&item.id);

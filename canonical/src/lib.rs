@@ -31,6 +31,7 @@ mod mapping;
 mod names;
 mod ownership;
 mod problems;
+mod prove;
 mod quarantine;
 mod rehearsal;
 mod rowmap;

@@ -102,11 +102,6 @@ impl Lifecycle {
         self.transitions.iter().filter_map(|t| t.guard.as_ref()).any(|g| g.uses("now"))
     }
 
-    /// States that its transitions lead to.
-    pub fn reached(&self) -> impl Iterator<Item = &Name> {
-        self.transitions.iter().filter(|t| t.forbidden.is_none()).map(|t| &t.to)
-    }
-
     /// Kinds of evidence that lead to a state.
     pub fn kinds_of(&self, state: &str) -> impl Iterator<Item = &Name> {
         let to = move |t: &&Transition| &*t.to == state && t.forbidden.is_none();

@@ -206,8 +206,7 @@ impl Check<'_> {
         let kind =
             records.first().and_then(|k| self.rules.entities.entity(&k.entity)?.field(field));
         // `5000.00` and `5000` are one amount.
-        let typed =
-            kind.and_then(|k| k.coerce(value).ok()).and_then(|v| v.to_text());
+        let typed = kind.and_then(|k| k.coerce(value).ok()).and_then(|v| v.to_text());
         let expected: String = typed.unwrap_or_else(|| expected.to_string());
         (texts.len() != 1 || !texts.contains(&expected)).then(|| Failure {
             what: name.to_string(),

@@ -8,6 +8,7 @@ mod debezium;
 mod gaps;
 mod mirror;
 mod operation;
+mod registry;
 mod snapshots;
 mod stage;
 mod takeover;

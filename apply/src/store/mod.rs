@@ -8,6 +8,7 @@ mod load;
 mod migrate;
 mod postgres;
 mod sql;
+mod subjects;
 mod writes;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use crate::ApplyError;
 
 pub use check::check;
 pub use postgres::{Attention, PostgresStore};
+pub use subjects::{StoredSubjects, StoredVersion};
 
 /// How far `integrate` has come with one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
