@@ -97,7 +97,7 @@ fn record() -> Record {
             Arc::from("status"),
             Origin {
                 source: "wms_eu".into(),
-                at: at(4, 1).to_sortable(),
+                at: at(4, 1).to_sortable().into(),
                 rule: "ownership.toml:7".into(),
             },
         )]
@@ -154,7 +154,7 @@ fn outcome() -> Outcome {
         rows: vec![
             SourceRow {
                 key: row("wms.shipments", "812"),
-                image: image.clone(),
+                image: image.clone().into(),
                 at: at(4, 1),
                 deleted: false,
                 waiting_for: vec![],
@@ -162,7 +162,7 @@ fn outcome() -> Outcome {
             },
             SourceRow {
                 key: line.clone(),
-                image: fields(&[("id", Value::Int(5))]),
+                image: fields(&[("id", Value::Int(5))]).into(),
                 at: at(4, 2),
                 deleted: true,
                 waiting_for: vec![row("wms.shipments", "900"), row("wms.items", "3")],
@@ -172,7 +172,7 @@ fn outcome() -> Outcome {
         contributions: vec![Contribution {
             record: key("shipment", "shp:EU:1"),
             row: row("wms.shipments", "812"),
-            fields: image,
+            fields: image.into(),
             links: [(Arc::from("order"), key("sales_order", "so:9"))].into(),
             at: at(4, 1),
             gone: false,
@@ -405,7 +405,7 @@ async fn stale_rows_are_found_in_pieces() {
     let mut store = PostgresStore::open(&options, "plant").await.unwrap();
     let rows = (1..=6).map(|n| SourceRow {
         key: row("wms.picks", &format!("{n}")),
-        image: fields(&[("id", Value::Int(n))]),
+        image: fields(&[("id", Value::Int(n))]).into(),
         at: at(n as u64 * 10, 3),
         deleted: n == 2,
         waiting_for: vec![],

@@ -204,9 +204,11 @@ pub fn options(task: &Task) -> SourceOptions {
         slot_failover: true,
         publication: "bench".to_string(),
         server_id: 7_001,
+        zero_dates: Default::default(),
         block_bytes_max: task.block_bytes,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! Prints a table and leaves JSON lines in `target/bench/NAME.jsonl`.
 
+mod canonical;
 mod debezium;
 mod drain;
+mod judging;
 mod latency;
 mod mariadb;
 mod postgres;
@@ -70,6 +72,18 @@ enum Bench {
         #[arg(long, default_value_t = 20)]
         seconds: u32,
     },
+    /// Fold, map and judge on one core, with the demo's mapping and rule files.
+    Canonical {
+        /// Runs.
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Orders whose life is judged, about 33 row changes each.
+        #[arg(long, default_value_t = 5_000)]
+        orders: u32,
+        /// Row changes that are judged at once.
+        #[arg(long, default_value_t = 1_000)]
+        batch: usize,
+    },
     /// Crossdock's side of one run.
     #[command(hide = true)]
     Drain(drain::Task),
@@ -123,6 +137,7 @@ fn main() -> Result<()> {
             snapshot::mariadb(runs.runs, rows, runs.block_bytes)
         }
         Bench::LatencyPostgres { runs, rate, seconds } => latency::bench(runs, rate, seconds),
+        Bench::Canonical { runs, orders, batch } => judging::bench(runs, orders, batch),
         Bench::Drain(task) => drain::run(&task),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
     Contribution, Deadline, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
@@ -23,13 +24,13 @@ use crate::scope::{Children, Scope, Var};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rec {
     /// The record, once somebody contributes to it.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// What rows say about it.
-    pub contributions: BTreeMap<RowKey, Contribution>,
+    pub contributions: BTreeMap<RowKey, Arc<Contribution>>,
     /// Evidence about it.
-    pub evidence: BTreeMap<Uuid, Evidence>,
+    pub evidence: BTreeMap<Uuid, Arc<Evidence>>,
     /// Its releases by rule and business key.
-    pub releases: BTreeMap<(Name, Name), Release>,
+    pub releases: BTreeMap<(Name, Name), Arc<Release>>,
     /// Its deadlines.
     pub deadlines: BTreeMap<Uuid, Deadline>,
 }
@@ -48,7 +49,7 @@ pub(crate) struct Around<'a> {
 }
 
 /// Linked records by link name; `None` where there is none yet.
-pub(crate) type Linked = Vec<(Name, Option<Record>)>;
+pub(crate) type Linked = Vec<(Name, Option<Arc<Record>>)>;
 
 /// Values that rules with `accept` have just taken from others than the owner, and fields that
 /// their owners have just written.
@@ -125,10 +126,11 @@ pub(crate) fn compute(
     around: Around<'_>,
 ) -> Option<Computed> {
     let entity = rules.entities.entity(&key.entity)?;
-    let mut live: Vec<&Contribution> = rec.contributions.values().filter(|c| !c.gone).collect();
+    let mut live: Vec<&Contribution> =
+        rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
     if live.is_empty() {
         // What was there last is kept, so that one can see what has been deleted.
-        let record = Record { deleted: true, ..rec.record.clone()? };
+        let record = Record { deleted: true, ..Record::clone(rec.record.as_ref()?) };
         return Some(Computed { record, errors: Vec::new() });
     }
     let mut stopped = Vec::new();
@@ -136,7 +138,7 @@ pub(crate) fn compute(
         let stops =
             |c: &Contribution, reach| quarantines.iter().any(|q| q.reach == reach && q.stops(c));
         if live.iter().any(|c| stops(c, Reach::Key)) {
-            let record = rec.record.clone()?;
+            let record = Record::clone(rec.record.as_ref()?);
             return Some(Computed { record, errors: Vec::new() });
         }
         stopped = live.iter().filter(|c| stops(c, Reach::Row)).map(|c| &c.row).collect();
@@ -150,7 +152,7 @@ pub(crate) fn compute(
         entity,
         live,
         stopped,
-        previous: rec.record.as_ref(),
+        previous: rec.record.as_deref(),
         around,
         fields: Fields::new(),
         origins: BTreeMap::new(),
@@ -209,7 +211,7 @@ impl<'m> Maker<'m> {
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
             let rule = "key".into();
-            let origin = Origin { source: first.row.source.clone(), at: String::new(), rule };
+            let origin = Origin { source: first.row.source.clone(), at: "".into(), rule };
             self.set(field, value.clone(), origin);
         }
     }
@@ -217,12 +219,13 @@ impl<'m> Maker<'m> {
     fn owned_fields(&mut self) {
         let Some(ownership) = self.rules.ownership.get(&self.key.entity) else { return };
         let computed = self.rules.computed.get(&self.key.entity);
-        let names: BTreeSet<&'m Name> = self.live.iter().flat_map(|c| c.fields.keys()).collect();
-        let mut rules: Vec<(&'m Name, &'m FieldRule)> = names
-            .into_iter()
-            .filter(|f| !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(*f)))
-            .filter_map(|f| Some((f, ownership.of(f)?)))
-            .collect();
+        let said = |f: &Name| self.live.iter().any(|c| c.fields.contains_key(f));
+        let owned = |f: &Name| {
+            said(f) && !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(f))
+        };
+        let names = self.entity.fields.keys().filter(|f| owned(f));
+        let mut rules: Vec<(&'m Name, &'m FieldRule)> =
+            names.filter_map(|f| Some((f, ownership.of(f)?))).collect();
         // Fields whose owner depends on the record come after those on which it may depend.
         rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.exprs().next().is_some()));
         for (field, rule) in rules {
@@ -264,17 +267,12 @@ impl<'m> Maker<'m> {
         if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
             return;
         }
-        let origin = |c: &Contribution| Origin {
-            source: c.row.source.clone(),
-            at: c.at.to_sortable(),
-            rule: choice.rule.clone(),
-        };
         let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
         if own.is_some_and(|c| self.stopped.contains(&&c.row)) {
             return self.keep(field);
         }
         if let Some(c) = own.filter(|c| has_value(c, field)) {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         let others = choice.fallback.iter();
@@ -283,11 +281,11 @@ impl<'m> Maker<'m> {
             return self.keep(field);
         }
         if let Some(c) = other {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         match own {
-            Some(c) => self.set(field, Value::Null, origin(c)),
+            Some(c) => self.say(field, c, choice),
             None if !choice.null_is_value => {
                 let by_owner = self
                     .previous
@@ -301,11 +299,29 @@ impl<'m> Maker<'m> {
         }
     }
 
+    /// Takes what a contribution says. A value that means the same is the same: the text of its
+    /// origin is not made anew.
+    fn say(&mut self, field: &Name, contribution: &Contribution, choice: &Choice) {
+        let value = contribution.fields.get(field).unwrap_or(&Value::Null);
+        let source = &contribution.row.source;
+        let known = self.previous.and_then(|p| Some((p.fields.get(field)?, p.origins.get(field)?)));
+        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value))
+        {
+            return self.set(field, old.clone(), origin.clone());
+        }
+        let origin = Origin {
+            source: source.clone(),
+            at: contribution.at.to_sortable().into(),
+            rule: choice.rule.clone(),
+        };
+        self.set(field, value.clone(), origin);
+    }
+
     /// A value of somebody else that the rule accepts, until the owner writes again.
     fn accepted(&mut self, field: &Name, choice: &Choice) -> bool {
         let place = (self.key.clone(), field.clone());
         if let Some((value, source, at)) = self.around.fresh.accepted.get(&place) {
-            let (source, at) = (source.clone(), at.to_sortable());
+            let (source, at) = (source.clone(), at.to_sortable().into());
             let origin = Origin { source, at, rule: choice.rule.clone() };
             self.set(field, value.clone(), origin);
             return true;
@@ -321,7 +337,7 @@ impl<'m> Maker<'m> {
 
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
-        let evidence = rec.evidence.values();
+        let evidence = rec.evidence.values().map(|e| &**e);
         let now = self.around.now_micros;
         let verdict = lifecycle.judge(evidence, &self.key.key, &self.fields, now);
         let Verdict { state, sets, errors, .. } = verdict;
@@ -395,7 +411,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: COMPUTED.into(), at: String::new(), rule }
+    Origin { source: COMPUTED.into(), at: "".into(), rule }
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {
@@ -458,14 +474,17 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
 }
 
 /// Fields that differ between two states of a record; a NULL is as good as nothing.
-pub(crate) fn changed_fields(old: Option<&Record>, new: &Record) -> BTreeSet<Name> {
+pub(crate) fn changed_fields<'r>(
+    old: Option<&'r Record>,
+    new: &'r Record,
+) -> impl Iterator<Item = &'r Name> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    let get = |fields: &Fields, name: &Name| fields.get(name).cloned().unwrap_or(Value::Null);
-    before
-        .keys()
-        .chain(new.fields.keys())
-        .filter(|name| !get(before, name).same_as(&get(&new.fields, name)))
-        .cloned()
-        .collect()
+    let gone =
+        before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
+    let other = new.fields.iter().filter(move |(name, new)| match before.get(*name) {
+        Some(old) => !old.same_as(new),
+        None => !new.is_null(),
+    });
+    gone.chain(other).map(|(name, _)| name)
 }

@@ -181,7 +181,7 @@ impl Judge<'_> {
         let key = &record.key;
         let Some(rec) = self.recs.get(key) else { return wanted };
         if let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) {
-            let evidence = rec.evidence.values();
+            let evidence = rec.evidence.values().map(|e| &**e);
             let verdict = lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros);
             let limits = lifecycle.limits.iter();
             wanted.extend(limits.filter_map(|l| self.limit(record, lifecycle, &verdict, l)));

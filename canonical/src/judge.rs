@@ -1,16 +1,18 @@
 //! The second half of judging: what the steps of each transaction do to records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, RecordState,
-    Release, RowKey, Tally,
+    Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, Release, RowKey,
+    Tally,
 };
+use foldhash::HashMap;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::compute::{Around, Fresh, Rec, changed_fields, compute};
-use crate::difference::{changes, differences, differs, evidence, merge_evidence, unpack};
+use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
 use crate::rules::Rules;
@@ -25,7 +27,7 @@ const DEPTH_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct RecordStore {
     /// Records.
-    pub records: HashMap<RecordKey, RecordState>,
+    pub records: HashMap<RecordKey, Rec>,
     /// Records that link to a record.
     pub linking: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Releases that depend on a record.
@@ -37,9 +39,9 @@ pub(crate) struct Judge<'j> {
     pub(crate) rules: &'j Rules,
     pub(crate) installation: &'j str,
     store: &'j RecordStore,
-    pub(crate) recs: BTreeMap<RecordKey, Rec>,
+    pub(crate) recs: HashMap<RecordKey, Rec>,
     /// Links made in this batch, by the record that is linked to.
-    linked_from: BTreeMap<RecordKey, BTreeSet<RecordKey>>,
+    linked_from: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Records with a release that depends on a record, by that record.
     depending: HashMap<RecordKey, BTreeSet<RecordKey>>,
     pub(crate) needs: NeedSets,
@@ -62,9 +64,9 @@ pub(crate) struct Tx<'t> {
     pub(crate) folded: &'t Folded,
     pub(crate) place: Name,
     /// Records as they were before it.
-    pub(crate) base: BTreeMap<RecordKey, Option<Record>>,
+    pub(crate) base: BTreeMap<RecordKey, Option<Arc<Record>>>,
     /// Evidence as it was before it.
-    pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Evidence>>,
+    pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Arc<Evidence>>>,
     pub(crate) fresh: Fresh,
     /// It is no transaction: time has passed.
     pub(crate) is_clock: bool,
@@ -115,23 +117,18 @@ pub(crate) fn judge_all(
         rules,
         installation,
         store,
-        recs: BTreeMap::new(),
-        linked_from: BTreeMap::new(),
-        depending: HashMap::new(),
+        recs: HashMap::default(),
+        linked_from: HashMap::default(),
+        depending: HashMap::default(),
         needs: NeedSets::default(),
         troubles: Troubles::new(installation),
         out: Outcome::default(),
         now_micros: batch.now_micros,
     };
-    for key in batch.steps.iter().flatten().flat_map(Step::records).chain(batch.due) {
-        judge.load(key);
+    for (folded, steps) in batch.transactions.iter().zip(batch.steps) {
+        judge.transaction(folded, steps);
     }
-    if judge.needs.records.is_empty() {
-        for (folded, steps) in batch.transactions.iter().zip(batch.steps) {
-            judge.transaction(folded, steps);
-        }
-        judge.clock(batch.due);
-    }
+    judge.clock(batch.due);
     judge.finish()
 }
 
@@ -140,7 +137,7 @@ impl<'j> Judge<'j> {
     pub(crate) fn load(&mut self, key: &RecordKey) -> &mut Rec {
         if !self.recs.contains_key(key) {
             let rec = match self.store.records.get(key) {
-                Some(state) => unpack(state),
+                Some(rec) => rec.clone(),
                 None => {
                     self.needs.records.insert(key.clone());
                     Rec::default()
@@ -230,14 +227,15 @@ impl<'j> Judge<'j> {
                 at: step.at,
                 gone: false,
             };
-            self.load(&said.record).contributions.insert(step.row.clone(), contribution);
+            let known = &mut self.load(&said.record).contributions;
+            known.insert(step.row.clone(), Arc::new(contribution));
         }
         for (id, record) in &step.withdrawn {
             let moved = step.stated.iter().any(|s| s.id == *id);
             let evidence = self.evidence_mut(tx, record);
             if moved {
                 evidence.remove(id);
-            } else if let Some(item) = evidence.get_mut(id) {
+            } else if let Some(item) = evidence.get_mut(id).map(Arc::make_mut) {
                 item.withdrawn = true;
                 item.at = item.at.max(step.at);
             }
@@ -251,7 +249,11 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn evidence_mut(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> &mut BTreeMap<Uuid, Evidence> {
+    fn evidence_mut(
+        &mut self,
+        tx: &mut Tx<'_>,
+        key: &RecordKey,
+    ) -> &mut BTreeMap<Uuid, Arc<Evidence>> {
         let rec = self.load(key);
         if !tx.evidence.contains_key(key) {
             tx.evidence.insert(key.clone(), rec.evidence.clone());
@@ -315,7 +317,7 @@ impl<'j> Judge<'j> {
         let Some(computed) = computed else { return BTreeSet::new() };
         tx.errors.insert(key.clone(), computed.errors);
         let new = computed.record;
-        let same = old.as_ref().is_some_and(|o| !differs(o, &new));
+        let same = old.as_deref().is_some_and(|o| !differs(o, &new));
         if same {
             return BTreeSet::new();
         }
@@ -330,7 +332,7 @@ impl<'j> Judge<'j> {
             );
         }
         tx.base.entry(key.clone()).or_insert(old);
-        self.load(key).record = Some(new);
+        self.load(key).record = Some(Arc::new(new));
         above.extend(self.followers(key));
         above
     }
@@ -341,10 +343,17 @@ impl<'j> Judge<'j> {
         let Some(projections) = self.rules.telling.projections.get(&key.entity) else {
             return lists;
         };
-        for (list, child) in projections.iter().flat_map(|p| &p.children) {
-            let from = self.linking(key);
+        let children = || projections.iter().flat_map(|p| &p.children);
+        if children().next().is_none() {
+            return lists;
+        }
+        let from = self.linking(key);
+        for (list, child) in children() {
+            if lists.contains_key(list) {
+                continue;
+            }
             let mut keys: Vec<RecordKey> =
-                from.into_iter().filter(|k| k.entity == *child).collect();
+                from.iter().filter(|k| k.entity == *child).cloned().collect();
             keys.retain(|k| {
                 let record = self.load(k).record.as_ref();
                 record.is_some_and(|r| !r.deleted && r.links.values().any(|to| to == key))
@@ -375,15 +384,17 @@ impl<'j> Judge<'j> {
     /// Gives every record that has really changed its new version and its history.
     fn close_versions(&mut self, tx: &mut Tx<'_>) {
         for (key, base) in &tx.base {
-            let Some(record) = self.recs.get_mut(key).and_then(|r| r.record.as_mut()) else {
+            let Some(shared) = self.recs.get_mut(key).and_then(|r| r.record.as_mut()) else {
                 continue;
             };
-            if base.as_ref().is_some_and(|b| !differs(b, record)) {
+            let was = base.as_deref();
+            if let Some(base) = base.as_ref().filter(|b| !differs(b, shared)) {
                 // Changed and changed back.
-                self.recs.entry(key.clone()).and_modify(|r| r.record.clone_from(base));
+                shared.clone_from(base);
                 continue;
             }
-            record.version = base.as_ref().map_or(0, |b| b.version) + 1;
+            let record = Arc::make_mut(shared);
+            record.version = was.map_or(0, |b| b.version) + 1;
             let header = &tx.folded.header;
             self.out.history.push(HistoryEntry {
                 record: key.clone(),
@@ -392,9 +403,9 @@ impl<'j> Judge<'j> {
                 transaction: header.id.as_str().into(),
                 position: tx.place.clone(),
                 commit_micros: header.commit_micros,
-                changes: changes(base.as_ref(), record),
+                changes: changes(was, record),
             });
-            tx.changed.insert(key.clone(), changed_fields(base.as_ref(), record));
+            tx.changed.insert(key.clone(), changed_fields(was, record).cloned().collect());
         }
     }
 
@@ -404,11 +415,16 @@ impl<'j> Judge<'j> {
             tx.evidence.keys().chain(tx.changed.keys()).cloned().collect();
         for key in keys {
             let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) else { continue };
+            // The same evidence means the same, unless a guard reads the record.
+            if !tx.evidence.contains_key(&key) && !lifecycle.is_guarded() {
+                continue;
+            }
             let Some(rec) = self.recs.get(&key) else { continue };
             let Some(record) = &rec.record else { continue };
             let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
-            let judge = |evidence: &BTreeMap<Uuid, Evidence>, record: &Record| {
-                lifecycle.judge(evidence.values(), &key.key, &record.fields, self.now_micros)
+            let judge = |evidence: &BTreeMap<Uuid, Arc<Evidence>>, record: &Record| {
+                let evidence = evidence.values().map(|e| &**e);
+                lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros)
             };
             let known = tx.evidence.get(&key).unwrap_or(&rec.evidence);
             let before = base.map(|b| judge(known, b)).unwrap_or_default();
@@ -432,7 +448,7 @@ impl<'j> Judge<'j> {
                 self.count(Tally::LateEvidence { entity: key.entity.clone() });
             }
             for (open, (id, kind, rule), evidence) in raised {
-                self.illegal(&key, (id, &kind, &rule), evidence.as_ref(), &state, open);
+                self.illegal(&key, (id, &kind, &rule), evidence.as_deref(), &state, open);
             }
         }
     }
@@ -507,12 +523,17 @@ impl<'j> Judge<'j> {
         if !needs.is_empty() {
             return Err(needs);
         }
-        let nothing = RecordState::default();
-        let kept: BTreeSet<Uuid> =
-            self.recs.values().flat_map(|r| r.evidence.keys().copied()).collect();
-        for (key, rec) in self.recs {
-            let old = unpack(self.store.records.get(&key).unwrap_or(&nothing));
-            differences(old, rec, &kept, &mut self.out);
+        // Evidence that is now about another record has not been withdrawn.
+        let (nothing, mut moved) = (Rec::default(), BTreeSet::<Uuid>::new());
+        let before = |key: &RecordKey| self.store.records.get(key).unwrap_or(&nothing);
+        for (key, rec) in &self.recs {
+            let old = before(key);
+            moved.extend(rec.evidence.keys().copied().filter(|id| !old.evidence.contains_key(id)));
+        }
+        let mut recs: Vec<(RecordKey, Rec)> = self.recs.into_iter().collect();
+        recs.sort_by(|a, b| a.0.cmp(&b.0));
+        for (key, rec) in recs {
+            differences(before(&key), rec, |id| !moved.contains(id), &mut self.out);
         }
         self.out.exceptions = self.troubles.into_items();
         Ok(self.out)

@@ -20,6 +20,7 @@ mod echo;
 mod evidence;
 mod expr;
 mod fold;
+mod foresee;
 mod guard;
 mod ids;
 mod judge;

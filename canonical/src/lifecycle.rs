@@ -108,6 +108,11 @@ impl Lifecycle {
         self.transitions.iter().filter(to).flat_map(|t| &t.on)
     }
 
+    /// Whether anything but the evidence itself can matter.
+    pub fn is_guarded(&self) -> bool {
+        self.transitions.iter().any(|t| t.guard.is_some())
+    }
+
     /// The farthest place in the main line that this kind of evidence can lead to.
     pub fn rank_of_kind(&self, kind: &str) -> Option<usize> {
         let led = self.transitions.iter().filter(|t| t.on.iter().any(|k| &**k == kind));

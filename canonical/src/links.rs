@@ -45,7 +45,8 @@ impl Judge<'_> {
     pub(crate) fn owner_linked(&mut self, key: &RecordKey) -> Linked {
         let rules = self.rules;
         let Some(names) = rules.owner_links.get(&key.entity) else { return Linked::new() };
-        let links = links_of(rules, &key.entity, self.load(key).contributions.values());
+        let said = self.load(key).contributions.values().map(|c| &**c);
+        let links = links_of(rules, &key.entity, said);
         let read = |link: &Name| {
             let record = links.get(link).and_then(|to| self.load(to).record.clone());
             (link.clone(), record.filter(|r| !r.deleted))

@@ -76,6 +76,8 @@ pub struct Rules {
     pub(crate) groups: BTreeMap<Name, Vec<Name>>,
     lanes: Lanes,
     rulesets: Rulesets,
+    /// Links of each entity that subscriptions and release rules read.
+    pub(crate) read_links: BTreeMap<Name, BTreeSet<Name>>,
 }
 
 impl Rules {
@@ -135,6 +137,12 @@ impl Rules {
     /// cannot find a row by one value.
     pub fn verify(&self, source: &str, schemas: &[TableSchema]) -> Vec<Problem> {
         verify::verify(self, source, schemas)
+    }
+
+    /// Every place where files read one of some columns of a source's table: what a change of
+    /// these columns hits.
+    pub fn uses(&self, source: &str, table: &TableSchema, columns: &[Name]) -> Vec<Problem> {
+        verify::uses(self, source, table, columns)
     }
 
     /// How subscriptions and releases write into the tables of targets.
@@ -220,6 +228,7 @@ impl Loader {
             groups: BTreeMap::new(),
             lanes: Lanes::default(),
             rulesets: Rulesets::default(),
+            read_links: BTreeMap::new(),
         };
         let report = &self.report;
         let mut rule_texts: Vec<&SourceText> = rule_texts.iter().collect();
@@ -287,6 +296,7 @@ impl Loader {
         rules.looked_up = lookups::used(&rules.mappings, &rules.evidence);
         connect(rules);
         check::set_times(rules);
+        rules.read_links = read_links(rules);
         for (entity, field) in check::computed_fields(rules).into_keys() {
             rules.computed.entry(entity).or_default().insert(field);
         }
@@ -323,6 +333,24 @@ fn connect(rules: &mut Rules) {
             }
         }
     }
+}
+
+/// Works out which links of each entity subscriptions and release rules read.
+fn read_links(rules: &Rules) -> BTreeMap<Name, BTreeSet<Name>> {
+    let telling = &rules.telling;
+    let subscriptions = telling.subscriptions.iter().flat_map(|(entity, all)| {
+        all.iter().flat_map(move |s| s.exprs().map(move |expr| (entity, expr)))
+    });
+    let releases = telling.releases.iter().flat_map(|(entity, all)| {
+        all.iter().flat_map(move |r| r.exprs().map(move |expr| (entity, expr)))
+    });
+    let mut read: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    for (entity, expr) in subscriptions.chain(releases) {
+        let links = rules.links.get(entity).into_iter().flat_map(BTreeMap::keys);
+        let used = links.filter(|link| expr.uses(link)).cloned();
+        read.entry(entity.clone()).or_default().extend(used);
+    }
+    read
 }
 
 fn hash(entities: &Entities, mappings: &[SourceText], rules: &[SourceText]) -> String {

@@ -114,7 +114,7 @@ impl Scratch {
     fn state(&self, key: &RecordKey) -> RecordState {
         let of = |r: &RecordKey| r == key;
         let contribution =
-            |c: &Contribution| Contribution { fields: plain(&c.fields), ..c.clone() };
+            |c: &Contribution| Contribution { fields: plain(&c.fields).into(), ..c.clone() };
         let contributions = self.contributions.values().filter(|c| of(&c.record));
         let record = self.records.get(key);
         RecordState {

@@ -34,7 +34,7 @@ impl Judge<'_> {
             return;
         }
         let before = earlier(step, &said.record);
-        for (field, new) in &said.fields {
+        for (field, new) in said.fields.iter() {
             let old = before.and_then(|b| b.fields.get(field));
             if old.is_some_and(|old| old.same_as(new)) {
                 continue;

@@ -1,6 +1,7 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
     Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
@@ -8,7 +9,9 @@ use crossdock_model::canonical::{
 use crossdock_model::{ChangeEvent, TxHeader};
 use crossdock_schema_registry::Entities;
 
+use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone};
+use crate::foresee;
 use crate::judge::{Batch, RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
@@ -93,32 +96,34 @@ impl<'r> Workspace<'r> {
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
     pub fn needs(&mut self) -> Needs {
-        if self.mapped.is_none() {
-            match map_all(self.rules, &self.rows, &self.transactions) {
-                Ok(mapped) => self.mapped = Some(mapped),
-                Err(needs) => {
-                    self.asked = needs.clone();
-                    return needs;
-                }
+        match self.work() {
+            Ok(()) => Needs::default(),
+            Err(needs) => {
+                self.asked = needs.clone();
+                needs
             }
         }
-        let Some(mapped) = &self.mapped else { return Needs::default() };
+    }
+
+    /// Maps once all rows that will be read are there, and judges once all records are.
+    fn work(&mut self) -> Result<(), Needs> {
+        if self.mapped.is_none() {
+            known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
+            self.mapped = Some(map_all(self.rules, &self.rows, &self.transactions)?);
+        }
+        let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
+            known(foresee::records(self.rules, &self.records, &mapped.steps))?;
             let batch = Batch {
                 transactions: &self.transactions,
                 steps: &mapped.steps,
                 due: &self.due,
                 now_micros: self.now_micros,
             };
-            match judge_all(self.rules, &self.installation, &self.records, &batch) {
-                Ok(outcome) => self.outcome = Some(outcome),
-                Err(needs) => {
-                    self.asked = needs.clone();
-                    return needs;
-                }
-            }
+            let outcome = judge_all(self.rules, &self.installation, &self.records, &batch)?;
+            self.outcome = Some(outcome);
         }
-        Needs::default()
+        Ok(())
     }
 
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
@@ -133,7 +138,7 @@ impl<'r> Workspace<'r> {
             }
         }
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| typed(state, entities));
+            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
         }
         for (to, from) in loaded.linking {
             self.records.linking.entry(to).or_default().insert(from);
@@ -171,6 +176,10 @@ impl<'r> Workspace<'r> {
     }
 }
 
+fn known(needs: Needs) -> Result<(), Needs> {
+    if needs.is_empty() { Ok(()) } else { Err(needs) }
+}
+
 /// Gives values that come from the store as plain JSON the types of their fields.
 fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
     if let Some(record) = &mut state.record {
@@ -178,7 +187,7 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         type_fields(&mut record.fields, &key, entities);
     }
     for contribution in &mut state.contributions {
-        type_fields(&mut contribution.fields, &contribution.record, entities);
+        type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
     }
     state
 }

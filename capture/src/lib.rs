@@ -1,5 +1,6 @@
 //! Source logs become transactions: PostgreSQL logical replication (`postgres`), MySQL and
-//! MariaDB binlogs (`mysql`), each with a consistent snapshot before its stream.
+//! MariaDB binlogs (`mysql`), each with a consistent snapshot before its stream. Where no log can
+//! be had, tables and views are asked for their rows again and again (`poll`).
 //!
 //! Knows nothing of the journal, of mapping or of targets.
 
@@ -13,6 +14,7 @@ mod snapshot;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod mysql;
+pub mod poll;
 pub mod postgres;
 
 pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
@@ -20,5 +22,5 @@ pub use error::CaptureError;
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
 };
-pub use options::{BLOCK_BYTES, SnapshotOptions, SourceOptions};
+pub use options::{BLOCK_BYTES, PollOptions, PollTable, SnapshotOptions, SourceOptions};
 pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};

@@ -58,8 +58,8 @@ impl RowKey {
 pub struct SourceRow {
     /// Which row.
     pub key: RowKey,
-    /// Its columns. After a delete: the last image before it.
-    pub image: Fields,
+    /// Its columns, shared by whoever looks at the row. After a delete: the last image before it.
+    pub image: Arc<Fields>,
     /// Where in the source's log it was written. A change with an older place is not taken.
     pub at: LogOrder,
     /// The row is gone.
@@ -80,7 +80,7 @@ pub struct Contribution {
     /// The row that says it.
     pub row: RowKey,
     /// Canonical fields.
-    pub fields: Fields,
+    pub fields: Arc<Fields>,
     /// Other records that it names, by link name.
     pub links: BTreeMap<Name, RecordKey>,
     /// Place of the image it was mapped from.
@@ -95,7 +95,7 @@ pub struct Origin {
     /// Source that owns the value, or `crossdock` for a computed one.
     pub source: Name,
     /// Place in that source's log, as [`LogOrder::to_sortable`]; empty for a computed one.
-    pub at: String,
+    pub at: Name,
     /// The rule that made it win, as `file:line` or name.
     pub rule: Name,
 }

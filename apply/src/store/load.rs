@@ -196,7 +196,7 @@ impl<'r> Cells<'r> {
 pub(super) fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
     Ok(SourceRow {
         key: row.row_key(0)?,
-        image: row.fields(3)?,
+        image: row.fields(3)?.into(),
         at: row.order(4)?,
         deleted: row.get(5)?,
         waiting_for: row.json(6)?,
@@ -220,7 +220,7 @@ fn contribution(row: &Cells<'_>) -> Result<Contribution, ApplyError> {
     Ok(Contribution {
         record: row.record_key(0)?,
         row: row.row_key(2)?,
-        fields: row.fields(5)?,
+        fields: row.fields(5)?.into(),
         links: row.json(6)?,
         at: row.order(7)?,
         gone: false,

@@ -26,13 +26,13 @@ impl Codec {
                 0 => Value::Int(0),
                 year => Value::Int(1900 + i64::from(year)),
             },
-            Kind::Date => date(input.uint(3)?),
+            Kind::Date => self.dated(date(input.uint(3)?))?,
             Kind::Time { digits } => time2(input, *digits)?,
-            Kind::Datetime { digits } => datetime2(input, *digits)?,
-            Kind::Timestamp { digits } => timestamp2(input, *digits)?,
+            Kind::Datetime { digits } => self.dated(datetime2(input, *digits)?)?,
+            Kind::Timestamp { digits } => self.dated(timestamp2(input, *digits)?)?,
             Kind::OldTime => old_time(input)?,
-            Kind::OldDatetime => old_datetime(input.u64()?),
-            Kind::OldTimestamp => timestamp(i64::from(input.u32()?), 0, 0),
+            Kind::OldDatetime => self.dated(old_datetime(input.u64()?))?,
+            Kind::OldTimestamp => self.dated(timestamp(i64::from(input.u32()?), 0, 0))?,
             Kind::Bit { bits } => self::bits(*bits, input.take(usize::from(bits.div_ceil(8)))?),
             Kind::Char { bytes, charset } => {
                 let stored = input.prefixed(if *bytes > 255 { 2 } else { 1 })?;
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     fn read(kind: Kind, bytes: &[u8]) -> Value<'static> {
-        let codec = Codec { kind, json: false };
+        let codec = Codec::new(kind, false, true, Default::default());
         codec.read(&mut Input::new(bytes)).unwrap().into_owned()
     }
 

@@ -4,6 +4,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::connect::{self, Server, databases, grants, server_error, table_ident};
+use super::retention::Retention;
 use super::{catalog, snapshot};
 use crate::{CaptureError, Finding, Severity, SourceOptions};
 
@@ -18,8 +19,7 @@ pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError
     version(&server, &mut found);
     settings(options, &mut conn, &mut found).await?;
     ids(options, &server, &mut found);
-    retention(&mut conn, &mut found).await;
-    size_limit(&mut conn, &mut found).await;
+    retention(options, &mut conn, &mut found).await?;
     privileges(options, &mut conn, &mut found).await?;
     tables(options, &server, &mut conn, &mut found).await?;
     conn.disconnect().await.ok();
@@ -150,15 +150,15 @@ fn ids(options: &SourceOptions, server: &Server, found: &mut Vec<Finding>) {
     });
 }
 
-async fn retention(conn: &mut Conn, found: &mut Vec<Finding>) {
-    let seconds = variable(conn, "binlog_expire_logs_seconds").await;
-    let seconds = seconds.and_then(|text| text.parse::<u64>().ok()).filter(|s| *s > 0);
-    let days = variable(conn, "expire_logs_days").await;
-    let days = days.and_then(|text| text.parse::<f64>().ok()).map(|d| (d * 86_400.0) as u64);
-    let purges = variable(conn, "binlog_expire_logs_auto_purge").await;
-    let purges = purges.is_none_or(|on| on.eq_ignore_ascii_case("ON"));
-    let kept = seconds.or(days.filter(|s| *s > 0)).filter(|_| purges);
-    found.push(match kept {
+async fn retention(
+    options: &SourceOptions,
+    conn: &mut Conn,
+    found: &mut Vec<Finding>,
+) -> Result<(), CaptureError> {
+    let Retention { age, bytes } = Retention::read(conn)
+        .await
+        .map_err(|error| server_error(options, "asking how long binlogs are kept", error))?;
+    found.push(match age.map(|age| age.as_secs()) {
         None => finding(Severity::Ok, "binlogs do not expire by age", ""),
         Some(s) if s < EXPIRE_SECONDS_MIN => finding(
             Severity::Warning,
@@ -167,20 +167,15 @@ async fn retention(conn: &mut Conn, found: &mut Vec<Finding>) {
         ),
         Some(s) => finding(Severity::Ok, format!("binlogs expire after {} days", s / 86_400), ""),
     });
-}
-
-/// A limit by size drops the oldest files, whether they were read or not.
-async fn size_limit(conn: &mut Conn, found: &mut Vec<Finding>) {
-    let bytes = variable(conn, "max_binlog_total_size").await;
-    let Some(bytes) = bytes.and_then(|text| text.parse::<u64>().ok()).filter(|b| *b > 0) else {
-        return;
-    };
-    found.push(finding(
-        Severity::Warning,
-        format!("binlogs are purged beyond {} MiB, whether they were read or not", bytes >> 20),
-        "make max_binlog_total_size larger than what is written during the longest outage \
-         expected, or SET GLOBAL max_binlog_total_size = 0",
-    ));
+    if let Some(bytes) = bytes {
+        found.push(finding(
+            Severity::Warning,
+            format!("binlogs are purged beyond {} MiB, whether they were read or not", bytes >> 20),
+            "make max_binlog_total_size (binlog_space_limit) larger than what is written during \
+             the longest outage expected, or SET GLOBAL max_binlog_total_size = 0",
+        ));
+    }
+    Ok(())
 }
 
 async fn privileges(

@@ -239,7 +239,7 @@ pub(super) fn ordered_key(table: &Table) -> Result<Vec<usize>, String> {
 }
 
 /// Whether a comparison with a value written down agrees with the order of the column.
-fn has_literals(kind: &Kind) -> bool {
+pub(super) fn has_literals(kind: &Kind) -> bool {
     !matches!(
         kind,
         Kind::Float
@@ -283,15 +283,17 @@ fn written(kind: &Kind, sent: &[u8]) -> Option<String> {
     }
 }
 
+/// A column's name, quoted.
+pub(super) fn name(table: &Table, column: usize) -> String {
+    ident(table.schema.columns.get(column).map_or("", |column| &*column.name))
+}
+
 /// The rows with greater keys, so that the server can use the index.
-fn beyond(table: &Table, key: &[usize], after: &[String]) -> String {
-    let name = |column: &usize| {
-        ident(table.schema.columns.get(*column).map_or("", |column| &*column.name))
-    };
+pub(super) fn beyond(table: &Table, key: &[usize], after: &[String]) -> String {
     let mut sql = String::new();
     let mut equal = String::new();
     for (i, (column, value)) in key.iter().zip(after).enumerate() {
-        let column = name(column);
+        let column = name(table, *column);
         if i == 0 {
             sql.push_str(&format!("{column} >= {value} AND ("));
         } else {
@@ -304,7 +306,8 @@ fn beyond(table: &Table, key: &[usize], after: &[String]) -> String {
     sql
 }
 
-fn size(row: &Row) -> usize {
+/// Bytes of a row as it was sent.
+pub(super) fn size(row: &Row) -> usize {
     let cells = (0..row.len()).filter_map(|at| row.as_ref(at));
     cells.map(|cell| if let Cell::Bytes(bytes) = cell { bytes.len() } else { 0 }).sum()
 }

@@ -101,6 +101,10 @@ pub(super) fn literal(text: &str) -> String {
 /// The statements that grant what capture needs.
 pub(super) fn grants(options: &SourceOptions) -> String {
     let user = format!("{}@'%'", literal(&options.user));
+    if options.poll.is_some() {
+        let select = |name: &TableName| format!("GRANT SELECT ON {} TO {user};", table_ident(name));
+        return options.tables.iter().map(select).collect::<Vec<_>>().join(" ");
+    }
     let status = match options.kind {
         DatabaseKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
         _ => "REPLICATION SLAVE, REPLICATION CLIENT",
@@ -187,6 +191,13 @@ fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
         return CaptureError::definite(
             format!("{source}: another replica uses server id {}: {message}", options.server_id),
             format!("give source {source} a `server_id` that no server or replica uses"),
+        );
+    }
+    if message.contains("GTID_MODE") || message.contains("gtid_mode") {
+        return CaptureError::definite(
+            format!("{source}: gtid_mode was changed before all was read: {message}"),
+            "SET GLOBAL gtid_mode = ON_PERMISSIVE (or OFF_PERMISSIVE, on the way to OFF), wait \
+             until this source has caught up, then change it again",
         );
     }
     let memory = ["max_allowed_packet", "memory", "checksum", "bogus data", "corrupt"];

@@ -19,9 +19,11 @@ mod jsonb;
 mod kind;
 mod mapping;
 mod payload;
+mod poll;
 mod probe;
 mod progress;
 mod request;
+mod retention;
 mod rows;
 mod snapshot;
 mod statement;
@@ -30,7 +32,7 @@ mod table_map;
 mod text;
 mod wire;
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
@@ -44,6 +46,7 @@ use progress::Parcel;
 use crate::{CaptureError, Memory, Purpose, ServerIdentity, SourceOptions, Start};
 
 pub use check::check;
+pub(crate) use poll::PollLink;
 pub use probe::{BinlogProbe, probe};
 
 /// Reads a binlog; see [`LogReader`](crate::LogReader) for the contract.
@@ -108,12 +111,15 @@ pub async fn open(
     conn.disconnect().await.ok();
     let identity = ServerIdentity { id: server.identity.clone(), timeline: 0 };
     let last = memory.server.replace(identity);
+    let same_server = last.as_ref().is_some_and(|last| last.id == server.identity);
     if let (Start::After(from) | Start::Resume(from), Some(last)) = (&start, last) {
         changed_server(options, from, &last, &server)?;
     }
     let (options, known) = (options.clone(), memory.clone());
     let task = tokio::spawn(async move {
-        if let Err(stream::Stop::Failed(error)) = read(&options, start, &known, &sender).await {
+        if let Err(stream::Stop::Failed(error)) =
+            read(&options, start, (&known, same_server), &sender).await
+        {
             // Without a listener nobody wants to know.
             sender.send(Err(error)).await.ok();
         }
@@ -153,7 +159,7 @@ fn changed_server(
 async fn read(
     options: &SourceOptions,
     start: Start,
-    memory: &Memory,
+    (memory, same_server): (&Memory, bool),
     blocks: &stream::Blocks,
 ) -> Result<(), stream::Stop> {
     let (from, resumes) = match start {
@@ -163,7 +169,7 @@ async fn read(
             Some(why) => {
                 tracing::warn!(source = %options.name, why, "the snapshot is taken anew");
                 let from = snapshot::run(options, blocks).await?;
-                return stream::Stream::open(options, &from).await?.run(blocks).await;
+                return stream::Stream::open(options, &from, true).await?.run(blocks).await;
             }
         },
         Start::Now => {
@@ -178,10 +184,10 @@ async fn read(
                 blocks.closed().await;
                 return Ok(());
             }
-            return stream::Stream::open(options, &from).await?.run(blocks).await;
+            return stream::Stream::open(options, &from, true).await?.run(blocks).await;
         }
     };
-    let stream = stream::Stream::open(options, &from).await?;
+    let stream = stream::Stream::open(options, &from, same_server).await?;
     stream.with_tables(memory, resumes).await?.run(blocks).await
 }
 

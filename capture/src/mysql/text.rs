@@ -20,13 +20,13 @@ impl Codec {
             Kind::Decimal { .. } => Value::Decimal(decimal(utf8(sent)?)),
             Kind::Date => {
                 let [year, month, day] = ymd(utf8(sent)?)?;
-                cell::date_of(year, month, day)
+                self.dated(cell::date_of(year, month, day))?
             }
             Kind::Time { .. } | Kind::OldTime => clock(utf8(sent)?)?,
-            Kind::Datetime { digits } => moment(utf8(sent)?, *digits)?,
-            Kind::OldDatetime => moment(utf8(sent)?, 0)?,
-            Kind::Timestamp { digits } => instant(moment(utf8(sent)?, *digits)?),
-            Kind::OldTimestamp => instant(moment(utf8(sent)?, 0)?),
+            Kind::Datetime { digits } => self.dated(moment(utf8(sent)?, *digits)?)?,
+            Kind::OldDatetime => self.dated(moment(utf8(sent)?, 0)?)?,
+            Kind::Timestamp { digits } => self.dated(instant(moment(utf8(sent)?, *digits)?))?,
+            Kind::OldTimestamp => self.dated(instant(moment(utf8(sent)?, 0)?))?,
             Kind::Bit { bits } => cell::bits(*bits, sent),
             Kind::Char { charset, .. }
             | Kind::Varchar { charset, .. }
@@ -151,7 +151,8 @@ mod tests {
     use super::*;
 
     fn parse(kind: Kind, text: &str) -> Value<'static> {
-        Codec { kind, json: false }.parse(text.as_bytes()).unwrap().into_owned()
+        let codec = Codec::new(kind, false, true, Default::default());
+        codec.parse(text.as_bytes()).unwrap().into_owned()
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The binlog reader against a private MariaDB, and against a private MySQL where there is one.
 
 mod access;
+mod charsets;
 mod failover;
+mod gtids;
 mod proxy;
 mod random;
 mod refused;
@@ -10,3 +12,4 @@ mod robustness;
 mod streaming;
 mod tables;
 mod types;
+mod xa;
