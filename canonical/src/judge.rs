@@ -11,7 +11,7 @@ use foldhash::HashMap;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::compute::{Fresh, Rec, changed_fields, compute};
+use crate::compute::{Around, Fresh, Rec, changed_fields, compute};
 use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
@@ -47,6 +47,8 @@ pub(crate) struct Judge<'j> {
     pub(crate) needs: NeedSets,
     pub(crate) troubles: Troubles,
     pub(crate) out: Outcome,
+    /// The present, microseconds since the Unix epoch.
+    pub(crate) now_micros: i64,
 }
 
 /// What is missing, each once.
@@ -66,10 +68,39 @@ pub(crate) struct Tx<'t> {
     /// Evidence as it was before it.
     pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Arc<Evidence>>>,
     pub(crate) fresh: Fresh,
+    /// It is no transaction: time has passed.
+    pub(crate) is_clock: bool,
     /// Rules that failed in the last computation of a record.
     errors: BTreeMap<RecordKey, Vec<(Name, String)>>,
     /// Records and the fields of them that this transaction has changed.
     pub(crate) changed: BTreeMap<RecordKey, BTreeSet<Name>>,
+}
+
+impl<'t> Tx<'t> {
+    fn new(folded: &'t Folded) -> Self {
+        Self {
+            folded,
+            place: folded.header.commit.to_string().into(),
+            base: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            fresh: Fresh::default(),
+            is_clock: false,
+            errors: BTreeMap::new(),
+            changed: BTreeMap::new(),
+        }
+    }
+}
+
+/// What is judged at once.
+pub(crate) struct Batch<'b> {
+    /// Transactions.
+    pub transactions: &'b [Folded],
+    /// What each means for records.
+    pub steps: &'b [Vec<Step>],
+    /// Records whose time has come.
+    pub due: &'b BTreeSet<RecordKey>,
+    /// The present, microseconds since the Unix epoch.
+    pub now_micros: i64,
 }
 
 /// Judges all transactions.
@@ -80,8 +111,7 @@ pub(crate) fn judge_all(
     rules: &Rules,
     installation: &str,
     store: &RecordStore,
-    transactions: &[Folded],
-    steps: &[Vec<Step>],
+    batch: &Batch<'_>,
 ) -> Result<Outcome, Needs> {
     let mut judge = Judge {
         rules,
@@ -93,10 +123,12 @@ pub(crate) fn judge_all(
         needs: NeedSets::default(),
         troubles: Troubles::new(installation),
         out: Outcome::default(),
+        now_micros: batch.now_micros,
     };
-    for (folded, steps) in transactions.iter().zip(steps) {
+    for (folded, steps) in batch.transactions.iter().zip(batch.steps) {
         judge.transaction(folded, steps);
     }
+    judge.clock(batch.due);
     judge.finish()
 }
 
@@ -121,16 +153,23 @@ impl<'j> Judge<'j> {
         *self.out.tallies.entry(tally).or_default() += 1;
     }
 
+    /// Looks at records whose time has come.
+    fn clock(&mut self, due: &BTreeSet<RecordKey>) {
+        if due.is_empty() {
+            return;
+        }
+        let folded = crate::fold::clock(self.now_micros);
+        let mut tx = Tx { is_clock: true, ..Tx::new(&folded) };
+        self.settle(&mut tx, due.clone());
+        self.close_versions(&mut tx);
+        self.evidence_troubles(&mut tx);
+        self.rule_troubles(&mut tx);
+        self.tell(&tx);
+        self.release(&tx, due);
+    }
+
     fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
-        let mut tx = Tx {
-            folded,
-            place: folded.header.commit.to_string().into(),
-            base: BTreeMap::new(),
-            evidence: BTreeMap::new(),
-            fresh: Fresh::default(),
-            errors: BTreeMap::new(),
-            changed: BTreeMap::new(),
-        };
+        let mut tx = Tx::new(folded);
         self.truncated(&tx);
         let mut touched = BTreeSet::new();
         for step in steps {
@@ -141,6 +180,7 @@ impl<'j> Judge<'j> {
         self.close_versions(&mut tx);
         for step in steps {
             self.violations(&tx, step);
+            self.quarantines(&tx, step);
         }
         self.evidence_troubles(&mut tx);
         self.rule_troubles(&mut tx);
@@ -264,11 +304,15 @@ impl<'j> Judge<'j> {
     fn compute(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> BTreeSet<RecordKey> {
         self.load(key);
         let lists = self.child_keys(key);
+        let linked = self.owner_linked(key);
         let empty = Rec::default();
         let (computed, old) = {
             let rec = self.recs.get(key).unwrap_or(&empty);
             let children = self.children(&lists);
-            (compute(self.rules, key, rec, &children, &tx.fresh), rec.record.clone())
+            let now_micros = self.now_micros;
+            let around =
+                Around { children: &children, linked: &linked, fresh: &tx.fresh, now_micros };
+            (compute(self.rules, key, rec, around), rec.record.clone())
         };
         let Some(computed) = computed else { return BTreeSet::new() };
         tx.errors.insert(key.clone(), computed.errors);
@@ -289,6 +333,7 @@ impl<'j> Judge<'j> {
         }
         tx.base.entry(key.clone()).or_insert(old);
         self.load(key).record = Some(Arc::new(new));
+        above.extend(self.followers(key));
         above
     }
 
@@ -302,11 +347,7 @@ impl<'j> Judge<'j> {
         if children().next().is_none() {
             return lists;
         }
-        let mut from: BTreeSet<RecordKey> = self.linked_from.get(key).cloned().unwrap_or_default();
-        match self.store.linking.get(key) {
-            Some(loaded) => from.extend(loaded.iter().cloned()),
-            None => _ = self.needs.linking.insert(key.clone()),
-        }
+        let from = self.linking(key);
         for (list, child) in children() {
             if lists.contains_key(list) {
                 continue;
@@ -320,6 +361,16 @@ impl<'j> Judge<'j> {
             lists.insert(list.clone(), keys);
         }
         lists
+    }
+
+    /// Records that link to a record, or did.
+    pub(crate) fn linking(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
+        let mut from = self.linked_from.get(key).cloned().unwrap_or_default();
+        match self.store.linking.get(key) {
+            Some(loaded) => from.extend(loaded.iter().cloned()),
+            None => _ = self.needs.linking.insert(key.clone()),
+        }
+        from
     }
 
     fn children(&self, lists: &BTreeMap<Name, Vec<RecordKey>>) -> Children<'_> {
@@ -372,7 +423,8 @@ impl<'j> Judge<'j> {
             let Some(record) = &rec.record else { continue };
             let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
             let judge = |evidence: &BTreeMap<Uuid, Arc<Evidence>>, record: &Record| {
-                lifecycle.judge(evidence.values().map(|e| &**e), &key.key, &record.fields)
+                let evidence = evidence.values().map(|e| &**e);
+                lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros)
             };
             let known = tx.evidence.get(&key).unwrap_or(&rec.evidence);
             let before = base.map(|b| judge(known, b)).unwrap_or_default();

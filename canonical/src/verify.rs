@@ -48,8 +48,7 @@ impl Verifier<'_> {
             let key = (Name::from(source), table.clone());
             for rule in rules.evidence.get(&key).into_iter().flatten() {
                 let Some(mapping) = blocks.get(rule.mapping) else { continue };
-                let paths = rule.codes.iter().flat_map(|(_, paths)| paths).chain(&rule.event_time);
-                paths.for_each(|p| self.path(mapping, p, &rule.spot));
+                rule.paths().for_each(|p| self.path(mapping, p, &rule.spot));
                 rule.when.iter().for_each(|e| self.expr(mapping, e));
             }
         }
@@ -115,7 +114,7 @@ impl Verifier<'_> {
     fn expr(&self, mapping: &Mapping, expr: &Expr) {
         for (root, column) in &expr.members {
             let table = match root.as_str() {
-                "row" | "before" => &mapping.table,
+                "row" | "after" | "before" => &mapping.table,
                 other => match mapping.lookups.iter().find(|l| &*l.name == other) {
                     Some(lookup) => &lookup.table,
                     None => continue,

@@ -10,6 +10,7 @@ mod random;
 mod refused;
 mod rig;
 mod robustness;
+mod snapshot;
 mod streaming;
 mod tables;
 mod types;

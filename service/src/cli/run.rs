@@ -124,6 +124,7 @@ fn start_stages(
         metrics: metrics.clone(),
         committed,
         checkpointed: None,
+        next_due: None,
     };
     let (integrate, jobs) = handle();
     handles.insert("integrate".to_string(), integrate);

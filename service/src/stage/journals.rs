@@ -129,7 +129,8 @@ impl Journals {
         Ok(runs)
     }
 
-    async fn wait(&self, cursors: &[Cursor]) -> Result<(), StageError> {
+    /// Waits until a source has blocks after its cursor.
+    pub async fn wait(&self, cursors: &[Cursor]) -> Result<(), StageError> {
         let waits: Vec<_> = cursors
             .iter()
             .filter(|cursor| cursor.step != Step::Halted)
