@@ -172,6 +172,12 @@ impl Table {
         Self { schema: Arc::new(schema), codecs, in_key, defaults }
     }
 
+    /// A table of which nothing is known but its name.
+    pub(super) fn bare(name: &TableName) -> Arc<Self> {
+        let schema = TableSchema { name: name.clone(), columns: Vec::new() };
+        Arc::new(Self::new(schema, Vec::new(), Vec::new()))
+    }
+
     /// The table as the log describes it, completed from the catalog. `None` when the log alone
     /// does not say enough and the catalog describes another version of the table.
     pub(super) fn from_log(

@@ -482,9 +482,9 @@ impl Decoder {
     }
 
     /// Adds the truncation that [`Next::Truncate`] asked about.
-    pub(super) fn truncated(&mut self, table: Option<Arc<Table>>) {
-        if let (Some(tx), Some(table)) = (&mut self.tx, table) {
-            rows::truncate(&mut self.builder, &table, tx.ordinal);
+    pub(super) fn truncated(&mut self, table: &Arc<Table>) {
+        if let Some(tx) = &mut self.tx {
+            rows::truncate(&mut self.builder, table, tx.ordinal);
             tx.ordinal += 1;
         }
         let begun = self.tx.as_ref().is_some_and(|tx| tx.begun);

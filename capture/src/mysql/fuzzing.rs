@@ -65,8 +65,8 @@ pub(super) fn feed(decoder: &mut Decoder, kind: u8, flags: u16, data: &[u8]) -> 
             }
             None => false,
         },
-        Ok(Next::Truncate(_)) => {
-            decoder.truncated(None);
+        Ok(Next::Truncate(name)) => {
+            decoder.truncated(&Table::bare(&name));
             true
         }
         Ok(_) => true,

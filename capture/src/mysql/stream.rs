@@ -346,8 +346,10 @@ impl<'a> Stream<'a> {
                 self.decoder.mapped(id, raw, table);
             }
             Next::Truncate(name) => {
+                // It may have been dropped since.
                 let table = self.cataloged(&name).await?;
-                self.decoder.truncated(table);
+                let table = table.or_else(|| self.latest.get(&name).cloned());
+                self.decoder.truncated(&table.unwrap_or_else(|| Table::bare(&name)));
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ on_both!(
     pt_online_schema_change_swaps_a_table,
     definitions_of_other_things_are_passed_over,
     captured_tables_are_renamed_dropped_and_truncated,
+    a_truncation_is_told_though_the_table_is_gone,
     without_metadata_a_reader_that_is_behind_stops,
 );
 
@@ -157,6 +158,16 @@ async fn captured_tables_are_renamed_dropped_and_truncated(kind: DatabaseKind) {
     assert_eq!(columns(&rig), ["id", "n", "note", "at"]);
     let row = &rig.images("orders")[&1];
     assert_eq!(row[3].as_deref(), Some("2026-11-23"));
+}
+
+async fn a_truncation_is_told_though_the_table_is_gone(kind: DatabaseKind) {
+    let (server, rig) = start(kind, "").await;
+    let from = rig.durable.clone().unwrap();
+    drop(rig);
+    server.sql("wms", "TRUNCATE orders; DROP TABLE orders").unwrap();
+    let mut rig = Rig::open(&options(&server, &["wms.orders"]), Some(&from)).await;
+    rig.until(|rig| !rig.events("orders").is_empty()).await;
+    assert_eq!(rig.events("orders")[0].op, Op::Truncate);
 }
 
 /// What the log does not say, and the catalog says of another version only, is not guessed.
