@@ -39,7 +39,12 @@ pub fn bench(runs: u32, orders: u32, batch: usize) -> Result<()> {
         &[
             Row::more_is_better(NAME, goal, metric, &plain),
             Row::more_is_better(NAME, goal_cel, "row changes/s, CEL for every row", &cel),
-            Row::less_is_better(NAME, "none", "allocations for a row change", &[(allocations, 0.0)]),
+            Row::less_is_better(
+                NAME,
+                "none",
+                "allocations for a row change",
+                &[(allocations, 0.0)],
+            ),
         ],
     )
 }

@@ -21,8 +21,7 @@ const HISTORY: u32 = 2_200;
 /// The store is asked a few times for a batch; more often than this never.
 const ROUNDS_MAX: u32 = 100;
 /// A condition in CEL that holds for every row and cannot be guessed.
-const CONDITION: &str =
-    "!(present(row.kind_of_row) && row.kind_of_row in [\"test\", \"dummy\"])";
+const CONDITION: &str = "!(present(row.kind_of_row) && row.kind_of_row in [\"test\", \"dummy\"])";
 
 /// Which rules.
 #[derive(Clone, Copy, PartialEq, Eq)]

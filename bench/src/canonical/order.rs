@@ -124,10 +124,7 @@ impl Order {
             text("open"),
             self.instant(),
         ];
-        vec![
-            ("public.sales_orders", self.n, order),
-            ("public.deliveries", self.n, delivery),
-        ]
+        vec![("public.sales_orders", self.n, order), ("public.deliveries", self.n, delivery)]
     }
 
     /// The warehouse gets it.

@@ -78,8 +78,20 @@ impl Store {
         RecordState {
             record: self.records.get(key).map(plain_record),
             contributions: all(self.contributions.get(key)),
-            evidence: self.evidence.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect(),
-            releases: self.releases.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect(),
+            evidence: self
+                .evidence
+                .get(key)
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .cloned()
+                .collect(),
+            releases: self
+                .releases
+                .get(key)
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .cloned()
+                .collect(),
         }
     }
 

@@ -158,7 +158,12 @@ impl Systems {
     }
 
     /// A row as it is, with some columns changed.
-    pub fn changed(&self, table: &'static str, number: i64, set: &[(usize, Value<'static>)]) -> Row {
+    pub fn changed(
+        &self,
+        table: &'static str,
+        number: i64,
+        set: &[(usize, Value<'static>)],
+    ) -> Row {
         let mut row = self.rows.get(&(table, number)).cloned().unwrap_or_default();
         for (column, value) in set {
             if let Some(cell) = row.get_mut(*column) {
