@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crossdock_model::canonical::{
     Contribution, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
@@ -17,6 +17,11 @@ use crate::ownership::{COMPUTED, Choice, FieldRule, Merge, OnViolation};
 use crate::rowmap::convert;
 use crate::rules::Rules;
 use crate::scope::{Children, Scope, Var};
+
+/// Origins of key fields and of computed ones are made for every record: their names are shared.
+static KEY: LazyLock<Name> = LazyLock::new(|| "key".into());
+static NOWHERE: LazyLock<Name> = LazyLock::new(|| "".into());
+static CROSSDOCK: LazyLock<Name> = LazyLock::new(|| COMPUTED.into());
 
 /// A record with everything that it is made of.
 #[derive(Clone, Debug, Default)]
@@ -127,8 +132,8 @@ impl<'m> Maker<'m> {
         let Some(first) = self.live.first().copied() else { return };
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
-            let rule = "key".into();
-            let origin = Origin { source: first.row.source.clone(), at: "".into(), rule };
+            let source = first.row.source.clone();
+            let origin = Origin { source, at: NOWHERE.clone(), rule: KEY.clone() };
             self.set(field, value.clone(), origin);
         }
     }
@@ -205,7 +210,8 @@ impl<'m> Maker<'m> {
         let value = contribution.fields.get(field).unwrap_or(&Value::Null);
         let source = &contribution.row.source;
         let known = self.previous.and_then(|p| Some((p.fields.get(field)?, p.origins.get(field)?)));
-        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value)) {
+        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value))
+        {
             return self.set(field, old.clone(), origin.clone());
         }
         let origin = Origin {
@@ -236,7 +242,8 @@ impl<'m> Maker<'m> {
 
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
-        let verdict = lifecycle.judge(rec.evidence.values().map(|e| &**e), &self.key.key, &self.fields);
+        let verdict =
+            lifecycle.judge(rec.evidence.values().map(|e| &**e), &self.key.key, &self.fields);
         let Verdict { state, sets, errors, .. } = verdict;
         self.errors.extend(errors);
         if let Some((state, rule)) = state {
@@ -255,7 +262,7 @@ impl<'m> Maker<'m> {
                 let key = &*self.key.key;
                 let rec = Var::Record { key, fields: &self.fields, children: Some(children) };
                 projection.value.value(&Scope::default().with("rec", rec)).and_then(|value| {
-                    convert(value, projection.kind, 0, &TimeZone::UTC)
+                    convert(&value, projection.kind, 0, &TimeZone::UTC)
                         .map_err(|()| format!("the result is not {}", projection.kind))
                 })
             };
@@ -291,7 +298,9 @@ impl<'m> Maker<'m> {
                 let Some(old) = previous.fields.get(field).filter(|old| old.same_as(value)) else {
                     continue;
                 };
-                *value = old.clone();
+                if value != old {
+                    *value = old.clone();
+                }
                 if let Some(origin) = previous.origins.get(field) {
                     let same_source = self.origins.get(field).map(|o| &o.source);
                     if same_source == Some(&origin.source) {
@@ -316,7 +325,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: COMPUTED.into(), at: "".into(), rule }
+    Origin { source: CROSSDOCK.clone(), at: NOWHERE.clone(), rule }
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {
@@ -385,7 +394,8 @@ pub(crate) fn changed_fields<'r>(
 ) -> impl Iterator<Item = &'r Name> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    let gone = before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
+    let gone =
+        before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
     let other = new.fields.iter().filter(move |(name, new)| match before.get(*name) {
         Some(old) => !old.same_as(new),
         None => !new.is_null(),

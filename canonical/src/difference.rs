@@ -21,7 +21,8 @@ pub(crate) fn differences(
 ) {
     for (row, contribution) in &old.contributions {
         if !new.contributions.contains_key(row) {
-            out.contributions.push(Contribution { gone: true, ..Contribution::clone(contribution) });
+            out.contributions
+                .push(Contribution { gone: true, ..Contribution::clone(contribution) });
         }
     }
     let kept = new.contributions.into_iter().filter(|(r, c)| changed(old.contributions.get(r), c));

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crossdock_model::canonical::{Fields, Needs, RecordKey, RowKey};
 use crossdock_model::Op;
+use crossdock_model::canonical::{Fields, Needs, RecordKey, RowKey};
 use foldhash::{HashMap, HashSet};
 
 use crate::fold::{Folded, Net};
@@ -96,7 +96,8 @@ impl<'r> Rows<'r> {
     fn follow(&mut self, mapping: &Mapping, image: &Fields, batch_first: bool) {
         let mut found: Vec<Option<&Fields>> = Vec::with_capacity(mapping.lookups.len());
         for at in 0..mapping.lookups.len() {
-            let Some(key) = lookup_key(mapping, at, &RowView { row: image, lookups: found.clone() })
+            let Some(key) =
+                lookup_key(mapping, at, &RowView { row: image, lookups: found.clone() })
             else {
                 found.push(None);
                 continue;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, Release,
-    RowKey, Tally,
+    Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, Release, RowKey,
+    Tally,
 };
 use foldhash::HashMap;
 use serde_json::json;
