@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use crossdock_model::canonical::{
-    Contribution, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
+    Contribution, Deadline, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
 };
 use crossdock_model::{LogOrder, Value};
 use crossdock_schema_registry::EntityDef;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
+use crate::expr::Expr;
 use crate::lifecycle::Verdict;
 use crate::ownership::{COMPUTED, Choice, FieldRule, Merge, OnViolation};
+use crate::quarantine::Reach;
 use crate::rowmap::convert;
 use crate::rules::Rules;
 use crate::scope::{Children, Scope, Var};
@@ -34,7 +36,25 @@ pub(crate) struct Rec {
     pub evidence: BTreeMap<Uuid, Arc<Evidence>>,
     /// Its releases by rule and business key.
     pub releases: BTreeMap<(Name, Name), Arc<Release>>,
+    /// Its deadlines.
+    pub deadlines: BTreeMap<Uuid, Deadline>,
 }
+
+/// What a record depends on besides what is said of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// Records that link to it, as far as computed fields read them.
+    pub children: &'a Children<'a>,
+    /// Records that it links to, as far as its owners depend on them.
+    pub linked: &'a Linked,
+    /// What has just been written.
+    pub fresh: &'a Fresh,
+    /// The present, microseconds since the Unix epoch.
+    pub now_micros: i64,
+}
+
+/// Linked records by link name; `None` where there is none yet.
+pub(crate) type Linked = Vec<(Name, Option<Arc<Record>>)>;
 
 /// Values that rules with `accept` have just taken from others than the owner, and fields that
 /// their owners have just written.
@@ -55,7 +75,8 @@ pub(crate) struct Computed {
     pub errors: Vec<(Name, String)>,
 }
 
-/// The owner of a field, given the other fields of the record.
+/// The owner of a field, given the other fields of the record and the records that it links to. A
+/// condition about a record that is not there yet does not hold.
 ///
 /// # Errors
 /// The rule whose condition failed, and how.
@@ -63,16 +84,43 @@ pub(crate) fn choose<'c>(
     rule: &'c FieldRule,
     key: &str,
     fields: &Fields,
+    linked: &Linked,
 ) -> Result<Option<&'c Choice>, (Name, String)> {
     for choice in rule {
         let Some(when) = &choice.when else { return Ok(Some(choice)) };
-        let rec = Var::Record { key, fields, children: None };
-        let scope = Scope::default().with("rec", rec);
-        if when.holds(&scope).map_err(|what| (choice.rule.clone(), what))? {
+        let held = condition(when, key, fields, linked);
+        if held.map_err(|what| (choice.rule.clone(), what))? {
             return Ok(Some(choice));
         }
     }
     Ok(None)
+}
+
+/// Whether nobody may change a field at present, its owner included.
+///
+/// # Errors
+/// What is wrong with the condition.
+pub(crate) fn is_frozen(
+    choice: &Choice,
+    key: &str,
+    fields: &Fields,
+    linked: &Linked,
+) -> Result<bool, String> {
+    choice.frozen_when.as_ref().map_or(Ok(false), |when| condition(when, key, fields, linked))
+}
+
+fn condition(when: &Expr, key: &str, fields: &Fields, linked: &Linked) -> Result<bool, String> {
+    if linked.iter().any(|(link, record)| record.is_none() && when.uses(link)) {
+        return Ok(false);
+    }
+    let mut scope = Scope::default().with("rec", Var::Record { key, fields, children: None });
+    for (link, record) in linked {
+        if let Some(record) = record {
+            let (key, fields) = (&*record.key.key, &record.fields);
+            scope = scope.with(link, Var::Record { key, fields, children: None });
+        }
+    }
+    when.holds(&scope)
 }
 
 /// Computes a record; `None` while nobody has contributed to it.
@@ -80,34 +128,67 @@ pub(crate) fn compute(
     rules: &Rules,
     key: &RecordKey,
     rec: &Rec,
-    children: &Children<'_>,
-    fresh: &Fresh,
+    around: Around<'_>,
 ) -> Option<Computed> {
     let entity = rules.entities.entity(&key.entity)?;
-    let live: Vec<&Contribution> =
+    let mut live: Vec<&Contribution> =
         rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
     if live.is_empty() {
         // What was there last is kept, so that one can see what has been deleted.
         let record = Record { deleted: true, ..Record::clone(rec.record.as_ref()?) };
         return Some(Computed { record, errors: Vec::new() });
     }
+    let mut stopped = Vec::new();
+    if let Some(quarantines) = rules.quarantines.get(&key.entity) {
+        let stops =
+            |c: &Contribution, reach| quarantines.iter().any(|q| q.reach == reach && q.stops(c));
+        if live.iter().any(|c| stops(c, Reach::Key)) {
+            let record = Record::clone(rec.record.as_ref()?);
+            return Some(Computed { record, errors: Vec::new() });
+        }
+        stopped = live.iter().filter(|c| stops(c, Reach::Row)).map(|c| &c.row).collect();
+        if rec.record.is_none() {
+            live.retain(|c| !stopped.contains(&&c.row));
+        }
+    }
     let mut maker = Maker {
         rules,
         key,
         entity,
         live,
+        stopped,
         previous: rec.record.as_deref(),
-        fresh,
+        around,
         fields: Fields::new(),
         origins: BTreeMap::new(),
         errors: Vec::new(),
     };
+    if maker.live.is_empty() {
+        return None;
+    }
     maker.key_fields();
     maker.owned_fields();
     maker.lifecycle(rec);
-    maker.projections(children);
+    maker.projections();
     let links = maker.links();
     Some(maker.finish(links))
+}
+
+/// Links of a record: what the entity's owner says, otherwise what anybody says.
+pub(crate) fn links_of<'c>(
+    rules: &Rules,
+    entity: &Name,
+    live: impl Iterator<Item = &'c Contribution>,
+) -> BTreeMap<Name, RecordKey> {
+    let owners = rules.ownership.get(entity);
+    let owner = owners.and_then(|o| o.default.as_ref()).and_then(|r| r.first());
+    let mut sorted: Vec<&Contribution> = live.filter(|c| !c.gone).collect();
+    sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
+    let mut links = BTreeMap::new();
+    for (name, to) in sorted.iter().flat_map(|c| &c.links) {
+        links.entry(name.clone()).or_insert_with(|| to.clone());
+    }
+    links
 }
 
 struct Maker<'m> {
@@ -115,8 +196,10 @@ struct Maker<'m> {
     key: &'m RecordKey,
     entity: &'m EntityDef,
     live: Vec<&'m Contribution>,
+    /// Rows that are in quarantine.
+    stopped: Vec<&'m RowKey>,
     previous: Option<&'m Record>,
-    fresh: &'m Fresh,
+    around: Around<'m>,
     fields: Fields,
     origins: BTreeMap<Name, Origin>,
     errors: Vec<(Name, String)>,
@@ -149,9 +232,9 @@ impl<'m> Maker<'m> {
         let mut rules: Vec<(&'m Name, &'m FieldRule)> =
             names.filter_map(|f| Some((f, ownership.of(f)?))).collect();
         // Fields whose owner depends on the record come after those on which it may depend.
-        rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.when.is_some()));
+        rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.exprs().next().is_some()));
         for (field, rule) in rules {
-            match choose(rule, &self.key.key, &self.fields) {
+            match choose(rule, &self.key.key, &self.fields, self.around.linked) {
                 Ok(Some(choice)) => self.owned_field(field, choice),
                 Ok(None) => {}
                 Err(error) => {
@@ -175,16 +258,33 @@ impl<'m> Maker<'m> {
         if choice.computed() {
             return;
         }
+        let known = self.previous.is_some_and(|p| p.origins.contains_key(field));
+        if known {
+            match is_frozen(choice, &self.key.key, &self.fields, self.around.linked) {
+                Ok(false) => {}
+                Ok(true) => return self.keep(field),
+                Err(what) => {
+                    self.errors.push((choice.rule.clone(), what));
+                    return self.keep(field);
+                }
+            }
+        }
         if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
             return;
         }
         let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
+        if own.is_some_and(|c| self.stopped.contains(&&c.row)) {
+            return self.keep(field);
+        }
         if let Some(c) = own.filter(|c| has_value(c, field)) {
             self.say(field, c, choice);
             return;
         }
         let others = choice.fallback.iter();
         let other = others.filter_map(|s| pick(&self.live, field, s, Merge::Latest, true)).next();
+        if other.is_some_and(|c| self.stopped.contains(&&c.row)) {
+            return self.keep(field);
+        }
         if let Some(c) = other {
             self.say(field, c, choice);
             return;
@@ -225,7 +325,7 @@ impl<'m> Maker<'m> {
     /// A value of somebody else that the rule accepts, until the owner writes again.
     fn accepted(&mut self, field: &Name, choice: &Choice) -> bool {
         let place = (self.key.clone(), field.clone());
-        if let Some((value, source, at)) = self.fresh.accepted.get(&place) {
+        if let Some((value, source, at)) = self.around.fresh.accepted.get(&place) {
             let (source, at) = (source.clone(), at.to_sortable().into());
             let origin = Origin { source, at, rule: choice.rule.clone() };
             self.set(field, value.clone(), origin);
@@ -233,7 +333,7 @@ impl<'m> Maker<'m> {
         }
         let origin = self.previous.and_then(|p| p.origins.get(field));
         let foreign = origin.is_some_and(|o| !choice.owned_by(&o.source));
-        let kept = foreign && !self.fresh.owned.contains(&place);
+        let kept = foreign && !self.around.fresh.owned.contains(&place);
         if kept {
             self.keep(field);
         }
@@ -242,8 +342,9 @@ impl<'m> Maker<'m> {
 
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
-        let verdict =
-            lifecycle.judge(rec.evidence.values().map(|e| &**e), &self.key.key, &self.fields);
+        let evidence = rec.evidence.values().map(|e| &**e);
+        let now = self.around.now_micros;
+        let verdict = lifecycle.judge(evidence, &self.key.key, &self.fields, now);
         let Verdict { state, sets, errors, .. } = verdict;
         self.errors.extend(errors);
         if let Some((state, rule)) = state {
@@ -255,7 +356,8 @@ impl<'m> Maker<'m> {
         }
     }
 
-    fn projections(&mut self, children: &Children<'_>) {
+    fn projections(&mut self) {
+        let children = self.around.children;
         for projection in self.rules.telling.projections.get(&self.key.entity).into_iter().flatten()
         {
             let result = {
@@ -278,17 +380,8 @@ impl<'m> Maker<'m> {
         }
     }
 
-    /// Links: what the entity's owner says, otherwise what anybody says.
     fn links(&self) -> BTreeMap<Name, RecordKey> {
-        let owners = self.rules.ownership.get(&self.key.entity);
-        let owner = owners.and_then(|o| o.default.as_ref()).and_then(|r| r.first());
-        let mut sorted = self.live.clone();
-        sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
-        let mut links = BTreeMap::new();
-        for (name, to) in sorted.iter().flat_map(|c| &c.links) {
-            links.entry(name.clone()).or_insert_with(|| to.clone());
-        }
-        links
+        links_of(self.rules, &self.key.entity, self.live.iter().copied())
     }
 
     fn finish(mut self, links: BTreeMap<Name, RecordKey>) -> Computed {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossdock_model::Value;
-use crossdock_model::canonical::{Contribution, Evidence, Name, Outcome, Record, RecordState};
+use crossdock_model::canonical::{
+    Contribution, Deadline, Evidence, Name, Outcome, Record, RecordState,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -36,6 +38,13 @@ pub(crate) fn differences(
     out.evidence.extend(kept.map(|(_, e)| Arc::unwrap_or_clone(e)));
     let kept = new.releases.into_iter().filter(|(k, r)| changed(old.releases.get(k), r));
     out.releases.extend(kept.map(|(_, r)| Arc::unwrap_or_clone(r)));
+    for (id, deadline) in &old.deadlines {
+        if !new.deadlines.contains_key(id) {
+            out.deadlines.push(Deadline { gone: true, ..deadline.clone() });
+        }
+    }
+    let kept = new.deadlines.into_iter().filter(|(id, d)| old.deadlines.get(id) != Some(d));
+    out.deadlines.extend(kept.map(|(_, d)| d));
     let version = |r: &Option<Arc<Record>>| r.as_ref().map(|r| r.version);
     if version(&new.record) != version(&old.record) {
         out.records.extend(new.record.map(Arc::unwrap_or_clone));
@@ -57,6 +66,7 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
         releases: releases
             .map(|r| ((r.rule.clone(), r.business_key.clone()), Arc::new(r)))
             .collect(),
+        deadlines: state.deadlines.into_iter().map(|d| (d.id, d)).collect(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossdock_model::canonical::{Fields, Name, RowKey, SourceRow};
 use crossdock_model::mark::{self, Mark, RowDigest};
 use crossdock_model::{
-    ChangeEvent, LogOrder, Op, RowImage, TableName, TableSchema, TxHeader, Value,
+    ChangeEvent, LogOrder, Op, Position, RowImage, TableName, TableSchema, TxHeader, Value,
 };
 
 /// A table as far as folding needs it.
@@ -167,6 +167,18 @@ pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folde
     let nets = nets.collect();
     let (truncated, unmapped) = (Vec::new(), BTreeMap::new());
     Folded { source: source.clone(), nets, mark: None, truncated, unmapped, header }
+}
+
+/// The passing of time: no transaction of any source, and no change of any row.
+pub(crate) fn clock(now_micros: i64) -> Folded {
+    let header = TxHeader {
+        id: "clock".into(),
+        commit: Position::Postgres { lsn: 0 },
+        commit_micros: now_micros,
+        origin: None,
+        snapshot: false,
+    };
+    gone(&crate::ownership::COMPUTED.into(), header, &[])
 }
 
 /// A table of which nothing is known but its name: its rows have keys already.

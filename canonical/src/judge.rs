@@ -1,5 +1,7 @@
 //! The second half of judging: what the steps of each transaction do to records.
 
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,10 +10,9 @@ use crossdock_model::canonical::{
     Tally,
 };
 use foldhash::HashMap;
-use serde_json::json;
 use uuid::Uuid;
 
-use crate::compute::{Fresh, Rec, changed_fields, compute};
+use crate::compute::{Around, Fresh, Rec, changed_fields, compute};
 use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
@@ -47,6 +48,8 @@ pub(crate) struct Judge<'j> {
     pub(crate) needs: NeedSets,
     pub(crate) troubles: Troubles,
     pub(crate) out: Outcome,
+    /// The present, microseconds since the Unix epoch.
+    pub(crate) now_micros: i64,
 }
 
 /// What is missing, each once.
@@ -66,10 +69,39 @@ pub(crate) struct Tx<'t> {
     /// Evidence as it was before it.
     pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Arc<Evidence>>>,
     pub(crate) fresh: Fresh,
+    /// It is no transaction: time has passed.
+    pub(crate) is_clock: bool,
     /// Rules that failed in the last computation of a record.
     errors: BTreeMap<RecordKey, Vec<(Name, String)>>,
     /// Records and the fields of them that this transaction has changed.
     pub(crate) changed: BTreeMap<RecordKey, BTreeSet<Name>>,
+}
+
+impl<'t> Tx<'t> {
+    fn new(folded: &'t Folded) -> Self {
+        Self {
+            folded,
+            place: folded.header.commit.to_string().into(),
+            base: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            fresh: Fresh::default(),
+            is_clock: false,
+            errors: BTreeMap::new(),
+            changed: BTreeMap::new(),
+        }
+    }
+}
+
+/// What is judged at once.
+pub(crate) struct Batch<'b> {
+    /// Transactions.
+    pub transactions: &'b [Folded],
+    /// What each means for records.
+    pub steps: &'b [Vec<Step>],
+    /// Records whose time has come.
+    pub due: &'b BTreeSet<RecordKey>,
+    /// The present, microseconds since the Unix epoch.
+    pub now_micros: i64,
 }
 
 /// Judges all transactions.
@@ -80,8 +112,7 @@ pub(crate) fn judge_all(
     rules: &Rules,
     installation: &str,
     store: &RecordStore,
-    transactions: &[Folded],
-    steps: &[Vec<Step>],
+    batch: &Batch<'_>,
 ) -> Result<Outcome, Needs> {
     let mut judge = Judge {
         rules,
@@ -93,10 +124,12 @@ pub(crate) fn judge_all(
         needs: NeedSets::default(),
         troubles: Troubles::new(installation),
         out: Outcome::default(),
+        now_micros: batch.now_micros,
     };
-    for (folded, steps) in transactions.iter().zip(steps) {
+    for (folded, steps) in batch.transactions.iter().zip(batch.steps) {
         judge.transaction(folded, steps);
     }
+    judge.clock(batch.due);
     judge.finish()
 }
 
@@ -121,16 +154,23 @@ impl<'j> Judge<'j> {
         *self.out.tallies.entry(tally).or_default() += 1;
     }
 
+    /// Looks at records whose time has come.
+    fn clock(&mut self, due: &BTreeSet<RecordKey>) {
+        if due.is_empty() {
+            return;
+        }
+        let folded = crate::fold::clock(self.now_micros);
+        let mut tx = Tx { is_clock: true, ..Tx::new(&folded) };
+        self.settle(&mut tx, due.clone());
+        self.close_versions(&mut tx);
+        self.evidence_troubles(&mut tx);
+        self.rule_troubles(&mut tx);
+        self.tell(&tx);
+        self.release(&tx, due);
+    }
+
     fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
-        let mut tx = Tx {
-            folded,
-            place: folded.header.commit.to_string().into(),
-            base: BTreeMap::new(),
-            evidence: BTreeMap::new(),
-            fresh: Fresh::default(),
-            errors: BTreeMap::new(),
-            changed: BTreeMap::new(),
-        };
+        let mut tx = Tx::new(folded);
         self.truncated(&tx);
         let mut touched = BTreeSet::new();
         for step in steps {
@@ -141,6 +181,7 @@ impl<'j> Judge<'j> {
         self.close_versions(&mut tx);
         for step in steps {
             self.violations(&tx, step);
+            self.quarantines(&tx, step);
         }
         self.evidence_troubles(&mut tx);
         self.rule_troubles(&mut tx);
@@ -264,11 +305,15 @@ impl<'j> Judge<'j> {
     fn compute(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> BTreeSet<RecordKey> {
         self.load(key);
         let lists = self.child_keys(key);
+        let linked = self.owner_linked(key);
         let empty = Rec::default();
         let (computed, old) = {
             let rec = self.recs.get(key).unwrap_or(&empty);
             let children = self.children(&lists);
-            (compute(self.rules, key, rec, &children, &tx.fresh), rec.record.clone())
+            let now_micros = self.now_micros;
+            let around =
+                Around { children: &children, linked: &linked, fresh: &tx.fresh, now_micros };
+            (compute(self.rules, key, rec, around), rec.record.clone())
         };
         let Some(computed) = computed else { return BTreeSet::new() };
         tx.errors.insert(key.clone(), computed.errors);
@@ -289,6 +334,7 @@ impl<'j> Judge<'j> {
         }
         tx.base.entry(key.clone()).or_insert(old);
         self.load(key).record = Some(Arc::new(new));
+        above.extend(self.followers(key));
         above
     }
 
@@ -302,11 +348,7 @@ impl<'j> Judge<'j> {
         if children().next().is_none() {
             return lists;
         }
-        let mut from: BTreeSet<RecordKey> = self.linked_from.get(key).cloned().unwrap_or_default();
-        match self.store.linking.get(key) {
-            Some(loaded) => from.extend(loaded.iter().cloned()),
-            None => _ = self.needs.linking.insert(key.clone()),
-        }
+        let from = self.linking(key);
         for (list, child) in children() {
             if lists.contains_key(list) {
                 continue;
@@ -320,6 +362,16 @@ impl<'j> Judge<'j> {
             lists.insert(list.clone(), keys);
         }
         lists
+    }
+
+    /// Records that link to a record, or did.
+    pub(crate) fn linking(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
+        let mut from = self.linked_from.get(key).cloned().unwrap_or_default();
+        match self.store.linking.get(key) {
+            Some(loaded) => from.extend(loaded.iter().cloned()),
+            None => _ = self.needs.linking.insert(key.clone()),
+        }
+        from
     }
 
     fn children(&self, lists: &BTreeMap<Name, Vec<RecordKey>>) -> Children<'_> {
@@ -356,71 +408,6 @@ impl<'j> Judge<'j> {
             });
             tx.changed.insert(key.clone(), changed_fields(was, record).cloned().collect());
         }
-    }
-
-    /// Illegal moves that evidence asked for, and evidence that came late.
-    fn evidence_troubles(&mut self, tx: &mut Tx<'_>) {
-        let keys: BTreeSet<RecordKey> =
-            tx.evidence.keys().chain(tx.changed.keys()).cloned().collect();
-        for key in keys {
-            let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) else { continue };
-            // The same evidence means the same, unless a guard reads the record.
-            if !tx.evidence.contains_key(&key) && !lifecycle.is_guarded() {
-                continue;
-            }
-            let Some(rec) = self.recs.get(&key) else { continue };
-            let Some(record) = &rec.record else { continue };
-            let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
-            let judge = |evidence: &BTreeMap<Uuid, Arc<Evidence>>, record: &Record| {
-                lifecycle.judge(evidence.values().map(|e| &**e), &key.key, &record.fields)
-            };
-            let known = tx.evidence.get(&key).unwrap_or(&rec.evidence);
-            let before = base.map(|b| judge(known, b)).unwrap_or_default();
-            let after = judge(&rec.evidence, record);
-            let at = before.state.as_ref().and_then(|(state, _)| lifecycle.rank(state));
-            let late = rec.evidence.keys().filter(|id| !known.contains_key(id)).filter(|id| {
-                let kind = rec.evidence.get(id).map_or("", |e| &e.kind);
-                lifecycle.rank_of_kind(kind).is_some_and(|r| at.is_some_and(|at| r < at))
-            });
-            let late = late.count();
-            let mut raised = Vec::new();
-            for (open, these, those) in
-                [(true, &after.illegal, &before.illegal), (false, &before.illegal, &after.illegal)]
-            {
-                for illegal in these.iter().filter(|i| !those.contains(i)) {
-                    raised.push((open, illegal.clone(), rec.evidence.get(&illegal.0).cloned()));
-                }
-            }
-            let state = after.state.map(|(state, _)| state).unwrap_or_default();
-            for _ in 0..late {
-                self.count(Tally::LateEvidence { entity: key.entity.clone() });
-            }
-            for (open, (id, kind, rule), evidence) in raised {
-                self.illegal(&key, (id, &kind, &rule), evidence.as_deref(), &state, open);
-            }
-        }
-    }
-
-    fn illegal(
-        &mut self,
-        key: &RecordKey,
-        (id, kind, rule): (Uuid, &Name, &Name),
-        evidence: Option<&Evidence>,
-        state: &str,
-        open: bool,
-    ) {
-        let what = evidence.map_or("", |e| &e.kind);
-        self.troubles.raise(crossdock_model::canonical::ExceptionItem {
-            id: self.troubles.id(&["illegal", kind, &key.key, &id.to_string()]),
-            kind: kind.clone(),
-            record: Some(key.clone()),
-            source: evidence.map_or("".into(), |e| e.row.source.clone()),
-            rule: rule.clone(),
-            team: "".into(),
-            text: format!("{} is {state}: {what} comes too late and is not followed.", key.key),
-            context: json!({ "evidence": id.to_string(), "kind": what, "state": state }),
-            open,
-        });
     }
 
     fn rule_troubles(&mut self, tx: &mut Tx<'_>) {

@@ -64,8 +64,7 @@ pub(crate) fn used(mappings: &Mappings, evidence: &Evidences) -> LookedUp {
             };
             let mut reads = Reads { mapping, all: &mut all };
             rule.when.iter().for_each(|e| reads.expr(e));
-            let codes = rule.codes.iter().flat_map(|(_, paths)| paths);
-            codes.chain(&rule.event_time).for_each(|p| reads.path(p));
+            rule.paths().for_each(|p| reads.path(p));
         }
     }
     all

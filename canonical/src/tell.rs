@@ -78,6 +78,7 @@ impl<'j> Judge<'j> {
             for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
                 self.evaluate(&key, rule);
             }
+            self.deadlines(tx, &key);
         }
     }
 

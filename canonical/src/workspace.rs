@@ -1,5 +1,6 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
@@ -11,7 +12,7 @@ use crossdock_schema_registry::Entities;
 use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone};
 use crate::foresee;
-use crate::judge::{RecordStore, judge_all};
+use crate::judge::{Batch, RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
@@ -31,6 +32,8 @@ pub struct Workspace<'r> {
     asked: Needs,
     mapped: Option<Mapped>,
     outcome: Option<Outcome>,
+    /// Records whose time has come.
+    due: BTreeSet<RecordKey>,
 }
 
 impl<'r> Workspace<'r> {
@@ -48,7 +51,15 @@ impl<'r> Workspace<'r> {
             asked: Needs::default(),
             mapped: None,
             outcome: None,
+            due: BTreeSet::new(),
         }
+    }
+
+    /// Adds records that have a deadline which has passed: they are looked at again after
+    /// everything else, and what is overdue raises its exception.
+    pub fn take_in_due(&mut self, records: impl IntoIterator<Item = RecordKey>) {
+        self.due.extend(records);
+        (self.mapped, self.outcome) = (None, None);
     }
 
     /// Adds a whole transaction of a source.
@@ -103,8 +114,13 @@ impl<'r> Workspace<'r> {
         let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
             known(foresee::records(self.rules, &self.records, &mapped.steps))?;
-            let (name, records) = (&self.installation, &self.records);
-            let outcome = judge_all(self.rules, name, records, &self.transactions, &mapped.steps)?;
+            let batch = Batch {
+                transactions: &self.transactions,
+                steps: &mapped.steps,
+                due: &self.due,
+                now_micros: self.now_micros,
+            };
+            let outcome = judge_all(self.rules, &self.installation, &self.records, &batch)?;
             self.outcome = Some(outcome);
         }
         Ok(())

@@ -159,6 +159,24 @@ pub struct Release {
     pub released: bool,
 }
 
+/// A moment at which a record must be looked at again: a state may not last longer, or a release
+/// may not be held longer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deadline {
+    /// The same on every replay; also the identity of the exception that is raised.
+    pub id: Uuid,
+    /// The record.
+    pub record: RecordKey,
+    /// What is due: the exception, or the release rule.
+    pub rule: Name,
+    /// When, microseconds since the Unix epoch.
+    pub due_micros: i64,
+    /// It has passed, and its exception has been raised.
+    pub raised: bool,
+    /// True when there is no reason for it any more: remove it.
+    pub gone: bool,
+}
+
 /// Something that a person must look at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExceptionItem {
@@ -324,7 +342,7 @@ impl Needs {
 }
 
 /// A record as it is in the store, with what it is made of.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RecordState {
     /// The record itself; `None` when only contributions or evidence exist so far.
     pub record: Option<Record>,
@@ -334,6 +352,8 @@ pub struct RecordState {
     pub evidence: Vec<Evidence>,
     /// Its releases.
     pub releases: Vec<Release>,
+    /// Its deadlines.
+    pub deadlines: Vec<Deadline>,
 }
 
 /// The answer to [`Needs`]. What is asked for and not mentioned does not exist.
@@ -369,6 +389,8 @@ pub struct Outcome {
     pub exceptions: Vec<ExceptionItem>,
     /// Releases to put.
     pub releases: Vec<Release>,
+    /// Deadlines to put, or to remove where `gone`.
+    pub deadlines: Vec<Deadline>,
     /// Deliveries to owe, in order; one whose `event_id` exists already is left as it is.
     pub deliveries: Vec<Delivery>,
     /// Counts for the metrics.

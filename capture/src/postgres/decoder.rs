@@ -77,6 +77,11 @@ impl Decoder {
         self.transaction.is_none()
     }
 
+    /// When the transaction that is under way was committed, in microseconds of Unix time.
+    pub(super) fn commit_micros(&self) -> Option<i64> {
+        self.transaction.as_ref().map(|transaction| transaction.header.commit_micros)
+    }
+
     /// End of the last transaction that went into a block.
     pub(super) fn end(&self) -> u64 {
         self.end

@@ -7,6 +7,11 @@
 //! socket fills up, the server's kernel gathers the messages, and hands them over in large pieces
 //! as soon as there is room. When caught up, reading never pauses.
 //!
+//! A burst looks like a backlog: several transactions, committed together, come in dozens of
+//! messages within a millisecond. What tells them apart is the server's own clock: each
+//! transaction says when it was committed, and each message when it was sent. Transactions that
+//! are sent just after their commit are no backlog, however fast they come.
+//!
 //! A walsender that says nothing for a moment (it reads its log, or another process has its CPU)
 //! does not mean that the backlog has gone: only a longer silence does, or pauses that stay
 //! fruitless. Measurements: docs/performance.md.
@@ -29,6 +34,11 @@ const THIN_BYTES_PER_MICRO: usize = 2;
 /// While behind, a block that ends with a transaction does not wait longer than this.
 const BLOCK_AGE_MAX: Duration = Duration::from_millis(5);
 
+/// Transactions that are sent so long after their commit are a backlog.
+const OLD_MICROS: i64 = 30_000;
+/// Transactions that are sent so soon after their commit are none, or no longer.
+const FRESH_MICROS: i64 = 10_000;
+
 /// How long pauses may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -47,7 +57,7 @@ impl Limits {
         Self { pause_max: Duration::from_millis(8), gathered_max: 1024 * 1024 };
 }
 
-/// Whether the reader is behind, judged by how thick and fast reads come.
+/// Whether the reader is behind, judged by how old what comes is, and how thick and fast it comes.
 pub(super) struct Pace {
     limits: Limits,
     behind: bool,
@@ -57,6 +67,9 @@ pub(super) struct Pace {
     /// Bytes since the last pause.
     gathered: usize,
     thin_pauses: u32,
+    /// How long after its commit the server sent the last transaction; `None` for one that is
+    /// sent before its commit, and at first.
+    age_micros: Option<i64>,
 }
 
 impl Pace {
@@ -69,7 +82,20 @@ impl Pace {
             pause: PAUSE_MIN,
             gathered: 0,
             thin_pauses: 0,
+            age_micros: None,
         }
+    }
+
+    /// A message of a transaction was sent so long after its commit, by the server's clock.
+    pub(super) fn sent(&mut self, age_micros: Option<i64>, now: Instant) {
+        self.age_micros = age_micros;
+        if self.behind && age_micros.is_some_and(|age| age < FRESH_MICROS) {
+            self.catch_up(now);
+        }
+    }
+
+    fn catch_up(&mut self, now: Instant) {
+        *self = Self { age_micros: self.age_micros, ..Self::new(self.limits, now) };
     }
 
     /// True while there is a backlog.
@@ -85,7 +111,8 @@ impl Pace {
                 self.reads = 0;
             }
             self.reads += 1;
-            self.behind = self.reads >= READS_BEHIND;
+            let old = self.age_micros.is_none_or(|age| age >= OLD_MICROS);
+            self.behind = old && self.reads >= READS_BEHIND;
             return None;
         }
         self.gathered += count;
@@ -96,7 +123,7 @@ impl Pace {
         let thin = gathered < self.pause.as_micros() as usize * THIN_BYTES_PER_MICRO;
         self.thin_pauses = if thin { self.thin_pauses + 1 } else { 0 };
         if self.thin_pauses >= THIN_PAUSES {
-            *self = Self::new(self.limits, now);
+            self.catch_up(now);
             return None;
         }
         self.pause = if gathered > self.limits.gathered_max {
@@ -110,7 +137,7 @@ impl Pace {
     /// A read that found nothing has waited so long since.
     pub(super) fn waited(&mut self, silence: Duration, now: Instant) {
         if self.behind && silence >= SILENCE {
-            *self = Self::new(self.limits, now);
+            self.catch_up(now);
         }
     }
 
@@ -143,6 +170,60 @@ mod tests {
         (0..READS_BEHIND).for_each(|_| assert_eq!(pace.read(100, later), None));
         assert!(pace.is_behind());
         assert!(pace.is_due(later, later + BLOCK_AGE_MAX));
+    }
+
+    /// Plays reads of 100 bytes, 20 µs apart, of transactions of 5 messages, and returns how many
+    /// pauses were asked for and how long they were together.
+    fn play(pace: &mut Pace, start: Instant, transactions: u32, age: i64) -> (u32, Duration) {
+        let (mut now, mut pauses, mut paused) = (start, 0, Duration::ZERO);
+        for _ in 0..transactions * 5 {
+            now += Duration::from_micros(20);
+            if let Some(pause) = pace.read(100, now) {
+                pauses += 1;
+                paused += pause;
+                now += pause;
+            }
+            pace.sent(Some(age), now);
+        }
+        (pauses, paused)
+    }
+
+    #[test]
+    fn a_burst_of_fresh_transactions_is_no_backlog() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Limits::SAME_MACHINE, start);
+        pace.sent(Some(400), start);
+        for burst in 0..50 {
+            // A slow sync of the server lets some wait for almost as long as old ones have.
+            let age = if burst % 10 == 0 { OLD_MICROS - 1 } else { 800 };
+            let at = start + Duration::from_millis(2 * burst);
+            assert_eq!(play(&mut pace, at, 20, age), (0, Duration::ZERO), "burst {burst}");
+            assert!(!pace.is_behind());
+        }
+    }
+
+    #[test]
+    fn old_transactions_are_a_backlog_until_one_is_fresh() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Limits::SAME_MACHINE, start);
+        let (pauses, _) = play(&mut pace, start, 4, 3_600_000_000);
+        assert!(pauses > 0 && pace.is_behind());
+        pace.sent(Some(OLD_MICROS - 1), start);
+        assert!(pace.is_behind(), "it has nearly caught up");
+        pace.sent(Some(FRESH_MICROS - 1), start);
+        assert!(!pace.is_behind());
+        assert_eq!(play(&mut pace, start, 20, FRESH_MICROS - 1), (0, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_transaction_in_progress_is_gathered() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Limits::SAME_MACHINE, start);
+        pace.sent(Some(400), start);
+        pace.sent(None, start);
+        (0..READS_BEHIND).for_each(|_| assert_eq!(pace.read(100, start), None));
+        assert!(pace.is_behind());
+        assert!(pace.read(100, start).is_some());
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl Stream {
     fn frames(&mut self, now: Instant) -> Result<Reader, CaptureError> {
         while let Some(frame) = self.connection.frame()? {
             let empty = self.decoder.len() == 0;
-            if self.frame(&frame)? == Reader::Gone {
+            if self.frame(&frame, now)? == Reader::Gone {
                 return Ok(Reader::Gone);
             }
             let (length, boundary) = (self.decoder.len(), self.decoder.at_boundary());
@@ -295,7 +295,11 @@ impl Stream {
         if self.pace.is_behind() { Ok(Reader::There) } else { self.hand_over_at_boundary() }
     }
 
-    fn frame(&mut self, frame: &super::connection::Frame) -> Result<Reader, CaptureError> {
+    fn frame(
+        &mut self,
+        frame: &super::connection::Frame,
+        now: Instant,
+    ) -> Result<Reader, CaptureError> {
         let body = self.connection.body(frame);
         match (frame.0, body.split_first()) {
             (b'd', Some((b'w', rest))) => {
@@ -307,10 +311,15 @@ impl Stream {
                 self.server_micros = sent;
                 let resolver = &mut self.resolver;
                 match self.in_progress.take(message)? {
-                    Taken::Not => self
-                        .decoder
-                        .message(message, sent, &mut |relation| resolver.resolve(relation))?,
-                    Taken::Kept => {}
+                    Taken::Not => {
+                        let resolve =
+                            &mut |relation: &RelationMessage<'_>| resolver.resolve(relation);
+                        self.decoder.message(message, sent, resolve)?;
+                        if let Some(committed) = self.decoder.commit_micros() {
+                            self.pace.sent(Some(sent.saturating_sub(committed)), now);
+                        }
+                    }
+                    Taken::Kept => self.pace.sent(None, now),
                     Taken::Committed(commit, changes) => return self.committed(&commit, changes),
                 }
                 Ok(Reader::There)

@@ -50,8 +50,7 @@ async fn count(port: u16, database: String, stop: Arc<AtomicBool>) -> i64 {
         let mut n = i64::from(row.get::<_, i32>(0));
         loop {
             if stop.load(Ordering::Relaxed) {
-                let done = "SELECT pg_logical_emit_message(true, 'done', '')";
-                match client.batch_execute(done).await {
+                match try_to_say_done(&client).await {
                     Ok(()) => return n,
                     Err(_) => break,
                 }
@@ -67,6 +66,7 @@ async fn count(port: u16, database: String, stop: Arc<AtomicBool>) -> i64 {
 /// What a journal would hold: blocks count once they are durable, and a transaction once it is
 /// whole. What came after the last durable boundary is forgotten with the connection.
 struct Durable {
+    database: String,
     position: Position,
     waiting: Vec<Block>,
     counts: Vec<i64>,
@@ -75,19 +75,18 @@ struct Durable {
 }
 
 impl Durable {
-    fn new(position: Position) -> Self {
-        Self { position, waiting: Vec::new(), counts: Vec::new(), items: 0, done: false }
+    fn new(database: &str, position: Position) -> Self {
+        let database = database.to_string();
+        Self { database, position, waiting: Vec::new(), counts: Vec::new(), items: 0, done: false }
     }
 
     /// Makes what is waiting durable.
     fn sync(&mut self) {
         for block in self.waiting.drain(..) {
             self.position = block.end.clone();
+            self.done |= is_done(&self.database, &block);
             for event in fragments(&block).into_iter().flat_map(|fragment| fragment.events) {
-                let Some(table) = &event.table else {
-                    self.done = true;
-                    continue;
-                };
+                let Some(table) = &event.table else { continue };
                 if &*table.name.table == "item" {
                     self.items += 1;
                     continue;
@@ -109,7 +108,7 @@ async fn read(
     seed: u64,
 ) -> Vec<i64> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut durable = Durable::new(start);
+    let mut durable = Durable::new(&options.database, start);
     let started = std::time::Instant::now();
     while !durable.done {
         assert!(started.elapsed() < 4 * LIMIT, "reading never ends");
@@ -138,7 +137,7 @@ async fn read(
             };
             let boundary = block.boundary;
             // Nothing may follow the last block.
-            let last = fragments(&block).iter().flat_map(|f| &f.events).any(|e| e.table.is_none());
+            let last = is_done(&options.database, &block);
             durable.waiting.push(block);
             if boundary && (last || random.random_bool(0.7)) {
                 durable.sync();
@@ -167,6 +166,11 @@ async fn prepare(port: u16, name: &str) -> (SourceOptions, Position) {
     (options, position)
 }
 
+/// How often a test breaks things: `default`, or `CAPTURE_FAULTS` of the environment.
+fn faults(default: u64) -> u64 {
+    std::env::var("CAPTURE_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 /// Counts through a failing network, until it has failed often enough.
 async fn through_a_failing_network(name: &str, plan: Plan) {
     let (mut options, position) = prepare(server().port(), name).await;
@@ -190,7 +194,7 @@ async fn through_a_failing_network(name: &str, plan: Plan) {
 async fn cut_connections_lose_and_double_nothing() {
     let seed = rand::random();
     eprintln!("seed {seed}");
-    let plan = Plan { fault: Fault::Cut, after: 100..400_000, faults_max: 12, seed };
+    let plan = Plan { fault: Fault::Cut, after: 100..400_000, faults_max: faults(12), seed };
     through_a_failing_network("cut", plan).await;
 }
 
@@ -199,7 +203,7 @@ async fn silent_connections_lose_and_double_nothing() {
     let seed = rand::random();
     eprintln!("seed {seed}");
     // Far enough into the stream: before it, an answer may take long and is waited for.
-    let plan = Plan { fault: Fault::Silence, after: 40_000..400_000, faults_max: 1, seed };
+    let plan = Plan { fault: Fault::Silence, after: 40_000..400_000, faults_max: faults(1), seed };
     through_a_failing_network("silent", plan).await;
 }
 
@@ -221,14 +225,14 @@ fn stat(pid: i32) -> Option<(String, i32)> {
     Some((fields.next()?.to_string(), fields.next()?.parse().ok()?))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_server_loses_and_doubles_nothing() {
+/// Counts while `kill` brings the server down, each time after more was read.
+async fn through_kills(name: &str, times: u64, kill: impl Fn(&mut Postgres) -> Vec<i32>) {
     let seed = rand::random();
     eprintln!("seed {seed}");
     let mut server = Postgres::start().expect("a private server starts");
-    let (options, position) = prepare(server.port(), "killed").await;
+    let (options, position) = prepare(server.port(), name).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let counting = tokio::spawn(count(options.port, "killed".to_string(), stop.clone()));
+    let counting = tokio::spawn(count(options.port, name.to_string(), stop.clone()));
     let (read_so_far, mut progress) = tokio::sync::watch::channel(0);
     let reading = tokio::spawn(async move {
         let enough = |counts| {
@@ -237,18 +241,17 @@ async fn a_killed_server_loses_and_doubles_nothing() {
         read(&options, position, enough, seed).await
     });
     let mut random = StdRng::seed_from_u64(seed);
-    for _ in 0..3 {
+    for _ in 0..times {
         // Each time it has to come further than before.
         let goal = *progress.borrow() + random.random_range(1..40);
         tokio::time::timeout(2 * LIMIT, progress.wait_for(|counts| *counts >= goal))
             .await
             .expect("counting goes on")
             .expect("reading goes on");
-        let children = children(server.pid());
-        server.kill();
+        let gone = kill(&mut server);
         // They notice by themselves; until then the server would not start again.
         let killed = std::time::Instant::now();
-        while children.iter().any(|pid| runs(*pid)) {
+        while gone.iter().any(|pid| runs(*pid)) {
             assert!(killed.elapsed() < LIMIT, "a process of the killed server stays");
             tokio::task::yield_now().await;
         }
@@ -258,4 +261,36 @@ async fn a_killed_server_loses_and_doubles_nothing() {
     let counts = reading.await.unwrap();
     let last = counting.await.unwrap();
     assert_eq!(counts, (1..=last).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_loses_and_doubles_nothing() {
+    through_kills("killed", faults(3), |server| {
+        let children = children(server.pid());
+        server.kill();
+        children
+    })
+    .await;
+}
+
+/// The server ends all its other sessions then, and recovers by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_walsender_loses_and_doubles_nothing() {
+    through_kills("killed_sender", faults(3), |server| vec![kill_walsender(server)]).await;
+}
+
+/// Kills the process that sends the log, once there is one; returns its number.
+fn kill_walsender(server: &Postgres) -> i32 {
+    let sql = "SELECT active_pid FROM pg_replication_slots WHERE active";
+    let started = std::time::Instant::now();
+    loop {
+        assert!(started.elapsed() < LIMIT, "nobody sends the log");
+        // None while the reader connects again, or while the server recovers.
+        let found = server.sql("postgres", sql).ok().and_then(|text| text.trim().parse().ok());
+        let Some(pid) = found else { continue };
+        let killed = std::process::Command::new("kill").args(["-9", &format!("{pid}")]).status();
+        if killed.is_ok_and(|status| status.success()) {
+            return pid;
+        }
+    }
 }

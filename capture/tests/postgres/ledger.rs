@@ -126,8 +126,7 @@ impl Ledger {
         loop {
             let block = next(reader).await.expect("the stream goes on");
             self.keep(reader, &block);
-            let mut events = fragments(&block).into_iter().flat_map(|fragment| fragment.events);
-            if events.any(|event| event.message.is_some_and(|(prefix, _)| prefix == "done")) {
+            if is_done(&DATABASE.with_borrow(String::clone), &block) {
                 return;
             }
         }

@@ -20,8 +20,9 @@ mod stream;
 mod tls;
 mod types;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crossdock_capture::postgres::{self, PostgresReader};
@@ -70,6 +71,7 @@ async fn database_on(
     script: &str,
     tables: &[&str],
 ) -> (SourceOptions, Client) {
+    DATABASE.set(name.to_string());
     let admin = client(port, "postgres").await;
     admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("database is created");
     let client = client(port, name).await;
@@ -88,9 +90,11 @@ async fn database_on(
         slot_failover: true,
         publication: format!("pub_{name}"),
         server_id: 0,
+        zero_dates: Default::default(),
         block_bytes_max: 64 * 1024,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     };
     (options, client)
 }
@@ -122,10 +126,7 @@ async fn until_done(reader: &mut PostgresReader) -> Vec<Block> {
         if block.boundary {
             reader.acknowledge(&block.end);
         }
-        let done = fragments(&block)
-            .iter()
-            .flat_map(|fragment| &fragment.events)
-            .any(|event| event.message.as_ref().is_some_and(|(prefix, _)| prefix == "done"));
+        let done = is_done(&DATABASE.with_borrow(String::clone), &block);
         blocks.push(block);
         if done {
             return blocks;
@@ -133,11 +134,36 @@ async fn until_done(reader: &mut PostgresReader) -> Vec<Block> {
     }
 }
 
+/// Before 14, logical messages are not in the stream: by database, the place of the last `done`.
+static DONE: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+
+thread_local! {
+    /// The database of the test that this thread runs.
+    static DATABASE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Whether the block comes to what [`say_done`] wrote.
+fn is_done(database: &str, block: &Block) -> bool {
+    let fragments = fragments(block);
+    let mut messages = fragments.iter().flat_map(|f| &f.events).filter_map(|e| e.message.as_ref());
+    let done = DONE.lock().unwrap().get(database).copied();
+    let passed = |lsn| matches!(block.end, Position::Postgres { lsn: end } if end >= lsn);
+    messages.any(|(prefix, _)| prefix == "done") || block.boundary && done.is_some_and(passed)
+}
+
 async fn say_done(client: &Client) {
-    client
-        .batch_execute("SELECT pg_logical_emit_message(true, 'done', '')")
-        .await
-        .expect("message is emitted");
+    try_to_say_done(client).await.expect("message is emitted");
+}
+
+async fn try_to_say_done(client: &Client) -> Result<(), tokio_postgres::Error> {
+    let sql = "SELECT current_database()::text, current_setting('server_version_num')::int,
+               (pg_logical_emit_message(true, 'done', '') - '0/0')::int8";
+    let row = client.query_one(sql, &[]).await?;
+    if row.get::<_, i32>(1) < 140_000 {
+        let lsn = u64::try_from(row.get::<_, i64>(2)).expect("a place in the log");
+        DONE.lock().unwrap().insert(row.get(0), lsn);
+    }
+    Ok(())
 }
 
 fn fragments(block: &Block) -> Vec<Fragment> {

@@ -30,7 +30,7 @@ async fn no_count_is_lost_or_doubled_by_broken_connections() {
     );
     let (mut counts, mut broken, mut blocks) = (Vec::new(), 0, 0);
     let mut kills = 1;
-    'reading: loop {
+    loop {
         let block = match next(&mut reader).await {
             Ok(block) => block,
             Err(error) => {
@@ -60,11 +60,11 @@ async fn no_count_is_lost_or_doubled_by_broken_connections() {
         if blocks % 3 == 0 {
             reader.acknowledge(&position);
         }
-        for event in fragments(&block).into_iter().flat_map(|fragment| fragment.events) {
-            match event.after {
-                Some(after) => counts.push(after.get(1).cloned().unwrap()),
-                None => break 'reading,
-            }
+        for event in changes(std::slice::from_ref(&block)) {
+            counts.push(full(&event.after)[1].clone());
+        }
+        if is_done("broken", &block) {
+            break;
         }
         if counts.len() >= kills * 300 && kills <= 6 {
             admin.batch_execute(&kill).await.unwrap();

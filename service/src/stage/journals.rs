@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossdock_apply::Progress;
 use crossdock_capture::{CopyMessage, MESSAGE_PREFIX, Purpose};
@@ -13,6 +14,11 @@ use futures_util::future::select_all;
 
 use super::StageError;
 
+/// How long progress over blocks without content may wait for company. Where the transaction that
+/// commits it is in the log of a server that is captured, it makes the next such block: committed
+/// at once, each would be followed by another, for ever.
+const PROGRESS_ALONE_AFTER: Duration = Duration::from_mins(5);
+
 /// How far a consumer has come with one source's journal.
 #[derive(Clone, Debug)]
 pub struct Cursor {
@@ -20,6 +26,26 @@ pub struct Cursor {
     pub source: Name,
     /// Last block consumed; 0 for none.
     pub seq: u64,
+    /// How much is read at once.
+    pub step: Step,
+}
+
+impl Cursor {
+    /// After a block.
+    pub fn new(source: &Name, seq: u64) -> Self {
+        Self { source: source.clone(), seq, step: Step::Batch }
+    }
+}
+
+/// How much of a journal is read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// As much as makes a good batch.
+    Batch,
+    /// Single blocks, each to the end of its transactions.
+    Block,
+    /// Nothing: its changes wait.
+    Halted,
 }
 
 /// One whole transaction.
@@ -36,6 +62,18 @@ pub struct Run {
     /// Tables that were read again after a gap: what was not seen since is gone. Such a run is
     /// one block, and everything before it has been handed over.
     pub resynced: Vec<Resynced>,
+}
+
+/// Progress that nothing else is to be committed with, since when it waits.
+#[derive(Default)]
+pub struct Lone(Option<Instant>);
+
+impl Lone {
+    /// Whether what was read is to be committed, or may wait for what is read next.
+    pub fn may_wait(&mut self, has_content: bool, now: Instant) -> bool {
+        let since = *self.0.get_or_insert(now);
+        !has_content && now.saturating_duration_since(since) < PROGRESS_ALONE_AFTER
+    }
 }
 
 /// A table of which all rows have been read again.
@@ -79,6 +117,11 @@ impl Journals {
         self.wait(cursors).await?;
         let mut runs = Vec::new();
         for cursor in cursors {
+            let bytes_max = match cursor.step {
+                Step::Batch => bytes_max,
+                Step::Block => 1,
+                Step::Halted => continue,
+            };
             if let Some(journal) = self.0.get(&cursor.source) {
                 runs.extend(read_run(journal, cursor, bytes_max)?);
             }
@@ -86,9 +129,11 @@ impl Journals {
         Ok(runs)
     }
 
-    async fn wait(&self, cursors: &[Cursor]) -> Result<(), StageError> {
+    /// Waits until a source has blocks after its cursor.
+    pub async fn wait(&self, cursors: &[Cursor]) -> Result<(), StageError> {
         let waits: Vec<_> = cursors
             .iter()
+            .filter(|cursor| cursor.step != Step::Halted)
             .filter_map(|cursor| {
                 let mut visible = self.0.get(&cursor.source)?.visible();
                 let seq = cursor.seq;
@@ -168,4 +213,21 @@ fn resyncs(fragment: &Fragment) -> Vec<Resynced> {
         CopyMessage::Copied { .. } => None,
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_alone_waits_for_content_but_not_for_ever() {
+        let start = Instant::now();
+        let almost = PROGRESS_ALONE_AFTER - Duration::from_millis(1);
+        let mut lone = Lone::default();
+        assert!(lone.may_wait(false, start));
+        assert!(lone.may_wait(false, start + almost));
+        assert!(!lone.may_wait(true, start + almost));
+        assert!(!lone.may_wait(false, start + PROGRESS_ALONE_AFTER));
+        assert!(!Lone::default().may_wait(true, start));
+    }
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crossdock_apply::target::{AnyTarget, Seen};
 use crossdock_apply::{ConnectOptions, Target, TargetBatch};
@@ -13,7 +14,7 @@ use crossdock_state::{Journal, SledCheckpoints, StageCheckpoint};
 use uuid::Uuid;
 
 use super::StageError;
-use super::journals::{Cursor, Journals, Resynced};
+use super::journals::{Cursor, Journals, Lone, Resynced};
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
@@ -73,21 +74,27 @@ impl MirrorStage {
 
     /// Waits for whole transactions after block `done`.
     pub async fn next_batch(&mut self, done: u64) -> Result<MirrorBatch, StageError> {
-        let cursor = Cursor { source: self.source.clone(), seq: done };
-        let runs = self.journals.next_runs(&[cursor], BATCH_BYTES).await?;
+        let mut cursor = Cursor::new(&self.source, done);
         let write = TargetBatch { stream: self.stream(), upto: done, writes: Vec::new() };
         let mut batch = MirrorBatch { write, resynced: Vec::new() };
-        for run in runs {
-            batch.write.upto = run.progress.seq;
-            for (_, events) in &run.transactions {
-                for event in events {
-                    self.writes(event, &mut batch.write.writes)?;
+        let mut lone = Lone::default();
+        loop {
+            for run in self.journals.next_runs(&[cursor.clone()], BATCH_BYTES).await? {
+                batch.write.upto = run.progress.seq;
+                for (_, events) in &run.transactions {
+                    for event in events {
+                        self.writes(event, &mut batch.write.writes)?;
+                    }
                 }
+                batch.resynced.extend(run.resynced);
             }
-            batch.resynced.extend(run.resynced);
+            batch.resynced.retain(|resynced| self.tables.contains(&resynced.table));
+            let has_content = !batch.write.writes.is_empty() || !batch.resynced.is_empty();
+            if !lone.may_wait(has_content, Instant::now()) {
+                return Ok(batch);
+            }
+            cursor.seq = batch.write.upto;
         }
-        batch.resynced.retain(|resynced| self.tables.contains(&resynced.table));
-        Ok(batch)
     }
 
     fn writes(
