@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crossdock_model::canonical::{
     Contribution, Deadline, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
@@ -19,6 +19,11 @@ use crate::quarantine::Reach;
 use crate::rowmap::convert;
 use crate::rules::Rules;
 use crate::scope::{Children, Scope, Var};
+
+/// Origins of key fields and of computed ones are made for every record: their names are shared.
+static KEY: LazyLock<Name> = LazyLock::new(|| "key".into());
+static NOWHERE: LazyLock<Name> = LazyLock::new(|| "".into());
+static CROSSDOCK: LazyLock<Name> = LazyLock::new(|| COMPUTED.into());
 
 /// A record with everything that it is made of.
 #[derive(Clone, Debug, Default)]
@@ -210,8 +215,8 @@ impl<'m> Maker<'m> {
         let Some(first) = self.live.first().copied() else { return };
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
-            let rule = "key".into();
-            let origin = Origin { source: first.row.source.clone(), at: "".into(), rule };
+            let source = first.row.source.clone();
+            let origin = Origin { source, at: NOWHERE.clone(), rule: KEY.clone() };
             self.set(field, value.clone(), origin);
         }
     }
@@ -359,7 +364,7 @@ impl<'m> Maker<'m> {
                 let key = &*self.key.key;
                 let rec = Var::Record { key, fields: &self.fields, children: Some(children) };
                 projection.value.value(&Scope::default().with("rec", rec)).and_then(|value| {
-                    convert(value, projection.kind, 0, &TimeZone::UTC)
+                    convert(&value, projection.kind, 0, &TimeZone::UTC)
                         .map_err(|()| format!("the result is not {}", projection.kind))
                 })
             };
@@ -386,7 +391,9 @@ impl<'m> Maker<'m> {
                 let Some(old) = previous.fields.get(field).filter(|old| old.same_as(value)) else {
                     continue;
                 };
-                *value = old.clone();
+                if value != old {
+                    *value = old.clone();
+                }
                 if let Some(origin) = previous.origins.get(field) {
                     let same_source = self.origins.get(field).map(|o| &o.source);
                     if same_source == Some(&origin.source) {
@@ -411,7 +418,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: COMPUTED.into(), at: "".into(), rule }
+    Origin { source: CROSSDOCK.clone(), at: NOWHERE.clone(), rule }
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {

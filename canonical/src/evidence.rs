@@ -121,7 +121,7 @@ impl Normalise {
             None => None,
             Some(path) => match view.value(path).filter(|v| !v.is_null()) {
                 None => None,
-                Some(value) => match convert(value, FieldType::Instant, 0, &self.zone) {
+                Some(value) => match convert(&value, FieldType::Instant, 0, &self.zone) {
                     Ok(Value::TimestampTz(micros)) => Some(micros),
                     _ => {
                         let from = format!("column {}.{}", mapping.table, path.column);

@@ -171,7 +171,8 @@ impl Records<'_> {
         if rules.parents.get(&from.entity).is_some_and(|parents| parents.contains(&to.entity)) {
             self.compute(to);
         }
-        if rules.read_links.get(&from.entity).is_some_and(|links| links.contains(link)) {
+        let read = [rules.read_links.get(&from.entity), rules.owner_links.get(&from.entity)];
+        if read.into_iter().flatten().any(|links| links.contains(link)) {
             self.load(to);
         }
     }
@@ -190,10 +191,13 @@ impl Records<'_> {
         self.links_of(key);
         let lists = rules.telling.projections.get(&key.entity).into_iter().flatten();
         let children: BTreeSet<_> = lists.flat_map(|p| p.children.values()).collect();
-        if !children.is_empty() {
+        let followers = rules.followers.get(&key.entity);
+        if !children.is_empty() || followers.is_some() {
             match store.linking.get(key) {
                 Some(from) => {
                     from.iter().filter(|k| children.contains(&k.entity)).for_each(|k| self.load(k));
+                    let follow = |k: &&RecordKey| followers.is_some_and(|f| f.contains(&k.entity));
+                    from.iter().filter(follow).for_each(|k| self.compute(k));
                 }
                 None => _ = self.linking.insert(key.clone()),
             }

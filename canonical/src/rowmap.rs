@@ -1,5 +1,6 @@
 //! Evaluating a mapping for one row: pure, without knowledge of files or stores.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -73,20 +74,21 @@ pub(crate) struct Answer {
 }
 
 impl<'a> RowView<'a> {
-    /// The value at a path; `None` when the column was never seen.
-    pub fn value(&self, path: &Path) -> Option<Value<'static>> {
+    /// The value at a path; `None` when the column was never seen. Only a member of a JSON document
+    /// is a value of its own.
+    pub fn value(&self, path: &Path) -> Option<Cow<'a, Value<'static>>> {
         let fields = match path.lookup {
             None => self.row,
             Some(at) => match self.lookups.get(at)? {
-                Some(fields) => fields,
-                None => return Some(Value::Null),
+                Some(fields) => *fields,
+                None => return Some(Cow::Owned(Value::Null)),
             },
         };
         let value = fields.get(&path.column)?;
         if path.members.is_empty() {
-            return Some(value.clone());
+            return Some(Cow::Borrowed(value));
         }
-        Some(member(value, &path.members))
+        Some(Cow::Owned(member(value, &path.members)))
     }
 
     /// The variables `row` and the lookups.
@@ -136,7 +138,7 @@ pub(crate) fn lookup_key(mapping: &Mapping, at: usize, view: &RowView<'_>) -> Op
     Some(RowKey {
         source: mapping.source.clone(),
         table: lookup.table.clone(),
-        pk: RowKey::join([&value]),
+        pk: RowKey::join([&*value]),
     })
 }
 
@@ -256,16 +258,16 @@ pub(crate) fn evaluate(
             Some(value) => value,
             None => return Ok(None),
         },
-        Term::Expr(expr) => expr.value(&view.scope(mapping)).map_err(bad)?,
+        Term::Expr(expr) => Cow::Owned(expr.value(&view.scope(mapping)).map_err(bad)?),
     };
     if value.is_null() {
         return Ok(Some(Value::Null));
     }
     let value = match &field.codes {
-        Some(codes) => translate(codes, &[value.to_text().unwrap_or_default()])?,
+        Some(codes) => Cow::Owned(translate(codes, &[value.to_text().unwrap_or_default()])?),
         None => value,
     };
-    convert(value, field.kind, field.shift, &field.zone).map(Some).map_err(|()| {
+    convert(&value, field.kind, field.shift, &field.zone).map(Some).map_err(|()| {
         let from = match &field.term {
             Term::Path(path) => format!("column {}.{}", mapping.table, path.column),
             _ => format!("the expression at {}", field.spot.name()),
@@ -287,15 +289,17 @@ pub(crate) fn translate(codes: &CodeTable, parts: &[String]) -> Result<Value<'st
 
 /// Brings a value to a field's type: wall-clock times by their zone, decimals shifted.
 pub(crate) fn convert(
-    value: Value<'static>,
+    value: &Value<'_>,
     kind: FieldType,
     shift: i64,
     zone: &TimeZone,
 ) -> Result<Value<'static>, ()> {
-    if kind == FieldType::Instant {
-        return kind.coerce(&instant(value, zone)?);
+    if kind == FieldType::Instant
+        && let Some(wall) = wall_clock(value)
+    {
+        return instant(wall, zone);
     }
-    let value = kind.coerce(&value)?;
+    let value = kind.coerce(value)?;
     if shift == 0 {
         return Ok(value);
     }
@@ -311,22 +315,23 @@ pub(crate) fn shifted(value: &Value<'_>, places: i64) -> Option<Value<'static>> 
     Some(Value::Decimal(text.into()))
 }
 
-/// Gives a wall-clock time its zone. A time that the clock shows twice is the earlier one; a time
-/// that it skips is taken as if the clock had not yet been put forward.
-fn instant(value: Value<'static>, zone: &TimeZone) -> Result<Value<'static>, ()> {
-    let wall = match &value {
-        Value::Timestamp(micros) if *micros == i64::MAX || *micros == i64::MIN => {
-            return Ok(Value::TimestampTz(*micros));
-        }
-        Value::Timestamp(micros) => *micros,
-        Value::Date(days) => i64::from(*days) * time::DAY_MICROS,
+/// What a clock showed, microseconds; `None` when the value is no wall-clock time.
+fn wall_clock(value: &Value<'_>) -> Option<i64> {
+    match value {
+        Value::Timestamp(micros) => Some(*micros),
+        Value::Date(days) => Some(i64::from(*days) * time::DAY_MICROS),
         Value::Text(text) => match time::parse_timestamp(text) {
-            Some((micros, None)) => micros,
-            _ => return Ok(value),
+            Some((micros, None)) => Some(micros),
+            _ => None,
         },
-        _ => return Ok(value),
-    };
-    if *zone == TimeZone::UTC {
+        _ => None,
+    }
+}
+
+/// Gives a wall-clock time its zone. A time that the clock shows twice is the earlier one; a time
+/// that it skips is taken as if the clock had not yet been put forward. Infinity has no zone.
+fn instant(wall: i64, zone: &TimeZone) -> Result<Value<'static>, ()> {
+    if *zone == TimeZone::UTC || matches!(wall, i64::MAX | i64::MIN) {
         return Ok(Value::TimestampTz(wall));
     }
     let utc = jiff::Timestamp::from_microsecond(wall).map_err(|_| ())?;
@@ -343,12 +348,12 @@ mod tests {
     fn wall_clocks_have_a_zone_and_cents_a_point() {
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
         let at = Value::Text("2026-11-23 10:00:00".to_string().into());
-        let utc = convert(at, FieldType::Instant, 0, &berlin).unwrap();
+        let utc = convert(&at, FieldType::Instant, 0, &berlin).unwrap();
         assert_eq!(utc.to_text().as_deref(), Some("2026-11-23T09:00:00Z"));
         let summer = Value::Timestamp(time::parse_instant("2026-05-01 10:00:00").unwrap());
-        let utc = convert(summer, FieldType::Instant, 0, &berlin).unwrap();
+        let utc = convert(&summer, FieldType::Instant, 0, &berlin).unwrap();
         assert_eq!(utc.to_text().as_deref(), Some("2026-05-01T08:00:00Z"));
-        let cents = convert(Value::Int(1250), FieldType::Decimal, -2, &TimeZone::UTC).unwrap();
+        let cents = convert(&Value::Int(1250), FieldType::Decimal, -2, &TimeZone::UTC).unwrap();
         assert_eq!(cents.to_text().as_deref(), Some("12.5"));
     }
 }

@@ -414,3 +414,21 @@ fn rows_that_cannot_be_read_are_exceptions_until_they_are_mended() {
     assert_eq!(store.open("missing_key"), 1);
     assert!(store.records.values().all(|r| r.deleted));
 }
+
+#[test]
+fn an_illegal_move_that_came_before_its_record_is_told_with_the_record() {
+    // No guard reads the record: what its evidence means does not depend on it.
+    let text = RULES
+        .replace("guard = 'ev.event_time != \"\"'\n", "")
+        .replace("D1 = \"delivered\"", "D1 = \"delivered\"\nCX = \"cancelled\"")
+        .replace("[\"shipment.cancelled\"]", "[\"shipment.cancelled\", \"milestone.cancelled\"]");
+    let rules = load(&[("erp.toml", ERP), ("wms_eu.toml", WMS), ("tms.toml", TMS)], &text).unwrap();
+    let mut store = Store::default();
+    run(&rules, &mut store, &[one("tms", 10, milestone(1, "AF", "2023-11-10T17:40:00Z"))]);
+    run(&rules, &mut store, &[one("tms", 20, milestone(2, "CX", "2023-11-10T18:00:00Z"))]);
+    assert_eq!(store.open("cancel_after_load"), 0, "there is no shipment yet");
+    run(&rules, &mut store, &[one("wms_eu", 10, wms_order())]);
+    run(&rules, &mut store, &[one("wms_eu", 20, shipment(Op::Create, "OPEN", "5"))]);
+    assert_eq!(store.field("shp:EU:S1", "status").as_deref(), Some("departed"));
+    assert_eq!(store.open("cancel_after_load"), 1);
+}

@@ -6,6 +6,9 @@ use std::fmt;
 use crossdock_model::{Value, time, value};
 use serde::{Deserialize, Serialize};
 
+/// Longest number that is taken for one by its digits alone.
+const PLAIN_BYTES_MAX: usize = 1_000;
+
 /// Type of a canonical field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,7 +167,9 @@ fn decimal(value: &Value<'_>) -> Option<Value<'static>> {
         Value::Decimal(v) if matches!(&**v, "NaN" | "Infinity" | "-Infinity") => v.to_string(),
         Value::Decimal(v) | Value::Text(v) => {
             let text = v.trim();
-            value::decimal(text)?;
+            if !is_plain(text) {
+                value::decimal(text)?;
+            }
             text.strip_prefix('+').unwrap_or(text).to_string()
         }
         Value::Json(document) => match scalar_of_document(document)? {
@@ -174,6 +179,14 @@ fn decimal(value: &Value<'_>) -> Option<Value<'static>> {
         _ => return None,
     };
     Some(Value::Decimal(value::normal_decimal(&text).into()))
+}
+
+/// Digits, with a sign before and a point between at most: what needs no parser to be a decimal.
+fn is_plain(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    text.len() <= PLAIN_BYTES_MAX && number(whole) && number(part)
 }
 
 fn boolean(value: &Value<'_>) -> Option<Value<'static>> {
