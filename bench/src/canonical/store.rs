@@ -92,6 +92,8 @@ impl Store {
                 .flat_map(BTreeMap::values)
                 .cloned()
                 .collect(),
+            // The demo's rules have none.
+            deadlines: Vec::new(),
         }
     }
 
