@@ -4,11 +4,14 @@
 //!
 //! Knows nothing of the journal, of mapping or of targets.
 
+mod buffer;
 mod error;
 mod memory;
 mod options;
 mod reader;
 mod snapshot;
+mod socket;
+mod tls;
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

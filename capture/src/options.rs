@@ -89,7 +89,7 @@ pub struct PollTable {
 pub struct SnapshotOptions {
     /// Connections that read the first snapshot at one time.
     pub workers: usize,
-    /// Pages of a table that are read as one range (PostgreSQL): what is read again at most, per
+    /// Pages of a table that are read as one range. On PostgreSQL, what is read again at most, per
     /// worker, after a crash.
     pub chunk_pages: u32,
     /// Rows read in a second at most, by all workers together; no limit when absent.

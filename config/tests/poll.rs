@@ -72,10 +72,10 @@ crossdock.toml:11: [source.erp] has nothing to poll
     refused(
         &below("capture = \"poll\"\n[source.erp.poll.orders]\nkey = [\"a\", \"a\"]"),
         "
-crossdock.toml:18: `orders` is not the name of a table or view
-    write schema and table in quotes: [source.NAME.poll.\"public.orders\"]
 crossdock.toml:18: [source.erp.poll.orders] has no `cursor`
     add `cursor = [\"changed_at\"]`
+crossdock.toml:18: `orders` is not the name of a table or view
+    write schema and table in quotes: [source.NAME.poll.\"public.orders\"]
 crossdock.toml:19: `key` names `a` twice
     remove one of them",
     );

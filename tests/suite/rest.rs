@@ -17,6 +17,7 @@ source = \"shop\"
 target = \"copy\"
 tables = [\"public.orders\"]
 ";
+const COUNT: &str = "SELECT count(*) FROM public.orders";
 /// The next transaction's number: one that only reads has none.
 const NEXT: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
 /// Moves the log without a transaction.
@@ -38,6 +39,7 @@ fn a_server_that_holds_source_and_store_comes_to_rest() {
     std::fs::write(world.config(), config + MIRROR).unwrap();
     world.start();
     world.sql("INSERT INTO public.orders VALUES (11, 'the last')");
+    let copied = |world: &World| world.server.sql("copy", COUNT).unwrap();
     assert!(wait_until(LIMIT, || copied(&world) == "11"), "{}", world.crossdock.log_tail());
     world.crossdock.wait_caught_up(LIMIT).unwrap();
     let rest = world.server.sql("postgres", NEXT).unwrap();
@@ -55,8 +57,4 @@ fn a_server_that_holds_source_and_store_comes_to_rest() {
     world.start();
     world.sql("INSERT INTO public.orders VALUES (12, 'after a restart')");
     assert!(wait_until(LIMIT, || copied(&world) == "12"), "{}", world.crossdock.log_tail());
-}
-
-fn copied(world: &World) -> String {
-    world.server.sql("copy", "SELECT count(*) FROM public.orders").unwrap().trim().to_string()
 }

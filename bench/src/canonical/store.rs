@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
-    Contribution, Evidence, Fields, Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState,
-    Release, RowKey, SourceRow,
+    Contribution, Deadline, Evidence, Fields, Loaded, Name, Needs, Outcome, Record, RecordKey,
+    RecordState, Release, RowKey, SourceRow,
 };
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ pub struct Store {
     contributions: HashMap<RecordKey, BTreeMap<RowKey, Contribution>>,
     evidence: HashMap<RecordKey, BTreeMap<Uuid, Evidence>>,
     releases: HashMap<RecordKey, BTreeMap<(Name, Name), Release>>,
+    deadlines: HashMap<RecordKey, BTreeMap<Uuid, Deadline>>,
     linking: HashMap<RecordKey, BTreeSet<RecordKey>>,
     depending: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Versions of records, for the end of a run.
@@ -92,8 +93,13 @@ impl Store {
                 .flat_map(BTreeMap::values)
                 .cloned()
                 .collect(),
-            // The demo's rules have none.
-            deadlines: Vec::new(),
+            deadlines: self
+                .deadlines
+                .get(key)
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .cloned()
+                .collect(),
         }
     }
 
@@ -108,6 +114,13 @@ impl Store {
                 self.referring.entry(on.clone()).or_default().insert(row.key.clone());
             }
             self.rows.insert(row.key.clone(), row);
+        }
+        for deadline in outcome.deadlines {
+            let of = self.deadlines.entry(deadline.record.clone()).or_default();
+            match deadline.gone {
+                true => _ = of.remove(&deadline.id),
+                false => _ = of.insert(deadline.id, deadline),
+            }
         }
         for contribution in outcome.contributions {
             let of = self.contributions.entry(contribution.record.clone()).or_default();

@@ -401,6 +401,19 @@ mod tests {
     }
 
     #[test]
+    fn times_of_columns_made_before_mysql_5_6() {
+        let time = |packed: i32| read(Kind::OldTime, &packed.to_le_bytes()[..3]);
+        assert_eq!(time(8_385_959), Value::Time(3_020_399_000_000));
+        assert_eq!(time(-10_203), Value::Time(-3_723_000_000));
+        let wall = |packed: u64| read(Kind::OldDatetime, &packed.to_le_bytes());
+        assert_eq!(wall(20_261_123_081_530).to_text().unwrap(), "2026-11-23T08:15:30");
+        assert_eq!(wall(0), Value::Text("0000-00-00 00:00:00".into()));
+        let instant = |seconds: u32| read(Kind::OldTimestamp, &seconds.to_le_bytes());
+        assert_eq!(instant(1), Value::TimestampTz(1_000_000));
+        assert_eq!(instant(0), Value::Text("0000-00-00 00:00:00".into()));
+    }
+
+    #[test]
     fn bits_start_at_the_highest_place() {
         let value = read(Kind::Bit { bits: 10 }, &[0b10, 0b1000_0001]);
         assert_eq!(value.to_text().unwrap(), "1010000001");

@@ -3,9 +3,9 @@
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::connect::{self, Server, databases, grants, server_error, table_ident};
+use super::connect::{self, Server, databases, grants, ident, server_error, table_ident};
 use super::retention::Retention;
-use super::{catalog, snapshot};
+use super::{catalog, place};
 use crate::{CaptureError, Finding, Severity, SourceOptions};
 
 /// Logs kept for less than this many seconds do not outlive a long weekend.
@@ -20,7 +20,7 @@ pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError
     settings(options, &mut conn, &mut found).await?;
     ids(options, &server, &mut found);
     retention(options, &mut conn, &mut found).await?;
-    privileges(options, &mut conn, &mut found).await?;
+    privileges(options, &server, &mut conn, &mut found).await?;
     tables(options, &server, &mut conn, &mut found).await?;
     conn.disconnect().await.ok();
     Ok(found)
@@ -180,6 +180,7 @@ async fn retention(
 
 async fn privileges(
     options: &SourceOptions,
+    server: &Server,
     conn: &mut Conn,
     found: &mut Vec<Finding>,
 ) -> Result<(), CaptureError> {
@@ -196,7 +197,7 @@ async fn privileges(
         true => finding(Severity::Ok, "the user may read the binlog", ""),
         false => finding(Severity::Error, "the user lacks REPLICATION SLAVE", grants(options)),
     });
-    found.push(match snapshot::head(options, conn).await {
+    found.push(match place::head(options, conn).await {
         Ok(_) => finding(Severity::Ok, "the user may ask for the end of the binlog", ""),
         Err(_) => finding(
             Severity::Error,
@@ -204,7 +205,35 @@ async fn privileges(
             grants(options),
         ),
     });
+    found.push(snapshot_lock(options, server, &granted));
     Ok(())
+}
+
+/// What the first snapshot has to lock for the moment in which it begins.
+fn snapshot_lock(options: &SourceOptions, server: &Server, granted: &[String]) -> Finding {
+    let ok = |what| finding(Severity::Ok, what, "");
+    if server.mariadb {
+        return ok("the first snapshot takes no lock");
+    }
+    let has = |place: &str, privilege: &str| {
+        let place = format!(" ON {}.* ", place.to_uppercase());
+        granted.iter().map(|grant| grant.to_uppercase()).any(|grant| {
+            let right = has_word(&grant, privilege) || has_word(&grant, "ALL PRIVILEGES");
+            grant.contains(&place) && right
+        })
+    };
+    if has("*", "RELOAD") {
+        return ok("the first snapshot takes a global read lock for a moment (RELOAD)");
+    }
+    let mut names = databases(options).into_iter();
+    if has("*", "LOCK TABLES") || names.all(|name| has(&ident(&name), "LOCK TABLES")) {
+        return ok("the first snapshot locks the captured tables for a moment (LOCK TABLES)");
+    }
+    finding(
+        Severity::Warning,
+        "the first snapshot can't begin: the user has neither RELOAD nor LOCK TABLES",
+        grants(options),
+    )
 }
 
 /// Whether a list of privileges has one, and not only a longer one such as

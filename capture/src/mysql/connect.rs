@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use crate::{CaptureError, ClientCertificate, DatabaseKind, SourceOptions, Tls};
 
 /// The largest packet that a server may be set to send.
-const PACKET_MAX: usize = 1 << 30;
+pub(super) const PACKET_MAX: usize = 1 << 30;
 
 /// What is asked of a server once.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ pub(super) fn grants(options: &SourceOptions) -> String {
     }
     let status = match options.kind {
         DatabaseKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
-        _ => "REPLICATION SLAVE, REPLICATION CLIENT",
+        _ => "REPLICATION SLAVE, REPLICATION CLIENT, RELOAD",
     };
     let mut sql = format!("GRANT {status} ON *.* TO {user};");
     for name in databases(options) {
@@ -210,9 +210,9 @@ fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
     CaptureError::Gap {
         source_name: source.clone(),
         what: format!("the server no longer has what comes next: {message}"),
-        remedy:
-            "take the snapshot anew (`crossdock resync`), and raise binlog_expire_logs_seconds \
-                 (expire_logs_days) above the longest outage expected"
-                .into(),
+        remedy: format!(
+            "take the snapshot anew (`crossdock resync --source {source}`), and raise \
+             binlog_expire_logs_seconds (expire_logs_days) above the longest outage expected"
+        ),
     }
 }

@@ -355,6 +355,28 @@ mod tests {
     }
 
     #[test]
+    fn gtids_of_mysql_5_7_and_8_0() {
+        // Flags, UUID, number, and the logical clock of 5.7.
+        let mut data = vec![1];
+        data.extend([0xaa; 16]);
+        data.extend(7_u64.to_le_bytes());
+        data.push(2);
+        data.extend([1; 16]);
+        let old = mysql_gtid(&data, false).unwrap();
+        let source = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa".to_string();
+        assert_eq!(old.gtid, Gtid::Mysql { source, number: 7 });
+        assert_eq!(old.commit_micros, None);
+        // 8.0 adds when it was committed here, and there where it came from.
+        let micros = 1_795_421_730_123_456_u64;
+        data.extend(&(micros | 1 << 55).to_le_bytes()[..7]);
+        data.extend(&micros.to_le_bytes()[..7]);
+        let new = mysql_gtid(&data, true).unwrap();
+        assert_eq!(new.commit_micros, i64::try_from(micros).ok());
+        assert_eq!(new.gtid, Gtid::Anonymous);
+        assert!(mysql_gtid(&data[..20], false).is_err());
+    }
+
+    #[test]
     fn mariadb_gtids() {
         let header = Header {
             seconds: 0,

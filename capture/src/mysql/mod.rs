@@ -18,18 +18,24 @@ mod gtid;
 mod jsonb;
 mod kind;
 mod mapping;
+mod packets;
 mod payload;
+mod place;
 mod poll;
 mod probe;
 mod progress;
 mod request;
 mod retention;
 mod rows;
+mod select;
+mod session;
 mod snapshot;
+mod spans;
 mod statement;
 mod stream;
 mod table_map;
 mod text;
+mod together;
 mod wire;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -43,7 +49,9 @@ use tokio::task::JoinHandle;
 
 use progress::Parcel;
 
-use crate::{CaptureError, Memory, Purpose, ServerIdentity, SourceOptions, Start};
+use crate::{
+    CaptureError, CopyState, Memory, Purpose, ServerIdentity, SourceOptions, Start, TableCopy,
+};
 
 pub use check::check;
 pub(crate) use poll::PollLink;
@@ -63,7 +71,7 @@ impl BinlogReader {
         match self.blocks.recv().await {
             Some(parcel) => {
                 let Parcel { block, news } = parcel?;
-                self.memory.remember(news);
+                news.remember(&mut self.memory);
                 Ok(block)
             }
             None => Err(CaptureError::Transient {
@@ -194,7 +202,7 @@ async fn read(
 /// Where the log ends.
 async fn now(options: &SourceOptions) -> Result<Position, CaptureError> {
     let mut conn = connect::connect(options).await?;
-    let head = snapshot::head(options, &mut conn).await?;
+    let head = place::head(options, &mut conn).await?;
     conn.disconnect().await.ok();
     Ok(head)
 }
@@ -209,9 +217,10 @@ async fn why_not_resumed(
     }
     let mut conn = connect::connect(options).await?;
     let server = connect::server(options, &mut conn).await?;
-    for copy in backfill::pending(options, memory) {
+    let pending = |copy: &&TableCopy| copy.state == CopyState::Pending;
+    for copy in backfill::unfinished(options, memory).filter(pending) {
         let table = catalog::table(options, &server, &mut conn, &copy.table).await?;
-        let key = table.map_or(Ok(Vec::new()), |table| chunk::ordered_key(&table));
+        let key = table.map_or(Ok(Vec::new()), |table| select::ordered_key(&table));
         if let Err(why) = key {
             return Ok(Some(format!("{}: {why}", copy.table)));
         }

@@ -10,7 +10,7 @@ use mysql_async::{Conn, Row};
 
 use super::catalog::{self, Table};
 use super::connect::{self, Server, ident, literal, server_error, table_ident};
-use super::{chunk, snapshot, text};
+use super::{select, spans, text};
 use crate::poll::{CHECK_SECONDS, Described, From, PAGE_BYTES_MAX, Page, Wanted};
 use crate::{CaptureError, SourceOptions};
 
@@ -60,7 +60,7 @@ impl PollLink {
     ) -> Result<Option<Described>, CaptureError> {
         let table = catalog::table(&self.options, &self.server, &mut self.conn, name).await?;
         let Some(table) = table else { return Ok(None) };
-        let readable = format!("{} LIMIT 0", snapshot::select(name, &table, &[]));
+        let readable = format!("{} LIMIT 0", select::select(name, &table, &[]));
         let readable = match self.conn.query_drop(readable).await {
             Ok(()) => true,
             Err(mysql_async::Error::Server(e)) if NOT_GRANTED.contains(&e.code) => false,
@@ -73,7 +73,7 @@ impl PollLink {
         let kind = kind.map_err(|e| self.failed(&format!("looking up {name}"), e))?;
         let described = Described {
             schema: table.schema.clone(),
-            ordered: table.codecs.iter().map(|codec| chunk::has_literals(&codec.kind)).collect(),
+            ordered: table.codecs.iter().map(|codec| select::has_literals(&codec.kind)).collect(),
             readable,
             view: kind.is_some_and(|kind| kind.contains("VIEW")),
         };
@@ -89,24 +89,25 @@ impl PollLink {
         let table = self.table(name)?;
         let sql = format!(
             "{}{} LIMIT {}",
-            snapshot::select(name, &table, &conditions(&table, wanted)),
-            snapshot::order_by(&table, wanted.order),
+            select::select(name, &table, &conditions(&table, wanted)),
+            select::order_by(&table, wanted.order),
             wanted.rows_max
         );
         let (options, doing) = (&self.options, format!("reading {name}"));
         let fail = |error| server_error(options, &doing, error);
         let mut result = self.conn.query_iter(sql).await.map_err(fail)?;
         let mut page = Page { rows: Vec::new(), last: None, more: false, bytes: 0 };
+        let mut last = None;
         while let Some(row) = result.next().await.map_err(fail)? {
-            page.bytes += chunk::size(&row);
-            page.rows.push(snapshot::values(&table, &row)?);
+            page.bytes += select::size(&row);
+            page.rows.push(select::values(&table, &row)?);
+            last = Some(row);
             page.more = page.bytes >= PAGE_BYTES_MAX || page.rows.len() >= wanted.rows_max;
             if page.more {
-                page.last = Some(self::place(&table, wanted.order, &row)?);
                 break;
             }
-            page.last = Some(self::place(&table, wanted.order, &row)?);
         }
+        page.last = last.map(|row| place(&table, wanted.order, &row)).transpose()?;
         result.drop_result().await.map_err(fail)?;
         Ok(page)
     }
@@ -122,7 +123,7 @@ impl PollLink {
             names(&table, columns).map(|column| format!("{column} DESC")).collect();
         let sql = format!(
             "{} ORDER BY {} LIMIT 1",
-            snapshot::select(name, &table, &conditions(&table, &wanted)),
+            select::select(name, &table, &conditions(&table, &wanted)),
             descending.join(", ")
         );
         let row: Result<Option<Row>, _> = self.conn.query_first(sql).await;
@@ -169,7 +170,7 @@ impl PollLink {
     }
 
     pub(crate) async fn estimate(&mut self, name: &TableName) -> Result<u64, CaptureError> {
-        snapshot::estimate(&self.options, &mut self.conn, name).await
+        Ok(spans::size(&self.options, &mut self.conn, name).await?.rows)
     }
 
     pub(crate) async fn is_unique(
@@ -238,12 +239,12 @@ impl PollLink {
 
 /// The quoted names of columns.
 fn names<'t>(table: &'t Table, columns: &'t [usize]) -> impl Iterator<Item = String> + 't {
-    columns.iter().map(|column| chunk::name(table, *column))
+    columns.iter().map(|column| select::column_ident(table, *column))
 }
 
 /// Where a row stands, as SQL.
 fn place(table: &Table, order: &[usize], row: &Row) -> Result<Vec<String>, CaptureError> {
-    chunk::literals(table, order, row).ok_or_else(|| {
+    select::literals(table, order, |at| select::sent(row, at)).ok_or_else(|| {
         CaptureError::definite(
             format!("{}: a value of its key or cursor can't be written down", table.schema.name),
             "choose other columns as `key` and `cursor`, or cast them in a view",
@@ -258,10 +259,10 @@ fn conditions(table: &Table, wanted: &Wanted<'_>) -> Vec<String> {
             let equal = names(table, wanted.order).zip(values);
             let equal: Vec<String> =
                 equal.map(|(name, value)| format!("{name} = {value}")).collect();
-            let beyond = chunk::beyond(table, wanted.order, values);
+            let beyond = select::beyond(table, wanted.order, values);
             vec![format!("({beyond} OR {})", equal.join(" AND "))]
         }
-        From::Beyond(values) => vec![chunk::beyond(table, wanted.order, values)],
+        From::Beyond(values) => vec![select::beyond(table, wanted.order, values)],
     };
     conditions.extend(names(table, wanted.order).map(|name| format!("{name} IS NOT NULL")));
     conditions.extend(wanted.filter.map(|filter| format!("({filter}\n)")));

@@ -6,7 +6,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use super::retention::Retention;
-use super::{connect, snapshot};
+use super::{connect, place};
 use crate::{CaptureError, Head, SourceOptions};
 
 /// A connection that asks about the log.
@@ -25,7 +25,7 @@ impl BinlogProbe {
     /// Where the log ends, how far behind it `at` is (0 without a position), and how much log the
     /// server keeps.
     pub async fn head(&mut self, at: Option<&Position>) -> Result<Head, CaptureError> {
-        let position = snapshot::head(&self.options, &mut self.conn).await?;
+        let position = place::head(&self.options, &mut self.conn).await?;
         let rows: Vec<Row> = self.conn.query("SHOW BINARY LOGS").await.map_err(|error| {
             connect::server_error(&self.options, "asking for the binlog files", error)
         })?;

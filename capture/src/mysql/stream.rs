@@ -25,7 +25,7 @@ use super::event::{Header, kind};
 use super::gtid::Executed;
 use super::mapping::{self, Mapping};
 use super::payload::Payload;
-use super::progress::{Cursor, Parcel};
+use super::progress::{Cursor, News, Parcel};
 use super::request::{self, HEARTBEAT, bad_gtid, gtids_at, prepare, sids};
 use super::table_map::TableMap;
 use super::wire::Malformed;
@@ -178,14 +178,14 @@ impl<'a> Stream<'a> {
         snapshot_open: bool,
     ) -> Result<Self, CaptureError> {
         let mut keys = HashMap::new();
-        for copy in backfill::pending(self.options, memory) {
-            if Cursor::of(copy).after.is_some()
+        for copy in backfill::unfinished(self.options, memory) {
+            if Cursor::of(copy).left.is_some()
                 && let Some(table) = self.cataloged(&copy.table).await?
             {
                 keys.insert(copy.table.clone(), table.schema.key_columns());
             }
         }
-        self.backfill = Backfill::begin(self.options, memory, snapshot_open, keys);
+        self.backfill = Backfill::begin(self.options, memory, snapshot_open, &keys);
         Ok(self)
     }
 
@@ -241,9 +241,9 @@ impl<'a> Stream<'a> {
         if self.decoder.pending_bytes() > 0 {
             self.flush(blocks).await?;
         }
-        let here = Here { position: self.decoder.position(), order: self.decoder.place() };
+        let here = Here { position: self.decoder.position(), place: self.decoder.place() };
         let Some(backfill) = &mut self.backfill else { return Ok(()) };
-        for parcel in backfill.step(&here)? {
+        for parcel in backfill.step(here)? {
             send(blocks, parcel).await?;
         }
         if backfill.is_over() {
@@ -282,7 +282,7 @@ impl<'a> Stream<'a> {
         let mut block = self.decoder.take_block();
         self.reported = block.end.clone();
         self.reported_at = Instant::now();
-        let mut news = Vec::new();
+        let mut news = News::Nothing;
         if let Some(backfill) = &mut self.backfill {
             news = backfill.observe(&block)?;
             block.snapshot = backfill.part();

@@ -107,7 +107,15 @@ impl Link {
         name: &TableName,
         wanted: &Wanted<'_>,
     ) -> Result<Page, CaptureError> {
-        on!(self, link => link.page(name, wanted).await)
+        let page = on!(self, link => link.page(name, wanted).await)?;
+        if page.more && page.last.is_none() {
+            // To go on from the beginning, or to end here, would both be wrong.
+            return Err(CaptureError::definite(
+                format!("{name}: the server gave a row with NULL in a column that is not NULL"),
+                "report this with the definition of the table or view",
+            ));
+        }
+        Ok(page)
     }
 
     /// The greatest values of these columns, taken together; `None` without rows.

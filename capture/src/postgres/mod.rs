@@ -166,7 +166,7 @@ impl PostgresReader {
     pub async fn next(&mut self) -> Result<Block, CaptureError> {
         match self.blocks.recv().await {
             Some(Ok(Parcel { block, news })) => {
-                progress::remember(&mut self.memory, news);
+                news.remember(&mut self.memory);
                 if let Some(server) = self.control.server.get() {
                     self.memory.server = Some(server.clone());
                 }

@@ -68,8 +68,11 @@ impl PollLink {
             .query_opt(
                 "SELECT c.oid, c.relkind IN ('v', 'm'),
                         has_schema_privilege(n.oid, 'USAGE')
-                            AND (has_table_privilege(c.oid, 'SELECT')
-                                 OR has_any_column_privilege(c.oid, 'SELECT'))
+                            AND NOT EXISTS (
+                                SELECT FROM pg_attribute a
+                                WHERE a.attrelid = c.oid AND a.attnum > 0
+                                  AND NOT a.attisdropped AND a.attgenerated = ''
+                                  AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT'))
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                  WHERE n.nspname = $1 AND c.relname = $2
                    AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
@@ -151,19 +154,20 @@ impl PollLink {
         let rows = self.client.simple_query_raw(&statement).await;
         let mut messages = pin!(rows.map_err(|e| self.failed(&doing, e))?);
         let mut page = Page { rows: Vec::new(), last: None, more: false, bytes: 0 };
+        let mut last = None;
         while let Some(message) = messages.try_next().await.map_err(|e| self.failed(&doing, e))? {
             let SimpleQueryMessage::Row(row) = message else { continue };
             page.rows.push(values(table, &row, &mut page.bytes)?);
-            let full = page.bytes >= PAGE_BYTES_MAX || page.rows.len() >= wanted.rows_max;
-            if full {
-                page.more = true;
-            }
-            // What follows the last one is not even kept while it arrives.
-            page.last = wanted.order.iter().map(|at| row.get(*at).map(str::to_string)).collect();
-            if page.bytes >= PAGE_BYTES_MAX {
+            last = Some(row);
+            page.more = page.bytes >= PAGE_BYTES_MAX || page.rows.len() >= wanted.rows_max;
+            if page.more {
+                // What follows is thrown away as it arrives.
                 break;
             }
         }
+        page.last = last.and_then(|row| {
+            wanted.order.iter().map(|at| row.get(*at).map(str::to_string)).collect()
+        });
         Ok(page)
     }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod charsets;
+mod definitions;
 mod failover;
 mod gtids;
 mod proxy;
@@ -9,6 +10,7 @@ mod random;
 mod refused;
 mod rig;
 mod robustness;
+mod snapshot;
 mod streaming;
 mod tables;
 mod types;

@@ -1,7 +1,9 @@
 //! What can't be polled is said, with the object and the remedy; and what `check` finds.
 
-use crossdock_capture::{CaptureError, DatabaseKind, Memory, Severity, SourceOptions, Start};
-use crossdock_model::Position;
+use crossdock_capture::{
+    CaptureError, DatabaseKind, Memory, Purpose, Severity, SourceOptions, Start, TableCopy,
+};
+use crossdock_model::{Op, Position};
 
 use super::{Db, Rig, on_both, settings};
 
@@ -10,6 +12,8 @@ on_both!(
     keys_that_do_not_do_are_refused,
     check_says_what_is_needed,
     a_place_of_a_log_is_refused,
+    a_lost_connection_passes,
+    rounds_go_on_while_all_rows_are_read,
 );
 
 fn definite(error: &CaptureError) -> (String, String) {
@@ -139,4 +143,63 @@ async fn a_place_of_a_log_is_refused(kind: DatabaseKind) {
         panic!("it was opened")
     };
     assert!(error.to_string().contains("0/7 is no place of a polled source"), "{error}");
+}
+
+/// The connection is cut; reading goes on from what is durable. The probe tells the lag.
+async fn a_lost_connection_passes(kind: DatabaseKind) {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, version bigint); INSERT INTO t VALUES (1, 1)";
+    let db = Db::new(kind, "polled_cut", table, &["t"]);
+    let options = db.options("t", &["id"], &["version"]);
+    let mut rig = Rig::snapshot(&options).await;
+    rig.rounds(2).await;
+    let connections = match kind {
+        DatabaseKind::Postgres => {
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE usename = 'onlooker' AND datname = 'polled_cut'"
+        }
+        _ => {
+            "SELECT concat('KILL ', id) FROM information_schema.processlist
+             WHERE user = 'onlooker' AND db = 'polled_cut'"
+        }
+    };
+    let kills = db.sql(connections);
+    if kind == DatabaseKind::Mariadb {
+        db.sql(&kills.lines().map(|kill| format!("{kill};")).collect::<String>());
+    }
+    let error = rig.error().await;
+    assert!(error.is_transient(), "{error}");
+    db.sql("INSERT INTO t VALUES (2, 2)");
+    rig.restart().await;
+    rig.until_row(0, "2|2").await;
+
+    let head = crossdock_capture::probe(&options).await.unwrap().head(None).await.unwrap();
+    assert!(head.position.compare(&rig.position.clone().unwrap()).is_gt());
+    let schema = crossdock_capture::describe(&options).await.unwrap().remove(0);
+    assert_eq!((schema.name.clone(), schema.key_columns()), (db.table("t"), vec![0]));
+}
+
+/// Reading all rows takes its time; what changes meanwhile is seen at once.
+async fn rounds_go_on_while_all_rows_are_read(kind: DatabaseKind) {
+    let series = match kind {
+        DatabaseKind::Postgres => "generate_series(1, 3000) AS s(seq)",
+        _ => "seq_1_to_3000",
+    };
+    let table = format!(
+        "CREATE TABLE t (id int PRIMARY KEY, version bigint);
+         INSERT INTO t SELECT seq, seq FROM {series}"
+    );
+    let db = Db::new(kind, "polled_slow", &table, &["t"]);
+    let mut rig = Rig::snapshot(&db.options("t", &["id"], &["version"])).await;
+    // A page of a thousand rows is a minute.
+    rig.options.snapshot.rows_per_second = Some(16);
+    let known = rig.memory.tables.pop().unwrap();
+    let copy = TableCopy::new(db.table("t"), Purpose::Requested);
+    rig.memory.tables.push(TableCopy { cursor: known.cursor, ..copy });
+    let from = rig.seen.len();
+    rig.restart().await;
+    rig.until(|rig| rig.seen[from..].iter().any(|seen| seen.op == Op::Read)).await;
+    db.sql("UPDATE t SET version = 9000 WHERE id = 2500");
+    rig.until_row(from, "2500|9000").await;
+    assert!(rig.messages.is_empty(), "not all rows are read yet");
+    assert!(!rig.seen[from..].iter().any(|seen| seen.key == "2900"));
 }

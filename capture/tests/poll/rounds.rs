@@ -22,8 +22,8 @@ async fn changes_are_seen_through_a_view(kind: DatabaseKind) {
     let db = Db::new(
         kind,
         "polled_view",
-        "CREATE TABLE order_lines (doc varchar(20), n int, qty decimal(10,2), changed timestamp(6) NULL,
-                             secret text, PRIMARY KEY (doc, n));
+        "CREATE TABLE order_lines (doc varchar(20), n int, qty decimal(10,2),
+             changed timestamp(6) NULL, secret text, PRIMARY KEY (doc, n));
          CREATE VIEW orders_view AS SELECT doc AS order_no, n AS line, qty, changed AS changed_at
              FROM order_lines WHERE secret IS NULL;
          INSERT INTO order_lines VALUES ('it''s', 1, 1.50, '2026-11-23 10:00:00', NULL),

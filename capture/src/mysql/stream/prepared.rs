@@ -115,9 +115,11 @@ impl Stream<'_> {
                 "XA transaction {xid} is committed, and the server no longer has the part of its \
                  log where it was prepared"
             ),
-            remedy: "take the snapshot anew (`crossdock resync`); commit or roll back prepared \
-                     transactions (XA RECOVER lists them) before binlog_expire_logs_seconds"
-                .into(),
+            remedy: format!(
+                "take the snapshot anew (`crossdock resync --source {}`); commit or roll back \
+                 prepared transactions (XA RECOVER lists them) before binlog_expire_logs_seconds",
+                self.options.name
+            ),
         })
     }
 
