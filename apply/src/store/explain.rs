@@ -39,9 +39,9 @@ impl PostgresStore {
         field: &str,
     ) -> Result<Option<LastChange>, ApplyError> {
         let sql = "SELECT version, source, transaction, position, committed_at, ruleset,
-                          changes -> $3
+                          changes -> $3::text
                    FROM crossdock.history
-                   WHERE entity = $1 AND key = $2 AND changes ? $3 ORDER BY version DESC, id DESC
+                   WHERE entity = $1 AND key = $2 AND changes ? $3::text ORDER BY version DESC, id DESC
                    LIMIT 1";
         let rows = self.query(sql, &[&&*key.entity, &&*key.key, &field]).await?;
         let changes = self.read(rows, |row| {
