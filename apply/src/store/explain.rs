@@ -41,8 +41,8 @@ impl PostgresStore {
         let sql = "SELECT version, source, transaction, position, committed_at, ruleset,
                           changes -> $3::text
                    FROM crossdock.history
-                   WHERE entity = $1 AND key = $2 AND changes ? $3::text ORDER BY version DESC, id DESC
-                   LIMIT 1";
+                   WHERE entity = $1 AND key = $2 AND changes ? $3::text
+                   ORDER BY version DESC, id DESC LIMIT 1";
         let rows = self.query(sql, &[&&*key.entity, &&*key.key, &field]).await?;
         let changes = self.read(rows, |row| {
             Ok(LastChange {
