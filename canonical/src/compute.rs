@@ -258,8 +258,8 @@ impl<'m> Maker<'m> {
         if choice.computed() {
             return;
         }
-        let known = self.previous.is_some_and(|p| p.origins.contains_key(field));
-        if known {
+        let known = || self.previous.is_some_and(|p| p.origins.contains_key(field));
+        if choice.frozen_when.is_some() && known() {
             match is_frozen(choice, &self.key.key, &self.fields, self.around.linked) {
                 Ok(false) => {}
                 Ok(true) => return self.keep(field),

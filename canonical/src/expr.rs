@@ -32,6 +32,8 @@ pub(crate) struct Expr {
     ast: IdedExpr,
     /// Where it stands.
     pub spot: Spot,
+    /// As it was written.
+    pub text: Box<str>,
     roots: BTreeSet<String>,
     /// `variable.member` pairs that it reads.
     pub members: BTreeSet<(String, String)>,
@@ -57,6 +59,7 @@ impl Expr {
                     shortcut: shortcut(&ast.expr),
                     ast,
                     spot,
+                    text: text.into(),
                     roots: found.roots,
                     members: found.members,
                 })

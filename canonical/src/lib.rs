@@ -29,6 +29,7 @@ mod lifecycle;
 mod links;
 mod lookups;
 mod mapping;
+mod matrix;
 mod names;
 mod ownership;
 mod problems;
@@ -54,6 +55,7 @@ mod workspace;
 mod writing;
 
 pub use lanes::{Lane, Maintenance};
+pub use matrix::Ownership;
 pub use rehearsal::{Failure, TestResult};
 pub use rules::{Known, Rules};
 pub use ruleset::Ruleset;

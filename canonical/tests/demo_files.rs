@@ -29,4 +29,15 @@ fn the_demo_rules_load() {
     assert_eq!(rules.hash().len(), 12);
     assert!(rules.tables("wms_eu").len() > 3);
     assert!(!rules.targets_of().is_empty());
+    let results = rules.run_tests();
+    assert!(!results.is_empty());
+    results.iter().for_each(|result| assert_eq!(result.failures, [], "{}", result.name));
+    let doubts: Vec<String> = rules.doubts().iter().map(ToString::to_string).collect();
+    assert_eq!(doubts, [""; 0]);
+    let owners = rules.matrix();
+    let incoterm = owners.iter().find(|o| &*o.entity == "shipment" && &*o.field == "incoterm");
+    let incoterm = incoterm.unwrap();
+    assert_eq!((&*incoterm.owner, &*incoterm.on_violation), ("erp", "revert"));
+    let status = owners.iter().find(|o| &*o.entity == "shipment" && &*o.field == "status").unwrap();
+    assert!(status.read_by.contains("erp (shipment_status)"), "{status:?}");
 }

@@ -34,7 +34,7 @@ fn with(entities: Entities, more: &[SourceText], targets: &[&str]) -> Result<Rul
     Rules::load(entities, &mappings, &rules, &Known { sources: &sources, targets: &targets })
 }
 
-fn good() -> Rules {
+pub fn good() -> Rules {
     worked(&[]).unwrap_or_else(|problems| panic!("{}", lines(&problems)))
 }
 
@@ -42,11 +42,11 @@ fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn one(source: &str, lsn: u64, event: ChangeEvent) -> Tx {
+pub fn one(source: &str, lsn: u64, event: ChangeEvent) -> Tx {
     tx(source, lsn, vec![event])
 }
 
-fn order(state: &str) -> ChangeEvent {
+pub fn order(state: &str) -> ChangeEvent {
     let t = table("public.orders", &["id*", "order_no", "state"]);
     put(Op::Create, &t, vec![i(1), s("1"), s(state)])
 }
@@ -60,14 +60,14 @@ fn line(table_name: &str, op: Op, qty: &str, ship_from: &str) -> ChangeEvent {
 }
 
 /// A shipment of the EU warehouse, which has the number of its order.
-fn shipment(op: Op, status: &str, reason: &str) -> ChangeEvent {
+pub fn shipment(op: Op, status: &str, reason: &str) -> ChangeEvent {
     let columns = ["id*", "status", "confirmed_at", "loaded_at", "void_reason"];
     let at = s("2023-11-10 10:00:00");
     let row = vec![i(1), s(status), at.clone(), at, s(reason)];
     put(op, &table("wms.shipments", &columns), row)
 }
 
-fn milestone(id: i64, code: &str, time: &str) -> ChangeEvent {
+pub fn milestone(id: i64, code: &str, time: &str) -> ChangeEvent {
     let t = table("tms.milestones", &["id*", "shipment_no", "code", "stop_role", "event_time"]);
     put(Op::Create, &t, vec![i(id), s("1"), s(code), s("origin"), s(time)])
 }

@@ -7,4 +7,5 @@ mod judging;
 mod language;
 mod problems;
 mod properties;
+mod scenario;
 mod store;

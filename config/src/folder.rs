@@ -11,6 +11,8 @@ use crate::section::{Found, Section};
 
 /// Far beyond what people write, and small enough to be read whole.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// The folder in the one of rule files that has a folder for each region.
+const REGIONS: &str = "regions";
 /// As many files one folder may have.
 const FOLDER_FILES_MAX: usize = 1_000;
 
@@ -57,6 +59,16 @@ pub(crate) fn named(section: &Section<'_>, key: &'static str) -> Option<Found<Pa
     }
     let value = section.source.folder.join(key);
     value.is_dir().then(|| Found { value, written: key.to_string(), line: section.line })
+}
+
+/// The folders of regional overlays, `regions/NAME`, in name order.
+pub(crate) fn regions(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder.join(REGIONS)) else { return Vec::new() };
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|path| path.is_dir()).collect();
+    found.truncate(FOLDER_FILES_MAX);
+    found.sort();
+    found
 }
 
 /// The `.toml` files of a folder in name order. Hidden files and files of other types are left.

@@ -15,7 +15,7 @@ use crate::folder;
 use crate::installation::{Installation, installation, journal, registry};
 use crate::mirror::{Targets, mirror};
 use crate::rules::{self, RuleFiles, Rules};
-use crate::section::{Section, Source};
+use crate::section::{Found, Section, Source};
 use crate::settings::{
     At, Config, Connection, JournalConfig, MirrorConfig, SourceConfig, TargetConfig,
 };
@@ -156,9 +156,15 @@ fn store(root: &Section<'_>) -> Option<(At, Connection)> {
 fn rule_files(section: &Section<'_>, files: &mut Vec<PathBuf>) -> RuleFiles {
     let folders = ["entities", "mappings", "rules"].map(|key| (key, folder::named(section, key)));
     agreement::folders(section, &folders);
+    let regions = folders.last().and_then(|(_, found)| found.as_ref());
+    let overlays = regions.map(|rules| folder::regions(&rules.value)).unwrap_or_default();
     let texts = folders.map(|(_, found)| {
         found.map_or_else(Vec::new, |found| folder::read(&found, section, files))
     });
-    let [entities, mappings, rules] = texts;
+    let [entities, mappings, mut rules] = texts;
+    for value in overlays {
+        let found = Found { value, written: "rules".to_string(), line: section.line };
+        rules.extend(folder::read(&found, section, files));
+    }
     RuleFiles { entities, mappings, rules }
 }

@@ -40,6 +40,23 @@ fn tables_of_mapping_files_are_captured() {
 }
 
 #[test]
+fn rules_of_regions_lie_over_the_others() {
+    let world = world(MAPPING, &format!("[ruleset]\nname = \"base\"\nlocked = true\n{OWNERS}"));
+    let overlay = "[entity.product.fields]\ndescription = \"erp\"\n";
+    world.file("rules/regions/eu/10-eu.toml", overlay.as_bytes());
+    assert_eq!(
+        world.messages(),
+        "rules/regions/eu/10-eu.toml:2: product.description is locked by the rule set base at \
+         rules/owners.toml:5: an overlay may not change it\n    \
+         remove it here, or ask those who own that rule set"
+    );
+    world.file("rules/owners.toml", OWNERS.as_bytes());
+    let config = world.load().unwrap_or_else(|e| panic!("{e}"));
+    let regions: Vec<_> = config.rules.rulesets().filter_map(|r| r.region.as_deref()).collect();
+    assert_eq!(regions, ["eu"]);
+}
+
+#[test]
 fn mistakes_in_all_files_are_reported_together() {
     let world = world(
         &MAPPING.replace("description =", "descriptoin ="),

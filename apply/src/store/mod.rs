@@ -4,6 +4,7 @@
 mod check;
 mod deadlines;
 mod encoding;
+mod explain;
 mod load;
 mod migrate;
 mod postgres;
@@ -19,6 +20,7 @@ use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome, SourceR
 use crate::ApplyError;
 
 pub use check::check;
+pub use explain::LastChange;
 pub use postgres::{Attention, PostgresStore};
 pub use subjects::{StoredSubjects, StoredVersion};
 

@@ -6,6 +6,7 @@ mod checkpoints;
 mod events;
 mod gaps;
 mod outbox;
+mod rules;
 mod run;
 mod schema;
 mod snapshot;
@@ -113,6 +114,11 @@ enum Command {
     Tables {
         #[command(subcommand)]
         command: tables::TablesCommand,
+    },
+    /// Check and test the rule files, and see who owns what and why a field has its value.
+    Rules {
+        #[command(subcommand)]
+        command: rules::RulesCommand,
     },
     /// Show changes that a source's log did not hold any more when they were to be read.
     Gaps {
@@ -242,6 +248,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             },
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
+            Command::Rules { command } => rules::rules(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {

@@ -1,0 +1,219 @@
+//! `crossdock rules`: what the rule files mean, before and while they run.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use crossdock_apply::PostgresStore;
+use crossdock_apply::store::LastChange;
+use crossdock_canonical::Ownership;
+use crossdock_config::Config;
+use crossdock_model::canonical::{RecordKey, RecordState};
+use crossdock_model::time::instant_text;
+
+use super::ConfigFile;
+use crate::wiring;
+
+#[derive(Subcommand)]
+pub enum RulesCommand {
+    /// Read all files and say everything that is wrong with them, and what is doubtful.
+    ///
+    /// Looks at no database. Exits with 2 when something must be mended; doubts stop nothing.
+    Check(ConfigFile),
+    /// Run the [[test]] blocks of the rule files.
+    ///
+    /// Looks at no database. Exits with 1 when one of them came otherwise than expected.
+    Test(ConfigFile),
+    /// Print who owns each field, who writes it, and who is told of it.
+    Matrix {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value = "markdown")]
+        format: Format,
+    },
+    /// Say where the value of a field comes from, and what others say.
+    #[command(after_help = "Example:\n  crossdock rules explain shp:EU:SHP-000812 status")]
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Key of the record: shp:EU:SHP-000812.
+        key: String,
+        /// Field.
+        field: String,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Format {
+    Markdown,
+    Html,
+}
+
+/// Does what was asked.
+pub async fn rules(command: RulesCommand) -> ExitCode {
+    match command {
+        RulesCommand::Check(file) => with(&file.config, check),
+        RulesCommand::Test(file) => with(&file.config, test),
+        RulesCommand::Matrix { config, format } => {
+            with(&config.config, |config| matrix(config, format))
+        }
+        RulesCommand::Explain { config, key, field } => explain(&config.config, &key, &field).await,
+    }
+}
+
+fn with(path: &Path, then: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
+    match super::load(path) {
+        Ok(config) => then(&config),
+        Err(code) => code,
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    let doubts = config.rules.doubts();
+    for doubt in &doubts {
+        println!("doubt: {doubt}");
+    }
+    for ruleset in config.rules.rulesets() {
+        let locked = if ruleset.locked { ", locked" } else { "" };
+        let region = ruleset.region.as_ref().map_or(String::new(), |r| format!(", region {r}"));
+        println!("{} version {}{locked}{region}: {}", ruleset.name, ruleset.version, ruleset.file);
+    }
+    println!("rules {} can be loaded, {} doubts", config.rules.hash(), doubts.len());
+    ExitCode::SUCCESS
+}
+
+fn test(config: &Config) -> ExitCode {
+    let results = config.rules.run_tests();
+    for result in &results {
+        let word = if result.failures.is_empty() { "ok    " } else { "FAILED" };
+        println!("{word} {} ({})", result.name, result.rule);
+        for failure in &result.failures {
+            println!("         {}: expected {}", failure.what, failure.expected);
+            println!("         {:width$}  got {}", "", failure.got, width = failure.what.len());
+        }
+    }
+    let failed = results.iter().filter(|r| !r.failures.is_empty()).count();
+    println!("{} passed, {failed} failed", results.len() - failed);
+    ExitCode::from(if failed == 0 { 0 } else { 1 })
+}
+
+const HEADS: [&str; 7] =
+    ["field", "owner", "when", "others' values", "written by", "read by", "rule"];
+
+fn matrix(config: &Config, format: Format) -> ExitCode {
+    let rows = config.rules.matrix();
+    let entities: BTreeSet<&str> = rows.iter().map(|r| &*r.entity).collect();
+    if matches!(format, Format::Html) {
+        println!("<!doctype html><meta charset=\"utf-8\"><title>Who owns what</title>");
+    }
+    for entity in entities {
+        let of: Vec<[String; 7]> =
+            rows.iter().filter(|r| &*r.entity == entity).map(cells).collect();
+        match format {
+            Format::Markdown => {
+                println!("## {entity}\n\n| {} |", HEADS.join(" | "));
+                println!("|{}", " --- |".repeat(HEADS.len()));
+                for row in of {
+                    println!("| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+                }
+                println!();
+            }
+            Format::Html => {
+                println!("<h2>{}</h2>\n<table border=\"1\">", escaped(entity));
+                println!("<tr><th>{}</th></tr>", HEADS.map(escaped).join("</th><th>"));
+                for row in of {
+                    let row = row.map(|cell| escaped(&cell)).join("</td><td>");
+                    println!("<tr><td>{row}</td></tr>");
+                }
+                println!("</table>");
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn cells(row: &Ownership) -> [String; 7] {
+    let written: Vec<&str> = row.written_by.iter().map(|s| &**s).collect();
+    let read: Vec<&str> = row.read_by.iter().map(String::as_str).collect();
+    [
+        row.field.to_string(),
+        row.owner.to_string(),
+        row.when.clone(),
+        row.on_violation.to_string(),
+        written.join(", "),
+        read.join(", "),
+        row.rule.to_string(),
+    ]
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+async fn explain(path: &Path, key: &str, field: &str) -> ExitCode {
+    let config = match super::load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let Some(entity) = config.rules.entities().of_key(key) else {
+        eprintln!("error: no entity has keys like `{key}`");
+        return ExitCode::from(2);
+    };
+    if entity.field(field).is_none() {
+        eprintln!("error: {} has no field `{field}`", entity.name);
+        return ExitCode::from(2);
+    }
+    let record = RecordKey { entity: entity.name.clone(), key: key.into() };
+    let answer = async {
+        let mut store = PostgresStore::open_reader(&wiring::connect_options(&config.store)).await?;
+        let loaded = store.record_state(&record).await?;
+        let change = store.last_change(&record, field).await?;
+        Ok::<_, crossdock_apply::ApplyError>((loaded, change))
+    };
+    match answer.await {
+        Ok((loaded, change)) => match loaded.records.into_iter().next() {
+            Some((_, state)) => tell(&record, field, &state, change.as_ref()),
+            None => {
+                eprintln!("error: the store has no record {key}");
+                return ExitCode::from(1);
+            }
+        },
+        Err(error) => return super::fail(&anyhow::Error::new(error)),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The value, who says so and since when, and what others say.
+fn tell(key: &RecordKey, field: &str, state: &RecordState, change: Option<&LastChange>) {
+    let record = state.record.as_ref();
+    let text = |v: &crossdock_model::Value<'_>| v.to_text().unwrap_or_else(|| "NULL".to_string());
+    let value = record.and_then(|r| r.fields.get(field)).map_or("NULL".to_string(), text);
+    println!("{} {} = {value}", key.key, field);
+    if let Some(origin) = record.and_then(|r| r.origins.get(field)) {
+        println!("  owner     {}, by rule {}", origin.source, origin.rule);
+    }
+    if let Some(change) = change {
+        let at = instant_text(change.commit_micros);
+        println!("  since     version {}, committed {at} by {}", change.version, change.source);
+        println!("  position  {} (transaction {})", change.position, change.transaction);
+        println!("  rules     {}", change.ruleset);
+        println!("  change    {}", change.values);
+    }
+    for contribution in &state.contributions {
+        if let Some(said) = contribution.fields.get(field) {
+            let row = &contribution.row;
+            let pk = row.pk.replace('\u{1f}', ",");
+            println!("  {} says {} ({} row {pk})", row.source, text(said), row.table);
+        }
+    }
+    for evidence in state.evidence.iter().filter(|e| !e.withdrawn) {
+        let at = instant_text(evidence.event_micros);
+        let weight = evidence.authority;
+        println!(
+            "  evidence  {} at {at} by {} (authority {weight})",
+            evidence.kind, evidence.row.source
+        );
+    }
+}
