@@ -8,6 +8,7 @@ mod debezium;
 mod gaps;
 mod mirror;
 mod operation;
+mod outbox;
 mod rest;
 mod snapshots;
 mod stage;
