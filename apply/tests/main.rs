@@ -5,6 +5,7 @@
 mod check;
 mod speed;
 mod store;
+mod subjects;
 mod support;
 mod target;
 mod types;

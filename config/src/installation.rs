@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::database::password;
 use crate::quantity::{bytes, duration};
 use crate::section::{Section, quoted};
 use crate::settings::JournalConfig;
@@ -75,6 +78,20 @@ fn listen(section: &Section<'_>) -> Option<SocketAddr> {
         );
     }
     Some(address)
+}
+
+/// What those who register schemas must know: `Some(None)` when nobody may, `None` after a problem.
+pub(crate) fn registry(root: &Section<'_>) -> Option<Option<SecretString>> {
+    let Some(section) = root.section("registry") else { return Some(None) };
+    let password = password(&section);
+    section.finish();
+    let password = password?;
+    if password.expose_secret().is_empty() {
+        let remedy = "add `password_env = \"NAME\"` or `password_file = \"/run/secrets/…\"`";
+        section.problem(section.at().1, "[registry] has no password", remedy);
+        return None;
+    }
+    Some(Some(password))
 }
 
 /// Limits of the journal; the whole section may be left out.

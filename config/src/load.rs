@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crossdock_model::Problem;
 use crossdock_model::problem::line_of;
+use secrecy::SecretString;
 use toml::de::DeTable;
 
 use crate::agreement;
 use crate::database::connection;
 use crate::findings::{ConfigErrors, Findings};
 use crate::folder;
-use crate::installation::{Installation, installation, journal};
+use crate::installation::{Installation, installation, journal, registry};
 use crate::mirror::{Targets, mirror};
 use crate::rules::{self, RuleFiles, Rules};
 use crate::section::{Section, Source};
@@ -64,6 +65,7 @@ pub fn load(
 /// What has been read; a part is absent when there was a problem with it.
 struct Draft {
     installation: Option<Installation>,
+    registry: Option<Option<SecretString>>,
     journal: Option<JournalConfig>,
     store: Option<(At, Connection)>,
     sources: Vec<SourceConfig>,
@@ -80,6 +82,7 @@ impl Draft {
             name,
             state_dir,
             listen,
+            registry_password: self.registry?,
             journal: self.journal?,
             store,
             store_at,
@@ -101,6 +104,7 @@ fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
     }
     let installation = head.as_ref().and_then(installation);
     let name = installation.as_ref().map_or("", |i| i.name.as_str());
+    let registry = registry(root);
     let journal = journal(root);
     let store = store(root);
 
@@ -131,7 +135,7 @@ fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
         head.finish();
         rules::compile(texts, &source_names, &target_names, root.source.findings)
     });
-    Draft { installation, journal, store, sources, targets, mirrors, rules }
+    Draft { installation, registry, journal, store, sources, targets, mirrors, rules }
 }
 
 fn store(root: &Section<'_>) -> Option<(At, Connection)> {

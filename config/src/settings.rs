@@ -26,6 +26,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where metrics, health and status are served.
     pub listen: SocketAddr,
+    /// What those who register schemas must know; without it nobody can.
+    pub registry_password: Option<SecretString>,
     /// Limits of the journal.
     pub journal: JournalConfig,
     /// The canonical store.
@@ -52,6 +54,7 @@ impl fmt::Debug for Config {
             .field("name", &self.name)
             .field("state_dir", &self.state_dir)
             .field("listen", &self.listen)
+            .field("registry_password", &self.registry_password)
             .field("journal", &self.journal)
             .field("store", &self.store)
             .field("sources", &self.sources)

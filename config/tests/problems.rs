@@ -37,6 +37,16 @@ crossdock.toml:3: unknown key `zebra` in [crossdock]
 }
 
 #[test]
+fn a_registry_without_a_password() {
+    refused(
+        &below("[registry]"),
+        "
+crossdock.toml:17: [registry] has no password
+    add `password_env = \"NAME\"` or `password_file = \"/run/secrets/…\"`",
+    );
+}
+
+#[test]
 fn missing_sections_and_keys() {
     refused(
         "",

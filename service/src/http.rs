@@ -1,5 +1,5 @@
-//! What may be read over HTTP: metrics, health, status. Nothing can be changed here; operators'
-//! commands go through the control socket.
+//! What may be read over HTTP: metrics, health, status, and the schema registry. Nothing else can
+//! be changed here; operators' commands go through the control socket.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ pub struct Pages {
     pub metrics: Arc<Metrics>,
 }
 
-/// `/metrics`, `/healthz`, `/readyz`, `/status`.
-pub fn router(pages: Pages) -> Router {
+/// `/metrics`, `/healthz`, `/readyz`, `/status`, and the pages of the schema registry.
+pub fn router(pages: Pages, schemas: Router) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -30,11 +30,13 @@ pub fn router(pages: Pages) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .with_state(pages)
+        .merge(schemas)
 }
 
 async fn index() -> &'static str {
     "crossdock\n\n/metrics  for Prometheus\n/status   for people and scripts (JSON)\n\
-     /healthz  the process is alive\n/readyz   every stage is at work\n"
+     /healthz  the process is alive\n/readyz   every stage is at work\n\
+     /subjects schemas of all records, like a schema registry\n"
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {

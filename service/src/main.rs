@@ -13,6 +13,7 @@ mod observe;
 mod operator;
 mod pipeline;
 mod preflight;
+mod registry;
 mod stage;
 mod supervisor;
 mod takeover;

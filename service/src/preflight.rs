@@ -1,13 +1,13 @@
 //! Looks at every database before anything is touched: is it reachable, set up and granted as it
 //! must be, and do the tables and columns that the files name exist?
 
-use crossdock_apply::{ConnectOptions, TableUse};
+use crossdock_apply::{ConnectOptions, PostgresStore, TableUse};
 use crossdock_capture::{CaptureError, SourceOptions};
 use crossdock_config::Config;
 use crossdock_model::database::{Finding, Severity};
 use futures_util::future::join_all;
 
-use crate::wiring;
+use crate::{registry, wiring};
 
 /// What was found about one database.
 pub struct Looked {
@@ -23,13 +23,23 @@ pub async fn look(config: &Config) -> Vec<Looked> {
     let sources = sources.iter().map(|options| look_at_source(config, options));
     let mut looked = join_all(sources).await;
     let store = wiring::connect_options(&config.store);
-    let findings = crossdock_apply::store::check(&store).await;
+    let mut findings = crossdock_apply::store::check(&store).await;
+    findings.extend(refused_schemas(config, &store).await);
     looked.push(Looked { subject: "store".into(), findings });
     for target in &config.targets {
         let options = wiring::connect_options(&target.connection);
         looked.push(look_at_target(config, &target.name, &options).await);
     }
     looked
+}
+
+/// Entities that have changed in a way that readers of their records would not survive. Nothing is
+/// found when the store is not there yet, or can't be read: that is said elsewhere.
+async fn refused_schemas(config: &Config, store: &ConnectOptions) -> Vec<Finding> {
+    let Ok(mut store) = PostgresStore::open_reader(store).await else { return Vec::new() };
+    let Ok(stored) = store.subjects().await else { return Vec::new() };
+    let finding = |(what, remedy)| Finding { severity: Severity::Error, what, remedy };
+    registry::refused(stored, config.rules.entities()).into_iter().map(finding).collect()
 }
 
 /// Looks at one source.

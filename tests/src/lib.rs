@@ -77,13 +77,25 @@ impl Crossdock {
 
     /// The body of a page.
     pub fn page(&self, path: &str) -> Result<String> {
+        Ok(self.ask(&format!("GET {path}"), &[], "")?.1)
+    }
+
+    /// Status and body of the answer to a request: method and path, header lines, body.
+    pub fn ask(&self, what: &str, headers: &[&str], body: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let length = body.len();
+        write!(
+            stream,
+            "{what} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n{headers}\r\n{body}"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
-        Ok(body.to_string())
+        let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
+        let status = head.split(' ').nth(1).context("a status line")?;
+        Ok((status.parse()?, body.to_string()))
     }
 
     /// Waits until nothing is on its way, several looks in a row: what Crossdock writes comes back

@@ -10,6 +10,7 @@ mod mirror;
 mod operation;
 mod outbox;
 mod rest;
+mod registry;
 mod snapshots;
 mod stage;
 mod takeover;

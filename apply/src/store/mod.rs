@@ -7,6 +7,7 @@ mod load;
 mod migrate;
 mod postgres;
 mod sql;
+mod subjects;
 mod writes;
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use crate::ApplyError;
 
 pub use check::check;
 pub use postgres::{Attention, PostgresStore};
+pub use subjects::{StoredSubjects, StoredVersion};
 
 /// How far `integrate` has come with one source.
 #[derive(Clone, Debug, PartialEq, Eq)]

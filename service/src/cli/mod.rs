@@ -7,6 +7,7 @@ mod events;
 mod gaps;
 mod outbox;
 mod run;
+mod schema;
 mod snapshot;
 mod status;
 mod tables;
@@ -117,6 +118,17 @@ enum Command {
     Gaps {
         #[command(subcommand)]
         command: gaps::GapsCommand,
+    },
+    /// Show the schemas of canonical records, and whether changed entity files may be used.
+    ///
+    /// A running process serves the same on /subjects, like Confluent's Schema Registry.
+    #[command(
+        after_help = "Examples:\n  crossdock schema list\n  crossdock schema show shipment\n  \
+        crossdock schema show shipment --format json-schema\n  crossdock schema check"
+    )]
+    Schema {
+        #[command(subcommand)]
+        command: schema::SchemaCommand,
     },
     /// Read all tables of a source again from the present on, and delete what is not there.
     ///
@@ -231,6 +243,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
+            Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {
                 outbox::clean(&config.config, arguments).await
             }

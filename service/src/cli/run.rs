@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::operator::Captured;
 use crate::stage::{DeliverStage, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError};
 use crate::supervisor::{Handle, handle, supervise};
-use crate::{control, http, observe, preflight, wiring};
+use crate::{control, http, observe, preflight, registry, wiring};
 
 /// Runs until a signal or an error that nothing but a restart can mend.
 pub async fn run(path: &Path) -> ExitCode {
@@ -52,7 +52,12 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on {}", config.listen))?;
     info!("http://{}/status and /metrics", config.listen);
-    let pages = http::router(http::Pages { board: board.clone(), metrics });
+    let schemas = registry::router(registry::Access {
+        registry: registry::Registry::new(wiring::connect_options(&config.store)),
+        password: config.registry_password.clone(),
+        entities: config.rules.entities().clone(),
+    });
+    let pages = http::router(http::Pages { board: board.clone(), metrics }, schemas);
     looks.spawn(async move {
         let _ = axum::serve(listener, pages).await;
     });

@@ -19,6 +19,7 @@ use super::journals::{Cursor, Journals, Lone, Resynced, Run};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
+use crate::registry;
 use crate::supervisor::Stage;
 
 /// About as much of each source's journal is judged and committed at once.
@@ -94,6 +95,7 @@ impl IntegrateStage {
     /// Opens the store, which says how far each source has been integrated.
     pub async fn open_store(&mut self) -> Result<(PostgresStore, Reading), StageError> {
         let mut store = PostgresStore::open(&self.store, &self.name).await?;
+        registry::register_entities(&mut store, self.rules.entities()).await?;
         let progress = store.progress().await?;
         let mut cursors = Vec::new();
         for (source, journal) in self.journals.iter() {

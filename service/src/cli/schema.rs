@@ -1,0 +1,119 @@
+//! `crossdock schema`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use crossdock_config::Config;
+use crossdock_schema_registry::{EntityDef, avro, json_schema, subject};
+
+use super::{ConfigFile, fail, load};
+use crate::registry::Registry;
+use crate::wiring;
+
+#[derive(Subcommand)]
+pub enum SchemaCommand {
+    /// List the subjects of the registry, with their versions and compatibility levels.
+    List {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Print the schema of an entity's records, as the files have it now.
+    Show {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Entity, such as shipment.
+        entity: String,
+        /// In which language.
+        #[arg(long, value_enum, default_value = "avro")]
+        format: SchemaFormat,
+    },
+    /// Say whether what the files have now may be registered, and why not.
+    ///
+    /// Changes nothing. Exits with 2 when an entity has changed in a way that its subject's
+    /// compatibility level does not allow: `crossdock run` would refuse it.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum SchemaFormat {
+    Avro,
+    JsonSchema,
+}
+
+/// Runs the command.
+pub async fn schema(command: SchemaCommand) -> ExitCode {
+    match command {
+        SchemaCommand::List { config } => match load(&config.config) {
+            Ok(config) => list(&config).await,
+            Err(code) => code,
+        },
+        SchemaCommand::Show { config, entity, format } => show(&config.config, &entity, format),
+        SchemaCommand::Check { config } => match load(&config.config) {
+            Ok(config) => check(&config).await,
+            Err(code) => code,
+        },
+    }
+}
+
+async fn list(config: &Config) -> ExitCode {
+    let registry = Registry::new(wiring::connect_options(&config.store));
+    let subjects = match registry.read().await {
+        Ok(subjects) => subjects,
+        Err(error) => return fail(&error.into()),
+    };
+    println!("{:<40} {:>8} {:>6}  LEVEL", "SUBJECT", "VERSIONS", "ID");
+    for name in subjects.names() {
+        let versions = subjects.versions(name);
+        let id = versions.last().map_or(0, |v| v.id);
+        println!("{name:<40} {:>8} {id:>6}  {}", versions.len(), subjects.level(name));
+    }
+    ExitCode::SUCCESS
+}
+
+fn show(path: &Path, name: &str, format: SchemaFormat) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let entities = config.rules.entities();
+    let Some(entity) = entities.entity(name) else {
+        let names: Vec<&str> = entities.iter().map(|e| &*e.name).collect();
+        eprintln!("error: there is no entity `{name}`; there are: {}", names.join(", "));
+        return ExitCode::from(2);
+    };
+    let schema = match format {
+        SchemaFormat::Avro => avro(entity),
+        SchemaFormat::JsonSchema => json_schema(entity),
+    };
+    println!("{}", serde_json::to_string_pretty(&schema).unwrap_or_default());
+    ExitCode::SUCCESS
+}
+
+async fn check(config: &Config) -> ExitCode {
+    let registry = Registry::new(wiring::connect_options(&config.store));
+    let mut subjects = match registry.read().await {
+        Ok(subjects) => subjects,
+        Err(error) => return fail(&error.into()),
+    };
+    let entities = config.rules.entities();
+    let is_new = |entity: &&EntityDef| {
+        let known = subjects.find(&subject(entity), &avro(entity).to_string());
+        !matches!(known, Ok(Some(_)))
+    };
+    let new: Vec<String> = entities.iter().filter(is_new).map(subject).collect();
+    match subjects.register_entities(entities.iter()) {
+        Ok(()) => {
+            new.iter().for_each(|name| println!("{name}: a new version"));
+            println!("{} entities, {} to be registered", entities.iter().count(), new.len());
+            ExitCode::SUCCESS
+        }
+        Err(refused) => {
+            refused.iter().for_each(|refused| eprintln!("error: {refused}"));
+            ExitCode::from(2)
+        }
+    }
+}
