@@ -26,8 +26,10 @@ fn rows_of_an_outbox_go_once_they_are_in_the_journal_and_their_events_stay() {
 
     // Not in the journal yet.
     assert!(world.crossdock.stop().unwrap());
-    world.sql("INSERT INTO public.outbox (aggregatetype, aggregateid, payload)
-               VALUES ('order', 'late', '{}')");
+    world.sql(
+        "INSERT INTO public.outbox (aggregatetype, aggregateid, payload)
+               VALUES ('order', 'late', '{}')",
+    );
     assert_eq!(world.done(&CLEAN).trim(), "1200 rows of public.outbox deleted");
     assert_eq!(world.sql("SELECT aggregateid FROM public.outbox"), "late");
     assert_eq!(world.done(&CLEAN).trim(), "0 rows of public.outbox deleted");

@@ -17,6 +17,7 @@ source = \"shop\"
 target = \"copy\"
 tables = [\"public.orders\"]
 ";
+const COUNT: &str = "SELECT count(*) FROM public.orders";
 /// The next transaction's number: one that only reads has none.
 const NEXT: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
 /// Moves the log without a transaction.
@@ -38,8 +39,8 @@ fn a_server_that_holds_source_and_store_comes_to_rest() {
     std::fs::write(world.config(), config + MIRROR).unwrap();
     world.start();
     world.sql("INSERT INTO public.orders VALUES (11, 'the last')");
-    let copied = || world.server.sql("copy", "SELECT count(*) FROM public.orders").unwrap();
-    assert!(wait_until(LIMIT, || copied() == "11"), "{}", world.crossdock.log_tail());
+    let copied = |world: &World| world.server.sql("copy", COUNT).unwrap();
+    assert!(wait_until(LIMIT, || copied(&world) == "11"), "{}", world.crossdock.log_tail());
     world.crossdock.wait_caught_up(LIMIT).unwrap();
     let rest = world.server.sql("postgres", NEXT).unwrap();
     for _ in 0..5 {
@@ -55,5 +56,5 @@ fn a_server_that_holds_source_and_store_comes_to_rest() {
     world.crossdock.kill();
     world.start();
     world.sql("INSERT INTO public.orders VALUES (12, 'after a restart')");
-    assert!(wait_until(LIMIT, || copied() == "12"), "{}", world.crossdock.log_tail());
+    assert!(wait_until(LIMIT, || copied(&world) == "12"), "{}", world.crossdock.log_tail());
 }
