@@ -67,6 +67,9 @@ from_debian() { # from_debian SUITE VERSION PACKAGES: sets root and bin
         [ "$(head -c 4 "$program" | tail -c 3)" = ELF ] || continue
         patchelf --set-interpreter "$loader" --force-rpath --set-rpath "$libraries" "$program"
     done
+    # What a package's own set-up would link.
+    local extensions=$root/usr/share/postgresql/$2/extension
+    [ ! -e "$extensions/postgis-3.control" ] || ln -sf postgis-3.control "$extensions/postgis.control"
     chmod -R a+rX "$root"
     touch "$root/ready"
 }
