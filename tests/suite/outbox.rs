@@ -9,7 +9,7 @@ const SHOP: &str = "
         aggregatetype text NOT NULL, aggregateid text NOT NULL, type text, payload jsonb);
     INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload)
         SELECT 'order', i::text, 'OrderPacked', '{}' FROM generate_series(1, 1200) i;
-    CREATE PUBLICATION crossdock FOR TABLE ONLY public.outbox
+    CREATE PUBLICATION crossdock_test_shop FOR TABLE ONLY public.outbox
         WITH (publish_via_partition_root = true);
     GRANT SELECT ON public.outbox TO crossdock;";
 const CLEAN: [&str; 5] = ["outbox-clean", "--source", "shop", "--table", "public.outbox"];

@@ -10,7 +10,9 @@ fn every_test_that_the_documentation_names_is_there() {
     let (_, table) = page.split_once("## Which tests show it").expect("the section");
     let mut named = 0;
     for word in table.split('`').skip(1).step_by(2) {
-        let Some((module, test)) = word.split_once("::") else { continue };
+        let Some((module, test)) = word.split_once("::").filter(|_| !word.contains(' ')) else {
+            continue;
+        };
         named += 1;
         let file = here.join("tests/postgres").join(module).with_extension("rs");
         let source = fs::read_to_string(&file).unwrap_or_else(|_| panic!("no {}", file.display()));
