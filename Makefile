@@ -11,8 +11,8 @@ BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build mysql test test-mysql test-postgres-versions test-postgres-extensions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb \
-  bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction
+.PHONY: help setup build mysql test test-mysql test-postgres-versions test-postgres-extensions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
+  bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -61,7 +61,7 @@ crash: build ## Kill -9 at random moments, CRASH_KILLS times, and compare with a
 # Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
 BENCH := cargo run --locked --release --quiet -p crossdock-bench --
 
-bench: bench-capture-postgres bench-capture-mariadb bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction ## All benchmarks
+bench: bench-capture-postgres bench-capture-mariadb bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction bench-canonical ## All benchmarks
 
 bench-build: setup
 	cargo build --locked --release -p crossdock-bench
@@ -76,14 +76,23 @@ bench-capture-postgres: bench-build ## Drain a PostgreSQL slot into the journal,
 bench-capture-mariadb: bench-build ## Drain a MariaDB binlog into the journal, against mariadb-binlog
 	$(BENCH) capture-mariadb --runs $(BENCH_RUNS)
 
+bench-capture-mysql: bench-build mysql ## Drain a binlog of MySQL into the journal, against Debezium
+	$(BENCH) capture-mysql --runs $(BENCH_RUNS)
+
 bench-snapshot-postgres: bench-build ## Snapshot two million rows of PostgreSQL, against COPY
 	$(BENCH) snapshot-postgres --runs $(BENCH_RUNS)
 
 bench-snapshot-mariadb: bench-build ## Snapshot two million rows of MariaDB, against its client
 	$(BENCH) snapshot-mariadb --runs $(BENCH_RUNS)
 
+bench-snapshot-mysql: bench-build mysql ## Snapshot two million rows of MySQL, against a client and Debezium
+	$(BENCH) snapshot-mysql --runs $(BENCH_RUNS)
+
 bench-latency-postgres: bench-build ## Commit to durable at 500 transactions a second, against a subscription
 	$(BENCH) latency-postgres --runs $(BENCH_RUNS)
+
+bench-canonical: bench-build ## Fold, map and judge on one core with the demo's rules, against the goal
+	$(BENCH) canonical --runs $(BENCH_RUNS)
 
 bench-large-transaction: bench-build ## One transaction of ten million rows, on PostgreSQL and MariaDB; needs 15 GB of disk
 	$(BENCH) capture-postgres --runs 1 --transaction-rows 10000000 --no-debezium

@@ -34,7 +34,7 @@ fn outcome(batch: u64) -> Outcome {
         let at = LogOrder { file: 1, offset: batch, ordinal: u32::try_from(i).unwrap() };
         outcome.rows.push(SourceRow {
             key: row.clone(),
-            image: fields.clone(),
+            image: fields.clone().into(),
             at,
             deleted: false,
             waiting_for: vec![],
@@ -43,7 +43,7 @@ fn outcome(batch: u64) -> Outcome {
         outcome.contributions.push(Contribution {
             record: record.clone(),
             row,
-            fields: fields.clone(),
+            fields: fields.clone().into(),
             links: [].into(),
             at,
             gone: false,

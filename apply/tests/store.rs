@@ -97,13 +97,46 @@ fn record() -> Record {
             Arc::from("status"),
             Origin {
                 source: "wms_eu".into(),
-                at: at(4, 1).to_sortable(),
+                at: at(4, 1).to_sortable().into(),
                 rule: "ownership.toml:7".into(),
             },
         )]
         .into(),
         links: [(Arc::from("order"), key("sales_order", "so:9"))].into(),
     }
+}
+
+fn deadline(number: u128, due_micros: i64) -> Deadline {
+    Deadline {
+        id: Uuid::from_u128(number),
+        record: key("shipment", "shp:EU:1"),
+        rule: "stuck_packed".into(),
+        due_micros,
+        raised: false,
+        gone: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_due_once_their_time_has_come() {
+    let options = postgres_database("store_deadlines");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    assert_eq!(store.next_due_micros().await.unwrap(), None);
+    let put = |deadlines: Vec<Deadline>| Outcome { deadlines, ..Outcome::default() };
+    let (early, late) = (deadline(1, 1_000_000), deadline(2, 2_000_000));
+    store.commit(&put(vec![early.clone(), late.clone()]), &[], "rules-1").await.unwrap();
+    assert_eq!(store.next_due_micros().await.unwrap(), Some(1_000_000));
+    assert_eq!(store.due_records(999_999, 10).await.unwrap(), []);
+    assert_eq!(store.due_records(3_000_000, 10).await.unwrap(), [key("shipment", "shp:EU:1")]);
+    // What has been raised is not due again; what has no reason any more is gone.
+    let raised = Deadline { raised: true, ..early };
+    let gone = Deadline { gone: true, ..late };
+    store.commit(&put(vec![raised.clone(), gone]), &[], "rules-1").await.unwrap();
+    assert_eq!(store.due_records(3_000_000, 10).await.unwrap(), []);
+    assert_eq!(store.next_due_micros().await.unwrap(), None);
+    let needs = Needs { records: vec![key("shipment", "shp:EU:1")], ..Needs::default() };
+    let loaded = store.load(&needs).await.unwrap();
+    assert_eq!(loaded.records[0].1.deadlines, [raised]);
 }
 
 /// An outcome with something in every part.
@@ -121,7 +154,7 @@ fn outcome() -> Outcome {
         rows: vec![
             SourceRow {
                 key: row("wms.shipments", "812"),
-                image: image.clone(),
+                image: image.clone().into(),
                 at: at(4, 1),
                 deleted: false,
                 waiting_for: vec![],
@@ -129,7 +162,7 @@ fn outcome() -> Outcome {
             },
             SourceRow {
                 key: line.clone(),
-                image: fields(&[("id", Value::Int(5))]),
+                image: fields(&[("id", Value::Int(5))]).into(),
                 at: at(4, 2),
                 deleted: true,
                 waiting_for: vec![row("wms.shipments", "900"), row("wms.items", "3")],
@@ -139,7 +172,7 @@ fn outcome() -> Outcome {
         contributions: vec![Contribution {
             record: key("shipment", "shp:EU:1"),
             row: row("wms.shipments", "812"),
-            fields: image,
+            fields: image.into(),
             links: [(Arc::from("order"), key("sales_order", "so:9"))].into(),
             at: at(4, 1),
             gone: false,
@@ -168,6 +201,7 @@ fn outcome() -> Outcome {
         }],
         exceptions: vec![exception(1, true), exception(2, true), exception(2, false)],
         releases: vec![release(false)],
+        deadlines: vec![deadline(20, 1_795_414_530_500_000)],
         deliveries: vec![delivery(10), delivery(11)],
         ..Outcome::default()
     }
@@ -206,12 +240,14 @@ async fn what_is_committed_is_loaded() {
         contributions: given.contributions,
         evidence,
         releases: vec![],
+        deadlines: given.deadlines.clone(),
     };
     let cost = RecordState {
         record: None,
         contributions: vec![],
         evidence: vec![],
         releases: given.releases.clone(),
+        deadlines: vec![],
     };
     let expected =
         vec![(key("shipment", "shp:EU:1"), shipment), (key("freight_cost", "fc:1"), cost)];
@@ -369,7 +405,7 @@ async fn stale_rows_are_found_in_pieces() {
     let mut store = PostgresStore::open(&options, "plant").await.unwrap();
     let rows = (1..=6).map(|n| SourceRow {
         key: row("wms.picks", &format!("{n}")),
-        image: fields(&[("id", Value::Int(n))]),
+        image: fields(&[("id", Value::Int(n))]).into(),
         at: at(n as u64 * 10, 3),
         deleted: n == 2,
         waiting_for: vec![],

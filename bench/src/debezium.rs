@@ -61,12 +61,28 @@ impl Debezium {
         Ok(Some(Self { class_path: format!("{}:{}", classes.display(), jars.display()) }))
     }
 
-    /// Reads `sales.order_line` through slot and publication `bench` until there are so many
-    /// events. `snapshot_mode` as Debezium has it.
-    pub fn read(&self, port: u16, snapshot_mode: &str, events: u64) -> Result<Measure> {
+    /// Reads `sales.order_line` of a PostgreSQL server through slot and publication `bench` until
+    /// there are so many events. `snapshot_mode` as Debezium has it.
+    pub fn postgres(&self, port: u16, snapshot_mode: &str, events: u64) -> Result<Measure> {
         let folder = tempfile::tempdir()?;
-        let file: PathBuf = folder.path().join("engine.properties");
-        std::fs::write(&file, properties(port, snapshot_mode))?;
+        self.run(folder.path(), &postgres_properties(port, snapshot_mode), events)
+    }
+
+    /// Reads `sales.order_line` of a MySQL server until there are so many events; keeps in `folder`
+    /// how far it has come, and goes on from there.
+    pub fn mysql(
+        &self,
+        port: u16,
+        snapshot_mode: &str,
+        events: u64,
+        folder: &Path,
+    ) -> Result<Measure> {
+        self.run(folder, &mysql_properties(port, snapshot_mode, folder), events)
+    }
+
+    fn run(&self, folder: &Path, properties: &str, events: u64) -> Result<Measure> {
+        let file: PathBuf = folder.join("engine.properties");
+        std::fs::write(&file, properties)?;
         let output = Command::new("java")
             .args(["-Xmx2g", "-cp", &self.class_path, "Runner"])
             .args([&file.display().to_string(), &events.to_string()])
@@ -82,17 +98,36 @@ impl Debezium {
     }
 }
 
-/// Debezium's defaults, with events as slim as ours: no schemas, no tombstones.
-fn properties(port: u16, snapshot_mode: &str) -> String {
+/// Events as slim as ours: no schemas, no tombstones; everything else is Debezium's default.
+const SLIM: &str = "name=bench\ntopic.prefix=bench\ntable.include.list=sales.order_line\n\
+    database.hostname=127.0.0.1\ntombstones.on.delete=false\n\
+    key.converter.schemas.enable=false\nvalue.converter.schemas.enable=false\n\
+    converter.schemas.enable=false\n";
+
+fn postgres_properties(port: u16, snapshot_mode: &str) -> String {
     format!(
-        "name=bench\nconnector.class=io.debezium.connector.postgresql.PostgresConnector\n\
+        "{SLIM}connector.class=io.debezium.connector.postgresql.PostgresConnector\n\
          offset.storage=org.apache.kafka.connect.storage.MemoryOffsetBackingStore\n\
-         offset.flush.interval.ms=5000\ntopic.prefix=bench\n\
-         database.hostname=127.0.0.1\ndatabase.port={port}\ndatabase.user=postgres\n\
+         offset.flush.interval.ms=5000\ndatabase.port={port}\ndatabase.user=postgres\n\
          database.password=none\ndatabase.dbname=bench\nplugin.name=pgoutput\n\
          slot.name=bench\npublication.name=bench\npublication.autocreate.mode=disabled\n\
-         snapshot.mode={snapshot_mode}\ntable.include.list=sales.order_line\n\
-         tombstones.on.delete=false\nkey.converter.schemas.enable=false\n\
-         value.converter.schemas.enable=false\nconverter.schemas.enable=false\n"
+         snapshot.mode={snapshot_mode}\n"
+    )
+}
+
+/// Offsets and the history of schemas are files: a run may go on where another has ended.
+fn mysql_properties(port: u16, snapshot_mode: &str, folder: &Path) -> String {
+    let folder = folder.display();
+    // The runner ends with its last event: what it has read must be known by then.
+    let flush = if snapshot_mode == "no_data" { 0 } else { 5000 };
+    format!(
+        "{SLIM}connector.class=io.debezium.connector.mysql.MySqlConnector\n\
+         offset.storage=org.apache.kafka.connect.storage.FileOffsetBackingStore\n\
+         offset.storage.file.filename={folder}/offsets\noffset.flush.interval.ms={flush}\n\
+         schema.history.internal=io.debezium.storage.file.history.FileSchemaHistory\n\
+         schema.history.internal.file.filename={folder}/history\n\
+         include.schema.changes=false\ndatabase.port={port}\ndatabase.user=root\n\
+         database.password=\ndatabase.server.id=7002\ndatabase.include.list=sales\n\
+         database.ssl.mode=disabled\nsnapshot.mode={snapshot_mode}\n"
     )
 }

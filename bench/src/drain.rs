@@ -22,6 +22,8 @@ pub enum Kind {
     Postgres,
     /// MariaDB.
     Mariadb,
+    /// MySQL.
+    Mysql,
 }
 
 /// What to read. What has a default is the same in all benchmarks.
@@ -69,7 +71,11 @@ impl Ask<'_> {
     pub fn run(&self) -> Result<Measure> {
         let journal = tempfile::tempdir()?;
         let mut child = Command::new(std::env::current_exe()?);
-        let kind = if self.kind == Kind::Postgres { "postgres" } else { "mariadb" };
+        let kind = match self.kind {
+            Kind::Postgres => "postgres",
+            Kind::Mariadb => "mariadb",
+            Kind::Mysql => "mysql",
+        };
         child.args(["drain", "--kind", kind, "--port", &self.port.to_string()]);
         child.args(["--changes", &self.changes.to_string()]);
         child.args(["--block-bytes", &self.block_bytes.to_string(), "--journal"]);
@@ -188,6 +194,7 @@ pub fn options(task: &Task) -> SourceOptions {
     let (kind, user, database) = match task.kind {
         Kind::Postgres => (DatabaseKind::Postgres, "postgres", "bench"),
         Kind::Mariadb => (DatabaseKind::Mariadb, "root", "sales"),
+        Kind::Mysql => (DatabaseKind::Mysql, "root", "sales"),
     };
     let (schema, table) = task.table.split_once('.').unwrap_or(("sales", &task.table));
     SourceOptions {
@@ -204,9 +211,11 @@ pub fn options(task: &Task) -> SourceOptions {
         slot_failover: true,
         publication: "bench".to_string(),
         server_id: 7_001,
+        zero_dates: Default::default(),
         block_bytes_max: task.block_bytes,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     }
 }
 

@@ -3,10 +3,13 @@
 //!
 //! Prints a table and leaves JSON lines in `target/bench/NAME.jsonl`.
 
+mod canonical;
 mod debezium;
 mod drain;
+mod judging;
 mod latency;
 mod mariadb;
+mod mysql;
 mod postgres;
 mod report;
 mod snapshot;
@@ -42,6 +45,14 @@ enum Bench {
         #[command(flatten)]
         backlog: Backlog,
     },
+    /// Drain a binlog of MySQL into the durable journal, against Debezium.
+    CaptureMysql {
+        #[command(flatten)]
+        runs: Runs,
+        /// Transactions of 100 row changes in the backlog.
+        #[arg(long, default_value_t = 10_000)]
+        transactions: u32,
+    },
     /// Snapshot a table into the durable journal, against COPY to /dev/null.
     SnapshotPostgres {
         #[command(flatten)]
@@ -52,6 +63,14 @@ enum Bench {
     },
     /// Snapshot a table into the durable journal, against the client selecting to /dev/null.
     SnapshotMariadb {
+        #[command(flatten)]
+        runs: Runs,
+        /// Rows in the table.
+        #[arg(long, default_value_t = 2_000_000)]
+        rows: u32,
+    },
+    /// Snapshot a table of MySQL into the durable journal, against a client and Debezium.
+    SnapshotMysql {
         #[command(flatten)]
         runs: Runs,
         /// Rows in the table.
@@ -69,6 +88,18 @@ enum Bench {
         /// Length of a run.
         #[arg(long, default_value_t = 20)]
         seconds: u32,
+    },
+    /// Fold, map and judge on one core, with the demo's mapping and rule files.
+    Canonical {
+        /// Runs.
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Orders whose life is judged, about 33 row changes each.
+        #[arg(long, default_value_t = 5_000)]
+        orders: u32,
+        /// Row changes that are judged at once.
+        #[arg(long, default_value_t = 1_000)]
+        batch: usize,
     },
     /// Crossdock's side of one run.
     #[command(hide = true)]
@@ -116,13 +147,20 @@ fn main() -> Result<()> {
             };
             mariadb::bench(runs.runs, backlog, runs.block_bytes)
         }
+        Bench::CaptureMysql { runs, transactions } => {
+            mysql::bench(runs.runs, transactions, runs.block_bytes, !runs.no_debezium)
+        }
         Bench::SnapshotPostgres { runs, rows } => {
             snapshot::postgres(runs.runs, rows, runs.block_bytes, !runs.no_debezium)
         }
         Bench::SnapshotMariadb { runs, rows } => {
             snapshot::mariadb(runs.runs, rows, runs.block_bytes)
         }
+        Bench::SnapshotMysql { runs, rows } => {
+            snapshot::mysql(runs.runs, rows, runs.block_bytes, !runs.no_debezium)
+        }
         Bench::LatencyPostgres { runs, rate, seconds } => latency::bench(runs, rate, seconds),
+        Bench::Canonical { runs, orders, batch } => judging::bench(runs, orders, batch),
         Bench::Drain(task) => drain::run(&task),
     }
 }

@@ -9,7 +9,7 @@ use crossdock_harness::{MariaDb, MariaDbOptions};
 
 use crate::drain::{Ask, Kind};
 use crate::report::{Row, publish};
-use crate::workload::{CHANGES, mariadb_base, mariadb_transaction};
+use crate::workload::{CHANGES, Flavor, binlog_base, binlog_transaction};
 
 /// What there is in the binlog.
 #[derive(Clone, Copy)]
@@ -62,7 +62,7 @@ pub fn bench(runs: u32, backlog: Backlog, block_bytes: usize) -> Result<()> {
     let server = server()?;
     let changes = backlog.changes();
     eprintln!("filling: {changes} row changes");
-    server.sql("", &mariadb_base())?;
+    server.sql("", &binlog_base(Flavor::Mariadb))?;
     server.sql("", "FLUSH BINARY LOGS")?;
     let status = server.sql("", "SHOW MASTER STATUS")?;
     let mut fields = status.split('\t');
@@ -70,7 +70,9 @@ pub fn bench(runs: u32, backlog: Backlog, block_bytes: usize) -> Result<()> {
     let from = format!("{file}:{}", fields.next().context("a binlog position")?);
     match backlog {
         Backlog::Transactions { count } => server.sql("", &format!("CALL sales.fill({count})"))?,
-        Backlog::OneTransaction { rows } => server.sql("sales", &mariadb_transaction(rows))?,
+        Backlog::OneTransaction { rows } => {
+            server.sql("sales", &binlog_transaction(Flavor::Mariadb, rows))?
+        }
     };
     server.sql("", "FLUSH BINARY LOGS")?;
     let (kind, port) = (Kind::Mariadb, server.port());

@@ -108,7 +108,7 @@ pub fn bench(runs: u32, backlog: Backlog, block_bytes: usize, debezium: bool) ->
         pairs.server_cpu.push((ours_cpu, theirs_cpu));
         if let Some(debezium) = &debezium {
             let (theirs, _) =
-                with_slot(&server, || debezium.read(server.port(), "no_data", changes))?;
+                with_slot(&server, || debezium.postgres(server.port(), "no_data", changes))?;
             eprintln!("run {run}: {theirs}");
             pairs.debezium_rate.push((rate, theirs.rate()));
             pairs.debezium_memory.push((ours.memory_mib, theirs.memory_mib));

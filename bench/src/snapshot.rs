@@ -1,18 +1,18 @@
-//! `bench-snapshot-postgres` and `bench-snapshot-mariadb`: a table's rows into the durable journal,
-//! against the database's own client reading them to /dev/null, and Debezium's snapshot where that
-//! is installed.
+//! `bench-snapshot-postgres`, `-mariadb` and `-mysql`: a table's rows into the durable journal, against
+//! the database's own client reading them to /dev/null, and Debezium's snapshot where that is
+//! installed.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use crossdock_harness::{MariaDb, Postgres};
+use crossdock_harness::{Daemon, Postgres};
 
 use crate::debezium::{self, Debezium};
 use crate::drain::{Ask, Kind, Measure};
 use crate::report::{Row, publish};
-use crate::workload::{mariadb_base, mariadb_transaction, postgres_table};
-use crate::{mariadb, postgres};
+use crate::workload::{Flavor, binlog_base, binlog_transaction, postgres_table};
+use crate::{mariadb, mysql, postgres};
 
 const METRIC: &str = "rows/s into the durable journal";
 const MEMORY: &str = "peak memory, MiB";
@@ -34,33 +34,22 @@ pub fn postgres(runs: u32, rows: u32, block_bytes: usize, debezium: bool) -> Res
         Ok(measure)
     };
     let mut pairs = Pairs::default();
-    let (mut debezium_rate, mut debezium_memory) = (Vec::new(), Vec::new());
     for run in 1..=runs {
         let ours = pairs.run(run, rows, "COPY", ours, || copy(&server))?;
         let Some(debezium) = &debezium else { continue };
-        let theirs = debezium.read(server.port(), "initial", events)?;
+        let theirs = debezium.postgres(server.port(), "initial", events)?;
         eprintln!("run {run}: {theirs}");
         drop_slot(&server)?;
-        debezium_rate.push((f64::from(rows) / ours.seconds, theirs.rate()));
-        debezium_memory.push((ours.memory_mib, theirs.memory_mib));
+        pairs.debezium(rows, &ours, &theirs);
     }
     let name = "snapshot-postgres";
-    let mut table = pairs.rows(name, "COPY … TO STDOUT to /dev/null");
-    if !debezium_rate.is_empty() {
-        table.push(Row::more_is_better(name, debezium::NAME, METRIC, &debezium_rate));
-        table.push(Row::less_is_better(name, debezium::NAME, MEMORY, &debezium_memory));
-    }
-    publish(name, &table)
+    publish(name, &pairs.rows(name, "COPY … TO STDOUT to /dev/null"))
 }
 
 /// Against `mariadb --quick` selecting.
 pub fn mariadb(runs: u32, rows: u32, block_bytes: usize) -> Result<()> {
     let server = mariadb::server()?;
-    eprintln!("filling: {rows} rows");
-    server.sql("", &mariadb_base())?;
-    server.sql("sales", "TRUNCATE order_line")?;
-    server.sql("sales", &mariadb_transaction(rows))?;
-    server.sql("sales", "ANALYZE TABLE order_line")?;
+    fill(&server, Flavor::Mariadb, rows)?;
     let ours = || {
         let (kind, port) = (Kind::Mariadb, server.port());
         Ask { kind, port, from: None, changes: u64::from(rows), block_bytes }.run()
@@ -73,11 +62,46 @@ pub fn mariadb(runs: u32, rows: u32, block_bytes: usize) -> Result<()> {
     publish(name, &pairs.rows(name, "mariadb --quick to /dev/null"))
 }
 
+/// Against MySQL's client selecting, and Debezium.
+pub fn mysql(runs: u32, rows: u32, block_bytes: usize, debezium: bool) -> Result<()> {
+    let debezium = if debezium { Debezium::find()? } else { None };
+    let server = mysql::server()?;
+    fill(&server, Flavor::Mysql, rows)?;
+    let events = u64::from(rows);
+    let ours = || {
+        let (kind, port) = (Kind::Mysql, server.port());
+        Ask { kind, port, from: None, changes: events, block_bytes }.run()
+    };
+    let mut pairs = Pairs::default();
+    for run in 1..=runs {
+        let ours = pairs.run(run, rows, "mariadb", ours, || select(&server))?;
+        let Some(debezium) = &debezium else { continue };
+        let folder = tempfile::tempdir()?;
+        let theirs = debezium.mysql(server.port(), "initial", events, folder.path())?;
+        eprintln!("run {run}: {theirs}");
+        pairs.debezium(rows, &ours, &theirs);
+    }
+    let name = "snapshot-mysql";
+    publish(name, &pairs.rows(name, "mariadb --quick to /dev/null"))
+}
+
+/// The table with so many rows.
+fn fill(server: &Daemon, flavor: Flavor, rows: u32) -> Result<()> {
+    eprintln!("filling: {rows} rows");
+    server.sql("", &binlog_base(flavor))?;
+    server.sql("sales", "TRUNCATE order_line")?;
+    server.sql("sales", &binlog_transaction(flavor, rows))?;
+    server.sql("sales", "ANALYZE TABLE order_line")?;
+    Ok(())
+}
+
 /// What the runs took, pair by pair: Crossdock first.
 #[derive(Default)]
 struct Pairs {
     rate: Vec<(f64, f64)>,
     memory: Vec<(f64, f64)>,
+    debezium_rate: Vec<(f64, f64)>,
+    debezium_memory: Vec<(f64, f64)>,
 }
 
 impl Pairs {
@@ -106,11 +130,23 @@ impl Pairs {
         Ok(ours)
     }
 
+    /// Debezium's side of a run.
+    fn debezium(&mut self, rows: u32, ours: &Measure, theirs: &debezium::Measure) {
+        self.debezium_rate.push((f64::from(rows) / ours.seconds, theirs.rate()));
+        self.debezium_memory.push((ours.memory_mib, theirs.memory_mib));
+    }
+
     fn rows(&self, bench: &str, peer: &str) -> Vec<Row> {
-        vec![
+        let mut rows = vec![
             Row::more_is_better(bench, peer, METRIC, &self.rate),
             Row::less_is_better(bench, "the limit", MEMORY, &self.memory),
-        ]
+        ];
+        if !self.debezium_rate.is_empty() {
+            let peer = debezium::NAME;
+            rows.push(Row::more_is_better(bench, peer, METRIC, &self.debezium_rate));
+            rows.push(Row::less_is_better(bench, peer, MEMORY, &self.debezium_memory));
+        }
+        rows
     }
 }
 
@@ -132,7 +168,7 @@ fn copy(server: &Postgres) -> Result<f64> {
     timed(&mut psql)
 }
 
-fn select(server: &MariaDb) -> Result<f64> {
+fn select(server: &Daemon) -> Result<f64> {
     let mut client = Command::new("mariadb");
     client.args(["--no-defaults", "-uroot", "-h", "127.0.0.1", "--quick", "-N", "-B"]);
     client.args(["-P", &server.port().to_string(), "sales"]);

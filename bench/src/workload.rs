@@ -66,8 +66,31 @@ fn postgres_rows(series: &str) -> String {
     )
 }
 
-/// Table and first rows on MariaDB.
-pub fn mariadb_base() -> String {
+/// Which of the two that read a binlog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// MariaDB, which has numbers as tables.
+    Mariadb,
+    /// MySQL, which counts.
+    Mysql,
+}
+
+impl Flavor {
+    /// Something to select the numbers `seq` from.
+    fn numbers(self, from: u64, to: u64) -> String {
+        match self {
+            Self::Mariadb => format!("seq_{from}_to_{to}"),
+            Self::Mysql => format!(
+                "(WITH RECURSIVE n(seq) AS
+                    (SELECT {from} UNION ALL SELECT seq + 1 FROM n WHERE seq < {to})
+                  SELECT seq FROM n)"
+            ),
+        }
+    }
+}
+
+/// Table and first rows on MariaDB or MySQL.
+pub fn binlog_base(flavor: Flavor) -> String {
     format!(
         "CREATE DATABASE sales; USE sales;
          CREATE TABLE order_line(
@@ -84,7 +107,7 @@ pub fn mariadb_base() -> String {
              SET top = {BASE} + 60 * t, low = 10 * t; SET step = (top - low - 100) DIV 30;
              START TRANSACTION;
              INSERT INTO order_line {};
-             UPDATE order_line o JOIN seq_0_to_29 s ON o.id = low + 50 + s.seq * step + (t * 7919) % step
+             UPDATE order_line o JOIN {} s ON o.id = low + 50 + s.seq * step + (t * 7919) % step
                SET o.qty = o.qty + 1, o.status = 'picked',
                    o.updated_at = '2026-02-01' + INTERVAL t SECOND;
              DELETE FROM order_line WHERE id BETWEEN low + 1 AND low + 10;
@@ -93,25 +116,26 @@ pub fn mariadb_base() -> String {
            END WHILE;
          END //
          DELIMITER ;",
-        mariadb_rows("seq", &format!("seq_1_to_{BASE}")),
-        mariadb_rows("(top + seq)", "seq_1_to_60"),
+        binlog_rows("seq", &flavor.numbers(1, u64::from(BASE))),
+        binlog_rows("(top + seq)", &flavor.numbers(1, 60)),
+        flavor.numbers(0, 29),
     )
 }
 
-/// One transaction that inserts rows on MariaDB.
-pub fn mariadb_transaction(rows: u32) -> String {
+/// One transaction that inserts rows on MariaDB or MySQL.
+pub fn binlog_transaction(flavor: Flavor, rows: u32) -> String {
+    let first = u64::from(BASE) + 1;
     let last = u64::from(BASE) + u64::from(rows);
-    let rows = mariadb_rows("seq", &format!("seq_{}_to_{last}", BASE + 1));
-    format!("INSERT INTO order_line {rows}")
+    format!("INSERT INTO order_line {}", binlog_rows("seq", &flavor.numbers(first, last)))
 }
 
-fn mariadb_rows(i: &str, series: &str) -> String {
+fn binlog_rows(i: &str, series: &str) -> String {
     format!(
         "SELECT {i}, {i} DIV 6, {i} % 6, ({i} * 7919) % 50000, ({i} % 1000) / 8.0 + 1,
            (({i} * 31) % 1000000) / 100.0, 'new',
            CONCAT('Order line ', {i}, ' steel bolt M8 zinc plated DIN 933'),
            '2026-01-01' + INTERVAL {i} SECOND, NULL,
            JSON_OBJECT('wh', {i} % 20, 'lot', CONCAT('L', {i}), 'tags', JSON_ARRAY('a', 'b'))
-         FROM {series}"
+         FROM {series} numbers"
     )
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crossdock_model::canonical::Name;
+use crossdock_schema_registry::FieldType;
 
 use crate::mapping::{FieldMap, Term};
 use crate::ownership::{COMPUTED, OnViolation};
@@ -34,6 +35,25 @@ pub(crate) fn computed_fields(rules: &Rules) -> BTreeMap<(Name, Name), Spot> {
         }
     }
     all
+}
+
+/// A field `STATE_at` that rules say is computed, and that nothing computes, is set to the time at
+/// which its state was reached.
+pub(crate) fn set_times(rules: &mut Rules) {
+    let computed = computed_fields(rules);
+    for (entity, lifecycle) in &mut rules.lifecycles {
+        let Some(def) = rules.entities.entity(entity) else { continue };
+        let declared = rules.ownership.get(entity).into_iter().flat_map(|o| &o.fields);
+        let ours = declared.filter(|(_, rule)| rule.iter().all(|c| c.computed()));
+        for (field, _) in
+            ours.filter(|(f, _)| !computed.contains_key(&(entity.clone(), (*f).clone())))
+        {
+            let Some(state) = field.strip_suffix("_at") else { continue };
+            if let Some(kind @ FieldType::Instant) = def.field(field) {
+                lifecycle.set_time(state, field, kind);
+            }
+        }
+    }
 }
 
 fn check_owners(rules: &Rules, computed: &BTreeMap<(Name, Name), Spot>, report: &Report) {

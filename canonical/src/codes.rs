@@ -7,6 +7,7 @@ use crossdock_model::canonical::Name;
 
 use crate::document::Section;
 use crate::problems::Spot;
+use crate::ruleset::{Replace, Rulesets};
 
 /// What to do with a code that no entry matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) struct CodeTable {
     patterns: Vec<Pattern>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pattern {
     /// `None` matches anything.
     parts: Vec<Option<String>>,
@@ -55,16 +56,45 @@ impl CodeTable {
     }
 }
 
-/// Reads all `[codes.NAME]` tables of a file.
-pub(crate) fn read(root: &Section<'_>, codes: &mut Codes) {
+impl CodeTable {
+    /// Takes over what a table says of codes that this one does not name.
+    fn lie_over(&mut self, base: &CodeTable) {
+        for (code, value) in &base.exact {
+            self.exact.entry(code.clone()).or_insert_with(|| value.clone());
+        }
+        let new = |p: &&Pattern| !self.patterns.iter().any(|own| own.parts == p.parts);
+        let mut patterns: Vec<Pattern> = base.patterns.iter().filter(new).cloned().collect();
+        self.patterns.append(&mut patterns);
+        sort(&mut self.patterns);
+    }
+
+    /// All that it may say.
+    pub fn values(&self) -> impl Iterator<Item = &Name> {
+        self.exact.values().chain(self.patterns.iter().map(|p| &p.value))
+    }
+}
+
+/// The entry with the fewest `*` comes first.
+fn sort(patterns: &mut [Pattern]) {
+    patterns.sort_by(|a, b| (a.stars, &b.parts).cmp(&(b.stars, &a.parts)));
+}
+
+/// Reads all `[codes.NAME]` tables of a file. An overlay adds entries to a table, or replaces some.
+pub(crate) fn read(root: &Section<'_>, rulesets: &Rulesets, codes: &mut Codes) {
     let Some(section) = root.table("codes") else { return };
     for (name, item) in section.entries() {
         let Some(entries) = item.table() else { continue };
-        let table = read_table(name, &entries);
+        let mut table = read_table(name, &entries);
         if let Some(earlier) = codes.get(name) {
-            let what =
-                format!("the code table `{name}` is also defined at {}", earlier.spot.name());
-            root.report().at(&table.spot, what, "give one of the two another name");
+            let what = format!("the code table `{name}`");
+            match rulesets.replaces(&item, &what, &earlier.spot) {
+                Replace::Yes => table.lie_over(earlier),
+                Replace::Locked => continue,
+                Replace::Conflict => {
+                    let what = format!("{what} is also defined at {}", earlier.spot.name());
+                    root.report().at(&table.spot, what, "give one of the two another name");
+                }
+            }
         }
         codes.insert(table.name.clone(), Arc::new(table));
     }
@@ -98,6 +128,6 @@ fn read_table(name: &str, entries: &Section<'_>) -> CodeTable {
             _ => table.patterns.push(Pattern { parts, stars, value: value.into() }),
         }
     }
-    table.patterns.sort_by(|a, b| (a.stars, &b.parts).cmp(&(b.stars, &a.parts)));
+    sort(&mut table.patterns);
     table
 }

@@ -2,17 +2,20 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
+    Contribution, Deadline, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
 };
 use crossdock_model::{LogOrder, Value};
 use crossdock_schema_registry::EntityDef;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
+use crate::expr::Expr;
 use crate::lifecycle::Verdict;
 use crate::ownership::{COMPUTED, Choice, FieldRule, Merge, OnViolation};
+use crate::quarantine::Reach;
 use crate::rowmap::convert;
 use crate::rules::Rules;
 use crate::scope::{Children, Scope, Var};
@@ -21,14 +24,32 @@ use crate::scope::{Children, Scope, Var};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rec {
     /// The record, once somebody contributes to it.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// What rows say about it.
-    pub contributions: BTreeMap<RowKey, Contribution>,
+    pub contributions: BTreeMap<RowKey, Arc<Contribution>>,
     /// Evidence about it.
-    pub evidence: BTreeMap<Uuid, Evidence>,
+    pub evidence: BTreeMap<Uuid, Arc<Evidence>>,
     /// Its releases by rule and business key.
-    pub releases: BTreeMap<(Name, Name), Release>,
+    pub releases: BTreeMap<(Name, Name), Arc<Release>>,
+    /// Its deadlines.
+    pub deadlines: BTreeMap<Uuid, Deadline>,
 }
+
+/// What a record depends on besides what is said of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// Records that link to it, as far as computed fields read them.
+    pub children: &'a Children<'a>,
+    /// Records that it links to, as far as its owners depend on them.
+    pub linked: &'a Linked,
+    /// What has just been written.
+    pub fresh: &'a Fresh,
+    /// The present, microseconds since the Unix epoch.
+    pub now_micros: i64,
+}
+
+/// Linked records by link name; `None` where there is none yet.
+pub(crate) type Linked = Vec<(Name, Option<Arc<Record>>)>;
 
 /// Values that rules with `accept` have just taken from others than the owner, and fields that
 /// their owners have just written.
@@ -49,7 +70,8 @@ pub(crate) struct Computed {
     pub errors: Vec<(Name, String)>,
 }
 
-/// The owner of a field, given the other fields of the record.
+/// The owner of a field, given the other fields of the record and the records that it links to. A
+/// condition about a record that is not there yet does not hold.
 ///
 /// # Errors
 /// The rule whose condition failed, and how.
@@ -57,16 +79,43 @@ pub(crate) fn choose<'c>(
     rule: &'c FieldRule,
     key: &str,
     fields: &Fields,
+    linked: &Linked,
 ) -> Result<Option<&'c Choice>, (Name, String)> {
     for choice in rule {
         let Some(when) = &choice.when else { return Ok(Some(choice)) };
-        let rec = Var::Record { key, fields, children: None };
-        let scope = Scope::default().with("rec", rec);
-        if when.holds(&scope).map_err(|what| (choice.rule.clone(), what))? {
+        let held = condition(when, key, fields, linked);
+        if held.map_err(|what| (choice.rule.clone(), what))? {
             return Ok(Some(choice));
         }
     }
     Ok(None)
+}
+
+/// Whether nobody may change a field at present, its owner included.
+///
+/// # Errors
+/// What is wrong with the condition.
+pub(crate) fn is_frozen(
+    choice: &Choice,
+    key: &str,
+    fields: &Fields,
+    linked: &Linked,
+) -> Result<bool, String> {
+    choice.frozen_when.as_ref().map_or(Ok(false), |when| condition(when, key, fields, linked))
+}
+
+fn condition(when: &Expr, key: &str, fields: &Fields, linked: &Linked) -> Result<bool, String> {
+    if linked.iter().any(|(link, record)| record.is_none() && when.uses(link)) {
+        return Ok(false);
+    }
+    let mut scope = Scope::default().with("rec", Var::Record { key, fields, children: None });
+    for (link, record) in linked {
+        if let Some(record) = record {
+            let (key, fields) = (&*record.key.key, &record.fields);
+            scope = scope.with(link, Var::Record { key, fields, children: None });
+        }
+    }
+    when.holds(&scope)
 }
 
 /// Computes a record; `None` while nobody has contributed to it.
@@ -74,33 +123,67 @@ pub(crate) fn compute(
     rules: &Rules,
     key: &RecordKey,
     rec: &Rec,
-    children: &Children<'_>,
-    fresh: &Fresh,
+    around: Around<'_>,
 ) -> Option<Computed> {
     let entity = rules.entities.entity(&key.entity)?;
-    let live: Vec<&Contribution> = rec.contributions.values().filter(|c| !c.gone).collect();
+    let mut live: Vec<&Contribution> =
+        rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
     if live.is_empty() {
         // What was there last is kept, so that one can see what has been deleted.
-        let record = Record { deleted: true, ..rec.record.clone()? };
+        let record = Record { deleted: true, ..Record::clone(rec.record.as_ref()?) };
         return Some(Computed { record, errors: Vec::new() });
+    }
+    let mut stopped = Vec::new();
+    if let Some(quarantines) = rules.quarantines.get(&key.entity) {
+        let stops =
+            |c: &Contribution, reach| quarantines.iter().any(|q| q.reach == reach && q.stops(c));
+        if live.iter().any(|c| stops(c, Reach::Key)) {
+            let record = Record::clone(rec.record.as_ref()?);
+            return Some(Computed { record, errors: Vec::new() });
+        }
+        stopped = live.iter().filter(|c| stops(c, Reach::Row)).map(|c| &c.row).collect();
+        if rec.record.is_none() {
+            live.retain(|c| !stopped.contains(&&c.row));
+        }
     }
     let mut maker = Maker {
         rules,
         key,
         entity,
         live,
-        previous: rec.record.as_ref(),
-        fresh,
+        stopped,
+        previous: rec.record.as_deref(),
+        around,
         fields: Fields::new(),
         origins: BTreeMap::new(),
         errors: Vec::new(),
     };
+    if maker.live.is_empty() {
+        return None;
+    }
     maker.key_fields();
     maker.owned_fields();
     maker.lifecycle(rec);
-    maker.projections(children);
+    maker.projections();
     let links = maker.links();
     Some(maker.finish(links))
+}
+
+/// Links of a record: what the entity's owner says, otherwise what anybody says.
+pub(crate) fn links_of<'c>(
+    rules: &Rules,
+    entity: &Name,
+    live: impl Iterator<Item = &'c Contribution>,
+) -> BTreeMap<Name, RecordKey> {
+    let owners = rules.ownership.get(entity);
+    let owner = owners.and_then(|o| o.default.as_ref()).and_then(|r| r.first());
+    let mut sorted: Vec<&Contribution> = live.filter(|c| !c.gone).collect();
+    sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
+    let mut links = BTreeMap::new();
+    for (name, to) in sorted.iter().flat_map(|c| &c.links) {
+        links.entry(name.clone()).or_insert_with(|| to.clone());
+    }
+    links
 }
 
 struct Maker<'m> {
@@ -108,8 +191,10 @@ struct Maker<'m> {
     key: &'m RecordKey,
     entity: &'m EntityDef,
     live: Vec<&'m Contribution>,
+    /// Rows that are in quarantine.
+    stopped: Vec<&'m RowKey>,
     previous: Option<&'m Record>,
-    fresh: &'m Fresh,
+    around: Around<'m>,
     fields: Fields,
     origins: BTreeMap<Name, Origin>,
     errors: Vec<(Name, String)>,
@@ -126,7 +211,7 @@ impl<'m> Maker<'m> {
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
             let rule = "key".into();
-            let origin = Origin { source: first.row.source.clone(), at: String::new(), rule };
+            let origin = Origin { source: first.row.source.clone(), at: "".into(), rule };
             self.set(field, value.clone(), origin);
         }
     }
@@ -134,16 +219,17 @@ impl<'m> Maker<'m> {
     fn owned_fields(&mut self) {
         let Some(ownership) = self.rules.ownership.get(&self.key.entity) else { return };
         let computed = self.rules.computed.get(&self.key.entity);
-        let names: BTreeSet<&'m Name> = self.live.iter().flat_map(|c| c.fields.keys()).collect();
-        let mut rules: Vec<(&'m Name, &'m FieldRule)> = names
-            .into_iter()
-            .filter(|f| !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(*f)))
-            .filter_map(|f| Some((f, ownership.of(f)?)))
-            .collect();
+        let said = |f: &Name| self.live.iter().any(|c| c.fields.contains_key(f));
+        let owned = |f: &Name| {
+            said(f) && !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(f))
+        };
+        let names = self.entity.fields.keys().filter(|f| owned(f));
+        let mut rules: Vec<(&'m Name, &'m FieldRule)> =
+            names.filter_map(|f| Some((f, ownership.of(f)?))).collect();
         // Fields whose owner depends on the record come after those on which it may depend.
-        rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.when.is_some()));
+        rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.exprs().next().is_some()));
         for (field, rule) in rules {
-            match choose(rule, &self.key.key, &self.fields) {
+            match choose(rule, &self.key.key, &self.fields, self.around.linked) {
                 Ok(Some(choice)) => self.owned_field(field, choice),
                 Ok(None) => {}
                 Err(error) => {
@@ -167,27 +253,39 @@ impl<'m> Maker<'m> {
         if choice.computed() {
             return;
         }
+        let known = self.previous.is_some_and(|p| p.origins.contains_key(field));
+        if known {
+            match is_frozen(choice, &self.key.key, &self.fields, self.around.linked) {
+                Ok(false) => {}
+                Ok(true) => return self.keep(field),
+                Err(what) => {
+                    self.errors.push((choice.rule.clone(), what));
+                    return self.keep(field);
+                }
+            }
+        }
         if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
             return;
         }
-        let origin = |c: &Contribution| Origin {
-            source: c.row.source.clone(),
-            at: c.at.to_sortable(),
-            rule: choice.rule.clone(),
-        };
         let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
+        if own.is_some_and(|c| self.stopped.contains(&&c.row)) {
+            return self.keep(field);
+        }
         if let Some(c) = own.filter(|c| has_value(c, field)) {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         let others = choice.fallback.iter();
         let other = others.filter_map(|s| pick(&self.live, field, s, Merge::Latest, true)).next();
+        if other.is_some_and(|c| self.stopped.contains(&&c.row)) {
+            return self.keep(field);
+        }
         if let Some(c) = other {
-            self.set(field, value(c, field), origin(c));
+            self.say(field, c, choice);
             return;
         }
         match own {
-            Some(c) => self.set(field, Value::Null, origin(c)),
+            Some(c) => self.say(field, c, choice),
             None if !choice.null_is_value => {
                 let by_owner = self
                     .previous
@@ -201,18 +299,36 @@ impl<'m> Maker<'m> {
         }
     }
 
+    /// Takes what a contribution says. A value that means the same is the same: the text of its
+    /// origin is not made anew.
+    fn say(&mut self, field: &Name, contribution: &Contribution, choice: &Choice) {
+        let value = contribution.fields.get(field).unwrap_or(&Value::Null);
+        let source = &contribution.row.source;
+        let known = self.previous.and_then(|p| Some((p.fields.get(field)?, p.origins.get(field)?)));
+        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value))
+        {
+            return self.set(field, old.clone(), origin.clone());
+        }
+        let origin = Origin {
+            source: source.clone(),
+            at: contribution.at.to_sortable().into(),
+            rule: choice.rule.clone(),
+        };
+        self.set(field, value.clone(), origin);
+    }
+
     /// A value of somebody else that the rule accepts, until the owner writes again.
     fn accepted(&mut self, field: &Name, choice: &Choice) -> bool {
         let place = (self.key.clone(), field.clone());
-        if let Some((value, source, at)) = self.fresh.accepted.get(&place) {
-            let (source, at) = (source.clone(), at.to_sortable());
+        if let Some((value, source, at)) = self.around.fresh.accepted.get(&place) {
+            let (source, at) = (source.clone(), at.to_sortable().into());
             let origin = Origin { source, at, rule: choice.rule.clone() };
             self.set(field, value.clone(), origin);
             return true;
         }
         let origin = self.previous.and_then(|p| p.origins.get(field));
         let foreign = origin.is_some_and(|o| !choice.owned_by(&o.source));
-        let kept = foreign && !self.fresh.owned.contains(&place);
+        let kept = foreign && !self.around.fresh.owned.contains(&place);
         if kept {
             self.keep(field);
         }
@@ -221,7 +337,9 @@ impl<'m> Maker<'m> {
 
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
-        let verdict = lifecycle.judge(rec.evidence.values(), &self.key.key, &self.fields);
+        let evidence = rec.evidence.values().map(|e| &**e);
+        let now = self.around.now_micros;
+        let verdict = lifecycle.judge(evidence, &self.key.key, &self.fields, now);
         let Verdict { state, sets, errors, .. } = verdict;
         self.errors.extend(errors);
         if let Some((state, rule)) = state {
@@ -233,7 +351,8 @@ impl<'m> Maker<'m> {
         }
     }
 
-    fn projections(&mut self, children: &Children<'_>) {
+    fn projections(&mut self) {
+        let children = self.around.children;
         for projection in self.rules.telling.projections.get(&self.key.entity).into_iter().flatten()
         {
             let result = {
@@ -256,17 +375,8 @@ impl<'m> Maker<'m> {
         }
     }
 
-    /// Links: what the entity's owner says, otherwise what anybody says.
     fn links(&self) -> BTreeMap<Name, RecordKey> {
-        let owners = self.rules.ownership.get(&self.key.entity);
-        let owner = owners.and_then(|o| o.default.as_ref()).and_then(|r| r.first());
-        let mut sorted = self.live.clone();
-        sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
-        let mut links = BTreeMap::new();
-        for (name, to) in sorted.iter().flat_map(|c| &c.links) {
-            links.entry(name.clone()).or_insert_with(|| to.clone());
-        }
-        links
+        links_of(self.rules, &self.key.entity, self.live.iter().copied())
     }
 
     fn finish(mut self, links: BTreeMap<Name, RecordKey>) -> Computed {
@@ -301,7 +411,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: COMPUTED.into(), at: String::new(), rule }
+    Origin { source: COMPUTED.into(), at: "".into(), rule }
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {
@@ -364,14 +474,17 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
 }
 
 /// Fields that differ between two states of a record; a NULL is as good as nothing.
-pub(crate) fn changed_fields(old: Option<&Record>, new: &Record) -> BTreeSet<Name> {
+pub(crate) fn changed_fields<'r>(
+    old: Option<&'r Record>,
+    new: &'r Record,
+) -> impl Iterator<Item = &'r Name> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    let get = |fields: &Fields, name: &Name| fields.get(name).cloned().unwrap_or(Value::Null);
-    before
-        .keys()
-        .chain(new.fields.keys())
-        .filter(|name| !get(before, name).same_as(&get(&new.fields, name)))
-        .cloned()
-        .collect()
+    let gone =
+        before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
+    let other = new.fields.iter().filter(move |(name, new)| match before.get(*name) {
+        Some(old) => !old.same_as(new),
+        None => !new.is_null(),
+    });
+    gone.chain(other).map(|(name, _)| name)
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crossdock_model::TableName;
-use crossdock_model::canonical::{Name, RowWrite, WriteKind};
+use crossdock_model::canonical::Name;
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 
 use crate::document::{Item, Section};
 use crate::expr::Expr;
+use crate::lanes::Kind;
 use crate::names::{Links, check_members, child_lists, linked_entities};
 use crate::problems::{Report, Spot, did_you_mean};
-use crate::scope::Scope;
+use crate::ruleset::{Replace, Rulesets};
+use crate::span;
+use crate::writing::{Inboxes, Writing};
 
 /// One `[[project]]` block.
 #[derive(Debug)]
@@ -27,18 +29,6 @@ pub(crate) struct Projection {
     pub children: BTreeMap<Name, Name>,
 }
 
-/// The row that a target gets.
-#[derive(Debug)]
-pub(crate) struct Writing {
-    /// Target.
-    pub target: Name,
-    /// Table.
-    pub table: TableName,
-    kind: WriteKind,
-    key: Vec<(Name, Expr)>,
-    columns: Vec<(Name, Expr)>,
-}
-
 /// One `[[subscribe]]` block.
 #[derive(Debug)]
 pub(crate) struct Subscription {
@@ -52,6 +42,10 @@ pub(crate) struct Subscription {
     pub snapshot: bool,
     /// What is written.
     pub write: Writing,
+    /// What kind of delivery it owes.
+    pub kind: Kind,
+    /// Where it stands.
+    pub spot: Spot,
 }
 
 /// One `[[release]]` block.
@@ -67,61 +61,21 @@ pub(crate) struct ReleaseRule {
     pub team: Name,
     /// What is written.
     pub write: Writing,
+    /// What kind of delivery it owes.
+    pub kind: Kind,
+    /// How long it may be held, and the exception that is raised then.
+    pub timeout: Option<Timeout>,
+    /// Where it stands.
+    pub spot: Spot,
 }
 
-/// A table of a target and what a rule writes into it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetWrite {
-    /// Target.
-    pub target: Name,
-    /// Table.
-    pub table: TableName,
-    /// How.
-    pub kind: WriteKind,
-    /// Columns that identify the row.
-    pub key: Vec<Name>,
-    /// Further columns.
-    pub columns: Vec<Name>,
-}
-
-impl Writing {
-    /// What it writes, without the expressions.
-    pub fn target_write(&self) -> TargetWrite {
-        let names = |list: &[(Name, Expr)]| list.iter().map(|(name, _)| name.clone()).collect();
-        TargetWrite {
-            target: self.target.clone(),
-            table: self.table.clone(),
-            kind: self.kind,
-            key: names(&self.key),
-            columns: names(&self.columns),
-        }
-    }
-
-    /// The row to write.
-    ///
-    /// # Errors
-    /// The column and what is wrong with its expression.
-    pub fn row(&self, scope: &Scope<'_>) -> Result<RowWrite, String> {
-        let values = |list: &[(Name, Expr)]| {
-            list.iter()
-                .map(|(name, expr)| match expr.value(scope) {
-                    Ok(value) => Ok((name.clone(), value)),
-                    Err(what) => Err(format!("{name}: {what}")),
-                })
-                .collect::<Result<Vec<_>, _>>()
-        };
-        Ok(RowWrite {
-            table: self.table.clone(),
-            kind: self.kind,
-            key: values(&self.key)?,
-            columns: values(&self.columns)?,
-        })
-    }
-
-    /// All its expressions.
-    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
-        self.key.iter().chain(&self.columns).map(|(_, e)| e)
-    }
+/// What happens to a release that is held for long.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Timeout {
+    /// Microseconds after which it is long.
+    pub micros: i64,
+    /// The exception.
+    pub exception: Name,
 }
 
 impl Subscription {
@@ -157,6 +111,10 @@ pub(crate) struct TellingReader<'r> {
     pub links: &'r BTreeMap<Name, Links>,
     /// Configured targets.
     pub targets: &'r [Name],
+    /// Where releases without a table of their own go.
+    pub inboxes: &'r Inboxes,
+    /// Which file may replace what.
+    pub rulesets: &'r Rulesets,
     /// Where problems go.
     pub report: &'r Report,
 }
@@ -167,33 +125,60 @@ impl TellingReader<'_> {
         for block in root.tables("project") {
             if let Some((entity, projection)) = self.projection(&block) {
                 let list = into.projections.entry(entity).or_default();
-                if list.iter().any(|p| p.field == projection.field) {
-                    let what = format!("`{}` is computed twice", projection.field);
-                    self.report.at(&projection.spot, what, "keep one of the two");
+                let earlier = list.iter().position(|p| p.field == projection.field);
+                match earlier.and_then(|at| list.get_mut(at)) {
+                    Some(earlier) => {
+                        let what = format!("`{}`", projection.field);
+                        if self.replaces(&block, "field", &what, &earlier.spot) {
+                            *earlier = projection;
+                        }
+                    }
+                    None => list.push(projection),
                 }
-                list.push(projection);
             }
         }
         for block in root.tables("subscribe") {
-            if let Some((entity, subscription)) = self.subscription(&block) {
-                self.check_name(&block, &subscription.name, into);
+            if let Some((entity, subscription)) = self.subscription(&block)
+                && self.is_free(&block, &subscription.name, into)
+            {
                 into.subscriptions.entry(entity).or_default().push(subscription);
             }
         }
         for block in root.tables("release") {
-            if let Some((entity, release)) = self.release(&block) {
-                self.check_name(&block, &release.name, into);
+            if let Some((entity, release)) = self.release(&block)
+                && self.is_free(&block, &release.name, into)
+            {
                 into.releases.entry(entity).or_default().push(release);
             }
         }
     }
 
-    fn check_name(&self, block: &Section<'_>, name: &str, telling: &Telling) {
-        let subscriptions = telling.subscriptions.values().flatten().map(|s| &*s.name);
-        let mut names = subscriptions.chain(telling.releases.values().flatten().map(|r| &*r.name));
-        if names.any(|n| n == name) {
-            let what = format!("there is another rule called `{name}`");
-            self.report.at(&block.spot(), what, "rules have one name each: rename one");
+    /// Whether a rule may have its name: nobody has it, or an overlay replaces who has, who is
+    /// taken out.
+    fn is_free(&self, block: &Section<'_>, name: &str, telling: &mut Telling) -> bool {
+        let subscriptions = telling.subscriptions.values().flatten().map(|s| (&s.name, &s.spot));
+        let releases = telling.releases.values().flatten().map(|r| (&r.name, &r.spot));
+        let earlier = subscriptions.chain(releases).find(|(n, _)| &***n == name);
+        let Some(spot) = earlier.map(|(_, spot)| spot.clone()) else { return true };
+        if !self.replaces(block, "name", &format!("a rule called `{name}`"), &spot) {
+            return false;
+        }
+        telling.subscriptions.values_mut().for_each(|all| all.retain(|s| &*s.name != name));
+        telling.releases.values_mut().for_each(|all| all.retain(|r| &*r.name != name));
+        true
+    }
+
+    /// Whether a block may replace another; if not, that is reported.
+    fn replaces(&self, block: &Section<'_>, key: &str, what: &str, earlier: &Spot) -> bool {
+        let Some(item) = block.get(key) else { return false };
+        match self.rulesets.replaces(&item, what, earlier) {
+            Replace::Yes => true,
+            Replace::Locked => false,
+            Replace::Conflict => {
+                let what = format!("there is another one for {what}, at {}", earlier.name());
+                self.report.at(&block.spot(), what, "keep one of the two, or rename one");
+                false
+            }
         }
     }
 
@@ -258,9 +243,11 @@ impl TellingReader<'_> {
                 true
             })
         });
-        let write = self.writing(block, entity, &["insert", "upsert", "update"])?;
+        let kind = kind_of(block, entity, name);
+        let write = self.writing(block, entity, None)?;
         block.done();
-        let subscription = Subscription { name: name.into(), fields, when, snapshot, write };
+        let (name, spot) = (name.into(), block.spot());
+        let subscription = Subscription { name, fields, when, snapshot, write, kind, spot };
         Some((entity.name.clone(), subscription))
     }
 
@@ -286,16 +273,41 @@ impl TellingReader<'_> {
             condition.done();
             when.extend(label.zip(expr).map(|(label, expr)| (Name::from(label), expr)));
         }
-        for key in ["lane", "writes", "hold_timeout", "on_timeout"] {
-            if let Some(item) = block.get(key) {
-                item.problem(format!("`{key}` is not supported yet"), "remove this line");
+        let team = block.text("owner_team").unwrap_or_default().into();
+        let kind = kind_of(block, entity, name);
+        let timeout = self.timeout(block, name);
+        let write = self.writing(block, entity, Some(&fields));
+        block.done();
+        let (name, spot, write) = (name.into(), block.spot(), write?);
+        let rule = ReleaseRule { name, dedupe: fields, when, team, write, kind, timeout, spot };
+        Some((entity.name.clone(), rule))
+    }
+
+    fn timeout(&self, block: &Section<'_>, name: &str) -> Option<Timeout> {
+        let (long, then) = (block.get("hold_timeout"), block.get("on_timeout"));
+        match (&long, &then) {
+            (Some(long), Some(then)) => {
+                let exception = exception(then)?;
+                Some(Timeout { micros: span::micros(long)?, exception })
+            }
+            (None, None) => None,
+            _ => {
+                let what = format!("`{name}` has only one of `hold_timeout` and `on_timeout`");
+                let remedy = "write both, like \"48h\" and \"exception:freight_accrual_held\"";
+                self.report.at(&block.spot(), what, remedy);
+                None
             }
         }
-        let team = block.text("owner_team").unwrap_or_default().into();
-        let write = self.writing(block, entity, &["insert", "upsert"]);
-        block.done();
-        let rule = ReleaseRule { name: name.into(), dedupe: fields, when, team, write: write? };
-        Some((entity.name.clone(), rule))
+    }
+
+    fn writing(
+        &self,
+        block: &Section<'_>,
+        entity: &EntityDef,
+        dedupe: Option<&[Name]>,
+    ) -> Option<Writing> {
+        let expr = |item: &Item<'_>| self.expr(item, entity);
+        Writing::read(block, entity, dedupe, self.targets, self.inboxes, &expr)
     }
 
     fn expr(&self, item: &Item<'_>, entity: &EntityDef) -> Option<Expr> {
@@ -306,44 +318,21 @@ impl TellingReader<'_> {
         check_members(&expr, entity, &[], &links, self.report);
         Some(expr)
     }
+}
 
-    fn writing(&self, block: &Section<'_>, entity: &EntityDef, kinds: &[&str]) -> Option<Writing> {
-        let target = block.required("target")?;
-        if !self.targets.iter().any(|t| &**t == target) {
-            let remedy = did_you_mean(target, self.targets.iter().map(|t| &**t));
-            let what = format!("there is no target `{target}` in the configuration");
-            block.get("target")?.problem(what, remedy);
-        }
-        let table = block.required("table")?;
-        let Some(table) = TableName::parse(table) else {
-            let remedy = "write schema.table (database.table on MySQL and MariaDB)";
-            block.get("table")?.problem(format!("`{table}` names no table"), remedy);
-            return None;
-        };
-        let kind = block.required("write")?;
-        let kind = match kind {
-            "insert" => WriteKind::Insert,
-            "upsert" => WriteKind::Upsert,
-            "update" if kinds.contains(&"update") => WriteKind::Update,
-            other => {
-                let what = format!("`write` cannot be `{other}`");
-                block.get("write")?.problem(what, kinds.join(", "));
-                return None;
-            }
-        };
-        let list = |key: &str| -> Vec<(Name, Expr)> {
-            let section = block.get(key).and_then(|i| i.table());
-            let entries = section.map(|s| s.entries()).unwrap_or_default();
-            let read = |(name, item): &(&str, Item<'_>)| {
-                Some((Name::from(*name), self.expr(item, entity)?))
-            };
-            entries.iter().filter_map(read).collect()
-        };
-        let (key, columns) = (list("key"), list("columns"));
-        if block.get("key").is_none() {
-            let remedy = "add key = { COLUMN = 'EXPRESSION' }: a unique index must be on it";
-            self.report.at(&block.spot(), "the written row lacks `key`", remedy);
-        }
-        Some(Writing { target: target.into(), table, kind, key, columns })
+/// The kind of delivery that a rule owes, and the lane that it names.
+fn kind_of(block: &Section<'_>, entity: &EntityDef, name: &str) -> Kind {
+    let kind = block.text("kind").map_or_else(|| format!("{}.{name}", entity.name), str::to_string);
+    let lane = block.get("lane").and_then(|i| Some((i.text()?.into(), i.spot())));
+    Kind { kind: kind.into(), lane }
+}
+
+/// The kind in `exception:KIND`; a problem is reported and gives `None`.
+pub(crate) fn exception(item: &Item<'_>) -> Option<Name> {
+    let kind = item.text()?.strip_prefix("exception:").filter(|kind| !kind.is_empty());
+    if kind.is_none() {
+        let what = format!("`{}` says no exception", item.key);
+        item.problem(what, "write \"exception:\" and a name, like \"exception:too_late\"");
     }
+    kind.map(Name::from)
 }

@@ -1,56 +1,72 @@
 //! What is different about a record, for the store and for its history.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crossdock_model::Value;
-use crossdock_model::canonical::{Contribution, Evidence, Name, Outcome, Record, RecordState};
+use crossdock_model::canonical::{
+    Contribution, Deadline, Evidence, Name, Outcome, Record, RecordState,
+};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::compute::{Rec, changed_fields};
 use crate::step::{Stated, Step};
 
-/// Adds to an outcome what is different about a record.
-pub(crate) fn differences(old: Rec, new: Rec, kept: &BTreeSet<Uuid>, out: &mut Outcome) {
+/// Adds to an outcome what is different about a record. `withdraw` says whether evidence that is
+/// not there any more is nowhere else either.
+pub(crate) fn differences(
+    old: &Rec,
+    new: Rec,
+    withdraw: impl Fn(&Uuid) -> bool,
+    out: &mut Outcome,
+) {
     for (row, contribution) in &old.contributions {
         if !new.contributions.contains_key(row) {
-            out.contributions.push(Contribution { gone: true, ..contribution.clone() });
+            out.contributions
+                .push(Contribution { gone: true, ..Contribution::clone(contribution) });
         }
     }
-    let changed =
-        new.contributions.into_iter().filter(|(r, c)| old.contributions.get(r) != Some(c));
-    out.contributions.extend(changed.map(|(_, c)| c));
+    let kept = new.contributions.into_iter().filter(|(r, c)| changed(old.contributions.get(r), c));
+    out.contributions.extend(kept.map(|(_, c)| Arc::unwrap_or_clone(c)));
     for (id, evidence) in &old.evidence {
-        if !new.evidence.contains_key(id) && !kept.contains(id) {
-            out.evidence.push(Evidence { withdrawn: true, ..evidence.clone() });
+        if !new.evidence.contains_key(id) && withdraw(id) {
+            out.evidence.push(Evidence { withdrawn: true, ..Evidence::clone(evidence) });
         }
     }
-    let changed = new.evidence.into_iter().filter(|(id, e)| old.evidence.get(id) != Some(e));
-    out.evidence.extend(changed.map(|(_, e)| e));
-    let changed = new.releases.into_iter().filter(|(k, r)| old.releases.get(k) != Some(r));
-    out.releases.extend(changed.map(|(_, r)| r));
-    let version = |r: &Option<Record>| r.as_ref().map(|r| r.version);
+    let kept = new.evidence.into_iter().filter(|(id, e)| changed(old.evidence.get(id), e));
+    out.evidence.extend(kept.map(|(_, e)| Arc::unwrap_or_clone(e)));
+    let kept = new.releases.into_iter().filter(|(k, r)| changed(old.releases.get(k), r));
+    out.releases.extend(kept.map(|(_, r)| Arc::unwrap_or_clone(r)));
+    for (id, deadline) in &old.deadlines {
+        if !new.deadlines.contains_key(id) {
+            out.deadlines.push(Deadline { gone: true, ..deadline.clone() });
+        }
+    }
+    let kept = new.deadlines.into_iter().filter(|(id, d)| old.deadlines.get(id) != Some(d));
+    out.deadlines.extend(kept.map(|(_, d)| d));
+    let version = |r: &Option<Arc<Record>>| r.as_ref().map(|r| r.version);
     if version(&new.record) != version(&old.record) {
-        out.records.extend(new.record);
+        out.records.extend(new.record.map(Arc::unwrap_or_clone));
     }
 }
 
+fn changed<T: PartialEq>(old: Option<&Arc<T>>, new: &Arc<T>) -> bool {
+    old.is_none_or(|old| !Arc::ptr_eq(old, new) && old != new)
+}
+
 /// A record from what the store gave.
-pub(crate) fn unpack(state: &RecordState) -> Rec {
+pub(crate) fn unpack(state: RecordState) -> Rec {
+    let contributions = state.contributions.into_iter().filter(|c| !c.gone);
+    let releases = state.releases.into_iter();
     Rec {
-        record: state.record.clone(),
-        contributions: state
-            .contributions
-            .iter()
-            .filter(|c| !c.gone)
-            .map(|c| (c.row.clone(), c.clone()))
+        record: state.record.map(Arc::new),
+        contributions: contributions.map(|c| (c.row.clone(), Arc::new(c))).collect(),
+        evidence: state.evidence.into_iter().map(|e| (e.id, Arc::new(e))).collect(),
+        releases: releases
+            .map(|r| ((r.rule.clone(), r.business_key.clone()), Arc::new(r)))
             .collect(),
-        evidence: state.evidence.iter().map(|e| (e.id, e.clone())).collect(),
-        releases: state
-            .releases
-            .iter()
-            .map(|r| ((r.rule.clone(), r.business_key.clone()), r.clone()))
-            .collect(),
+        deadlines: state.deadlines.into_iter().map(|d| (d.id, d)).collect(),
     }
 }
 
@@ -58,14 +74,14 @@ pub(crate) fn unpack(state: &RecordState) -> Rec {
 pub(crate) fn differs(old: &Record, new: &Record) -> bool {
     old.deleted != new.deleted
         || old.links != new.links
-        || !changed_fields(Some(old), new).is_empty()
+        || changed_fields(Some(old), new).next().is_some()
 }
 
 /// `{field: [old, new]}`; links and deletion are told like fields.
 pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
     let mut all = serde_json::Map::new();
     for field in changed_fields(old, new) {
-        let get = |r: Option<&Record>| r.and_then(|r| r.fields.get(&field)).map(Value::to_json);
+        let get = |r: Option<&Record>| r.and_then(|r| r.fields.get(field)).map(Value::to_json);
         all.insert(field.to_string(), json!([get(old), get(Some(new))]));
     }
     let links: BTreeSet<&Name> =
@@ -103,13 +119,17 @@ pub(crate) fn evidence(stated: &Stated, step: &Step, commit_micros: i64) -> Evid
 
 /// The same fact said again keeps its first place; a correction by a later image replaces it.
 /// `timed` says that the event time comes from the row and not from the commit.
-pub(crate) fn merge_evidence(old: Option<Evidence>, new: Evidence, timed: bool) -> Evidence {
-    let Some(old) = old else { return new };
+pub(crate) fn merge_evidence(
+    old: Option<Arc<Evidence>>,
+    new: Evidence,
+    timed: bool,
+) -> Arc<Evidence> {
+    let Some(old) = old else { return Arc::new(new) };
     let same = !old.withdrawn
         && old.kind == new.kind
         && old.data == new.data
         && old.authority == new.authority
         && (!timed || old.event_micros == new.event_micros);
     let replaces = if same { new.at < old.at } else { new.at >= old.at };
-    if replaces { new } else { old }
+    if replaces { Arc::new(new) } else { old }
 }

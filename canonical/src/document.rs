@@ -75,6 +75,11 @@ impl<'a> Item<'a> {
         self.file.report.at(&self.spot(), what, remedy);
     }
 
+    /// The problems of all files.
+    pub fn report(&self) -> &'a Report {
+        self.file.report
+    }
+
     /// The value as text, without complaint if it is something else.
     pub fn as_text(&self) -> Option<&'a str> {
         self.value.as_str()

@@ -19,6 +19,9 @@ use crate::scope::Var;
 /// Authority of evidence that says nothing else.
 const AUTHORITY: i64 = 100;
 
+/// In the key of a code table: the name of the source.
+const SOURCE: &str = "@source";
+
 /// One `[[normalise]]` block.
 #[derive(Debug)]
 pub(crate) struct Normalise {
@@ -42,6 +45,8 @@ pub(crate) struct Normalise {
     pub zone: TimeZone,
     /// Weight.
     pub authority: i32,
+    /// What else is kept of the row, by name.
+    pub data: Vec<(String, Path)>,
 }
 
 /// What a row is evidence of.
@@ -59,10 +64,21 @@ pub(crate) struct Fact {
     pub trouble: Option<RowTrouble>,
 }
 
+/// Whether a part of a code table's key is the name of the source.
+fn is_source(path: &Path) -> bool {
+    &*path.column == SOURCE
+}
+
 /// Evidence rules by source and table.
 pub(crate) type Evidences = BTreeMap<(Name, Name), Vec<Normalise>>;
 
 impl Normalise {
+    /// All columns that it reads by name.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let codes = self.codes.iter().flat_map(|(_, paths)| paths).filter(|p| !is_source(p));
+        codes.chain(&self.event_time).chain(self.data.iter().map(|(_, path)| path))
+    }
+
     /// What a row is evidence of, if anything. `before` is the previous image.
     ///
     /// # Errors
@@ -83,6 +99,7 @@ impl Normalise {
         if let Some(when) = &self.when {
             let scope = view
                 .scope(mapping)
+                .with("after", Var::Fields(view.row))
                 .with("before", before.map_or(Var::Missing, Var::Fields))
                 .with("op", Var::Text(op));
             if !when.holds(&scope).map_err(bad)? {
@@ -93,7 +110,13 @@ impl Normalise {
             let rule = self.spot.name();
             return Err(RowTrouble::MissingKey { entity: self.about_entity(mapping), rule });
         };
-        let (kind, data, trouble) = self.kind(view);
+        let (kind, mut data, trouble) = self.kind(mapping, view);
+        for (name, path) in &self.data {
+            let value = view.value(path).filter(|v| !v.is_null());
+            if let (Some(value), Some(data)) = (value, data.as_object_mut()) {
+                data.insert(name.clone(), value.to_json());
+            }
+        }
         let event_micros = match &self.event_time {
             None => None,
             Some(path) => match view.value(path).filter(|v| !v.is_null()) {
@@ -131,11 +154,18 @@ impl Normalise {
             .map_or_else(|| mapping.entity.clone(), |l| l.entity.clone())
     }
 
-    fn kind(&self, view: &RowView<'_>) -> (Name, serde_json::Value, Option<RowTrouble>) {
+    fn kind(
+        &self,
+        mapping: &Mapping,
+        view: &RowView<'_>,
+    ) -> (Name, serde_json::Value, Option<RowTrouble>) {
         let Some((table, paths)) = &self.codes else {
             return (self.emit.clone(), serde_json::json!({}), None);
         };
-        let part = |p: &Path| view.value(p).and_then(|v| v.to_text()).unwrap_or_default();
+        let part = |p: &Path| match is_source(p) {
+            true => mapping.source.to_string(),
+            false => view.value(p).and_then(|v| v.to_text()).unwrap_or_default(),
+        };
         let parts: Vec<String> = paths.iter().map(part).collect();
         let code = parts.join(":");
         let data = serde_json::json!({ "code": code });
@@ -176,25 +206,12 @@ fn read_block(
     reader: &Reader<'_>,
     mappings: &Mappings,
 ) -> Option<((Name, Name), Normalise)> {
-    let source = block.required("source")?;
-    if !reader.check_source(&block.get("source")?, source) {
-        return None;
-    }
-    block.required("table")?;
-    let table_item = block.get("table")?;
-    let table = reader.table_name(&table_item)?;
+    let (key, blocks) = rows_of(block, reader, mappings)?;
     let about = block.text("about");
-    let key = (Name::from(source), table);
-    let Some(blocks) = mappings.get(&key) else {
-        let what = format!("no mapping of {source} reads {}", key.1);
-        let remedy = "add a [[table]] block to its mapping file: it says what the row is about";
-        table_item.problem(what, remedy);
-        return None;
-    };
     let index = choose_mapping(block, about, blocks)?;
     let mapping = blocks.get(index)?;
     let emit = block.required("emit")?;
-    let names: Vec<&str> = ["row", "before", "op"]
+    let names: Vec<&str> = ["row", "after", "before", "op"]
         .into_iter()
         .chain(mapping.lookups.iter().map(|l| &*l.name))
         .collect();
@@ -217,12 +234,68 @@ fn read_block(
         emit: emit.into(),
         about: about.filter(|a| *a != &*mapping.entity || has_link(mapping, a)).map(Name::from),
         mapping: index,
-        event_time: block.text("event_time").map(|t| path(t, &mapping.lookups)),
+        event_time: block.text("event_time").map(|t| column(t, mapping)),
         zone: block.get("timezone").map_or_else(|| mapping.zone.clone(), |i| reader.zone(&i)),
         authority: i32::try_from(authority).unwrap_or(i32::MAX),
+        data: read_data(block, mapping),
     };
     block.done();
     Some((key, rule))
+}
+
+/// The rows that a block is about: `source` and `table`, or `source = "SOURCE.TABLE"`, where the
+/// schema may be left out as long as one table of the source has that name.
+fn rows_of<'m>(
+    block: &Section<'_>,
+    reader: &Reader<'_>,
+    mappings: &'m Mappings,
+) -> Option<((Name, Name), &'m Vec<Mapping>)> {
+    let text = block.required("source")?;
+    let item = block.get("source")?;
+    let (source, table_item, wanted) = match (text.split_once('.'), block.get("table")) {
+        (Some((source, table)), None) => (source, item, table.to_string()),
+        _ => {
+            block.required("table")?;
+            let table_item = block.get("table")?;
+            (text, table_item, reader.table_name(&table_item)?.to_string())
+        }
+    };
+    if !reader.check_source(&item, source) {
+        return None;
+    }
+    let mut found = mappings.iter().filter(|((s, table), _)| {
+        let short = table.rsplit_once('.').is_some_and(|(_, name)| name == wanted);
+        &**s == source && (**table == *wanted || (short && !wanted.contains('.')))
+    });
+    match (found.next(), found.next()) {
+        (Some((key, blocks)), None) => Some((key.clone(), blocks)),
+        (None, _) => {
+            let what = format!("no mapping of {source} reads {wanted}");
+            let remedy = "add a [[table]] block to its mapping file: it says what the row is about";
+            table_item.problem(what, remedy);
+            None
+        }
+        (Some(_), Some(_)) => {
+            let what = format!("{source} has several tables called {wanted}");
+            table_item.problem(what, "write table = \"SCHEMA.TABLE\"");
+            None
+        }
+    }
+}
+
+/// A column as rules name it: `confirmed_at` or, to be plain about it, `after.confirmed_at`.
+fn column(text: &str, mapping: &Mapping) -> Path {
+    let plain = text.strip_prefix("after.").or_else(|| text.strip_prefix("row."));
+    path(plain.unwrap_or(text), &mapping.lookups)
+}
+
+fn read_data(block: &Section<'_>, mapping: &Mapping) -> Vec<(String, Path)> {
+    let Some(section) = block.table("data") else { return Vec::new() };
+    let entries = section.entries();
+    let read = |(name, item): &(&str, crate::document::Item<'_>)| {
+        Some(((*name).to_string(), column(item.text()?, mapping)))
+    };
+    entries.iter().filter_map(read).collect()
 }
 
 fn has_link(mapping: &Mapping, name: &str) -> bool {
@@ -264,5 +337,5 @@ fn read_codes(
         block.report().at(&s.spot(), "`key` is missing in codes", "add key = [\"COLUMN\"]");
     }
     s.done();
-    Some((table?, key.iter().map(|k| path(k, &mapping.lookups)).collect()))
+    Some((table?, key.iter().map(|k| column(k, mapping)).collect()))
 }

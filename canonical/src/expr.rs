@@ -4,19 +4,18 @@
 //! An expression that cannot be evaluated gives an error, never a boolean. Error texts name types
 //! and fields and never carry values of rows.
 
+mod functions;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr as Ast, IdedExpr, LiteralValue, operators};
-use cel::common::types::DYN_TYPE;
-use cel::common::value::CowVal;
-use cel::parser::{Macro, ParseErrors};
+use cel::parser::ParseErrors;
 use cel::{Context, Env, ExecutionError};
 use crossdock_model::Value;
 
-use crate::decimal::Dec;
 use crate::problems::{Report, Spot, did_you_mean};
-use crate::scope::{Scope, from_cel, to_decimal};
+use crate::scope::{Scope, from_cel};
 
 /// Longest expression, in characters.
 const LENGTH_MAX: usize = 4_096;
@@ -25,7 +24,7 @@ const NESTING_MAX: u16 = 48;
 /// Deepest syntax tree once macros are expanded; evaluation recurses once for each level.
 const DEPTH_MAX: usize = 160;
 
-static ENV: LazyLock<Option<Arc<Env>>> = LazyLock::new(|| environment().map(Arc::new));
+static ENV: LazyLock<Option<Arc<Env>>> = LazyLock::new(|| functions::environment().map(Arc::new));
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -74,6 +73,13 @@ impl Expr {
         self.roots.contains(variable)
     }
 
+    /// Comparisons `PATH == "TEXT"` of which all must hold for it to hold.
+    pub fn equalities(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        equalities(&self.ast, &mut found);
+        found
+    }
+
     /// Variables that it uses.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.roots.iter().map(String::as_str)
@@ -116,34 +122,33 @@ impl Expr {
     }
 }
 
-fn environment() -> Option<Env> {
-    let mut env = Env::stdlib();
-    let any = || vec![DYN_TYPE];
-    env.add_macro(Macro::global("present", 1, |helper, _, args| {
-        let Some(arg) = args.pop() else { return Ok(None) };
-        if !is_path(&arg.expr) {
-            return Err(helper.new_error(arg.id, "present() takes a field, not a computation"));
+fn equalities(node: &IdedExpr, found: &mut Vec<(String, String)>) {
+    let Ast::Call(call) = &node.expr else { return };
+    let [left, right] = call.args.as_slice() else { return };
+    if call.func_name == operators::LOGICAL_AND {
+        equalities(left, found);
+        equalities(right, found);
+    }
+    if call.func_name == operators::EQUALS {
+        for (path, literal) in [(left, right), (right, left)] {
+            if let (Some(path), Ast::Literal(LiteralValue::String(text))) =
+                (path_text(&path.expr), &literal.expr)
+            {
+                found.push((path, text.inner().to_string()));
+            }
         }
-        // `!(not-strictly-false(x == null))`: an x that cannot be reached counts as absent.
-        let null = helper.next_expr(Ast::Literal(LiteralValue::Null));
-        let mut node = helper.next_expr(call(operators::EQUALS, vec![arg, null]));
-        for operator in [operators::NOT_STRICTLY_FALSE, operators::LOGICAL_NOT] {
-            node = helper.next_expr(call(operator, vec![node]));
-        }
-        Ok(Some(node))
-    }))
-    .ok()?;
-    env.add_overload("dec", "dec_dyn", any(), |args| decimal_of(&args, "dec", |d| d)).ok()?;
-    env.add_overload("abs_dec", "abs_dec_dyn", any(), |args| {
-        decimal_of(&args, "abs_dec", |d| d.abs())
-    })
-    .ok()?;
-    env.add_overload("sum_dec", "sum_dec_dyn", any(), sum_of).ok()?;
-    Some(env)
+    }
 }
 
-fn call(name: &str, args: Vec<IdedExpr>) -> Ast {
-    Ast::Call(CallExpr { func_name: name.to_string(), target: None, args })
+/// A path as text: `rec.site`.
+fn path_text(ast: &Ast) -> Option<String> {
+    match ast {
+        Ast::Ident(name) => Some(name.clone()),
+        Ast::Select(select) => {
+            Some(format!("{}.{}", path_text(&select.operand.expr)?, select.field))
+        }
+        _ => None,
+    }
 }
 
 fn is_path(ast: &Ast) -> bool {
@@ -155,29 +160,6 @@ fn is_path(ast: &Ast) -> bool {
         }
         _ => false,
     }
-}
-
-fn decimal_of<'b, 'v>(
-    args: &[CowVal<'b, 'v>],
-    name: &str,
-    change: impl Fn(bigdecimal::BigDecimal) -> bigdecimal::BigDecimal,
-) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let given = args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
-    let value = to_decimal(given.as_ref()).map_err(|e| ExecutionError::function_error(name, e))?;
-    Ok(CowVal::owned(Dec(change(value))))
-}
-
-fn sum_of<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let fail = |what: String| ExecutionError::function_error("sum_dec", what);
-    let given = args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
-    let list = given
-        .downcast_ref::<cel::common::types::CelList>()
-        .ok_or_else(|| fail("it takes a list".to_string()))?;
-    let mut sum = bigdecimal::BigDecimal::from(0);
-    for item in list.inner() {
-        sum += to_decimal(item.as_ref()).map_err(fail)?;
-    }
-    Ok(CowVal::owned(Dec(sum)))
 }
 
 fn parse(text: &str) -> Result<IdedExpr, String> {
@@ -343,13 +325,11 @@ impl Found {
 
 /// The text of a path over something nullable; `ev` has no NULLs.
 fn nullable_path(ast: &Ast) -> Option<String> {
-    match ast {
-        Ast::Ident(name) if name != "ev" && name != "op" => Some(name.clone()),
-        Ast::Select(select) => {
-            Some(format!("{}.{}", nullable_path(&select.operand.expr)?, select.field))
-        }
-        _ => None,
-    }
+    let sure = ["ev", "op", "now", "source"];
+    path_text(ast).filter(|path| {
+        let root = path.split('.').next().unwrap_or_default();
+        !sure.contains(&root)
+    })
 }
 
 const FUNCTIONS: [&str; 22] = [

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossdock_model::canonical::{Fields, Name, RowKey, SourceRow};
 use crossdock_model::mark::{self, Mark, RowDigest};
 use crossdock_model::{
-    ChangeEvent, LogOrder, Op, RowImage, TableName, TableSchema, TxHeader, Value,
+    ChangeEvent, LogOrder, Op, Position, RowImage, TableName, TableSchema, TxHeader, Value,
 };
 
 /// A table as far as folding needs it.
@@ -39,9 +39,14 @@ impl Table {
         Some(RowKey::join(values?))
     }
 
-    fn fields(&self, image: &RowImage<'static>) -> Fields {
-        let columns = self.schema.columns.iter().enumerate();
-        columns.filter_map(|(i, c)| Some((c.name.clone(), image.get(i)?.clone()))).collect()
+    fn fields(&self, image: RowImage<'static>) -> Fields {
+        let names = self.schema.columns.iter().map(|c| c.name.clone());
+        match image {
+            RowImage::Full(values) => names.zip(values).collect(),
+            RowImage::Key(cells) | RowImage::Partial(cells) => {
+                names.zip(cells).filter_map(|(name, cell)| Some((name, cell?))).collect()
+            }
+        }
     }
 }
 
@@ -55,11 +60,11 @@ pub(crate) struct Net {
     /// Create, update, delete or read.
     pub op: Op,
     /// Columns that the log carried, the last value of each.
-    pub image: Fields,
+    pub image: Arc<Fields>,
     /// Whether that is every column.
     pub full: bool,
     /// The row before the transaction, where the log carried it.
-    pub before: Option<Fields>,
+    pub before: Option<Arc<Fields>>,
     /// Row whose columns it takes over: its key was changed.
     pub inherits: Option<RowKey>,
     /// Place of its last change.
@@ -152,7 +157,7 @@ pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folde
             table: table.clone(),
             row: row.key.clone(),
             op: Op::Delete,
-            image: Fields::new(),
+            image: Arc::default(),
             full: false,
             before: None,
             inherits: None,
@@ -162,6 +167,18 @@ pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folde
     let nets = nets.collect();
     let (truncated, unmapped) = (Vec::new(), BTreeMap::new());
     Folded { source: source.clone(), nets, mark: None, truncated, unmapped, header }
+}
+
+/// The passing of time: no transaction of any source, and no change of any row.
+pub(crate) fn clock(now_micros: i64) -> Folded {
+    let header = TxHeader {
+        id: "clock".into(),
+        commit: Position::Postgres { lsn: 0 },
+        commit_micros: now_micros,
+        origin: None,
+        snapshot: false,
+    };
+    gone(&crate::ownership::COMPUTED.into(), header, &[])
 }
 
 /// A table of which nothing is known but its name: its rows have keys already.
@@ -192,29 +209,26 @@ impl Fold<'_> {
     fn event(&mut self, table: &Arc<Table>, event: ChangeEvent, at: LogOrder) {
         let old_key = event.before.as_ref().and_then(|b| table.key_of(b));
         let new_key = event.after.as_ref().and_then(|a| table.key_of(a));
-        let before = event.before.as_ref().map(|b| (b, table.fields(b)));
-        let full_before = |b: Option<(&RowImage<'static>, Fields)>| {
-            b.filter(|(image, _)| !matches!(image, RowImage::Key(_))).map(|(_, fields)| fields)
-        };
+        let key_only = matches!(event.before, Some(RowImage::Key(_)));
+        let before = event.before.map(|image| Arc::new(table.fields(image)));
         if event.op == Op::Delete {
-            let image = before.as_ref().map(|(_, f)| f.clone()).unwrap_or_default();
-            let before = full_before(before);
+            let image = before.clone().unwrap_or_default();
+            let before = before.filter(|_| !key_only);
             if let Some(pk) = old_key {
                 self.put(table, pk, Op::Delete, image, false, before, at);
             }
             return;
         }
-        let Some(after) = &event.after else { return };
-        let Some(pk) = new_key.clone().or_else(|| old_key.clone()) else { return };
-        let image = table.fields(after);
+        let Some(after) = event.after else { return };
+        let Some(pk) = new_key.or_else(|| old_key.clone()) else { return };
         let full = matches!(after, RowImage::Full(_));
+        let image = Arc::new(table.fields(after));
         match old_key {
             Some(old) if event.op == Op::Update && old != pk => {
-                let gone = before.map(|(_, f)| f).unwrap_or_default();
-                self.moved(table, old, pk, gone, (image, full), at);
+                self.moved(table, old, pk, before.unwrap_or_default(), (image, full), at);
             }
             _ => {
-                let before = full_before(before);
+                let before = before.filter(|_| !key_only);
                 self.put(table, pk, event.op, image, full, before, at);
             }
         }
@@ -226,14 +240,13 @@ impl Fold<'_> {
         table: &Arc<Table>,
         old: Name,
         pk: Name,
-        gone: Fields,
-        (image, full): (Fields, bool),
+        gone: Arc<Fields>,
+        (image, full): (Arc<Fields>, bool),
         at: LogOrder,
     ) {
         let slot = self.by_row.get(&(table.name.clone(), old.clone())).copied();
         let earlier = slot.and_then(|i| self.slots.get(i)?.clone());
-        let mut merged = earlier.as_ref().map(|n| n.image.clone()).unwrap_or_default();
-        merged.extend(image);
+        let merged = laid_on(earlier.as_ref().map(|n| n.image.clone()).unwrap_or_default(), image);
         let inherits = earlier.as_ref().map_or_else(
             || Some(self.row(table, old.clone())),
             |n| n.inherits.clone().or_else(|| (n.op == Op::Update).then(|| n.row.clone())),
@@ -257,9 +270,9 @@ impl Fold<'_> {
         table: &Arc<Table>,
         pk: Name,
         op: Op,
-        image: Fields,
+        image: Arc<Fields>,
         full: bool,
-        before: Option<Fields>,
+        before: Option<Arc<Fields>>,
         at: LogOrder,
     ) {
         let key = (table.name.clone(), pk.clone());
@@ -286,6 +299,15 @@ impl Fold<'_> {
     }
 }
 
+/// An image with the columns of a later one.
+pub(crate) fn laid_on(mut image: Arc<Fields>, later: Arc<Fields>) -> Arc<Fields> {
+    if later.len() >= image.len() && image.keys().all(|name| later.contains_key(name)) {
+        return later;
+    }
+    Arc::make_mut(&mut image).extend(Arc::unwrap_or_clone(later));
+    image
+}
+
 /// The net effect of two changes of one row; `None` when nothing remains.
 fn combine(earlier: Net, later: Net) -> Option<Net> {
     let op = match (earlier.op, later.op) {
@@ -300,9 +322,8 @@ fn combine(earlier: Net, later: Net) -> Option<Net> {
         (_, later) => later,
     };
     let restart = later.full || earlier.op == Op::Delete;
-    let mut image = if restart { Fields::new() } else { earlier.image };
     let full = later.full || (!restart && earlier.full);
-    image.extend(later.image);
+    let image = if restart { later.image } else { laid_on(earlier.image, later.image) };
     Some(Net {
         op,
         image,

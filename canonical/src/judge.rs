@@ -1,16 +1,18 @@
 //! The second half of judging: what the steps of each transaction do to records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, RecordState,
-    Release, RowKey, Tally,
+    Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, Release, RowKey,
+    Tally,
 };
+use foldhash::HashMap;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::compute::{Fresh, Rec, changed_fields, compute};
-use crate::difference::{changes, differences, differs, evidence, merge_evidence, unpack};
+use crate::compute::{Around, Fresh, Rec, changed_fields, compute};
+use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
 use crate::rules::Rules;
@@ -25,7 +27,7 @@ const DEPTH_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct RecordStore {
     /// Records.
-    pub records: HashMap<RecordKey, RecordState>,
+    pub records: HashMap<RecordKey, Rec>,
     /// Records that link to a record.
     pub linking: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Releases that depend on a record.
@@ -37,14 +39,16 @@ pub(crate) struct Judge<'j> {
     pub(crate) rules: &'j Rules,
     pub(crate) installation: &'j str,
     store: &'j RecordStore,
-    pub(crate) recs: BTreeMap<RecordKey, Rec>,
+    pub(crate) recs: HashMap<RecordKey, Rec>,
     /// Links made in this batch, by the record that is linked to.
-    linked_from: BTreeMap<RecordKey, BTreeSet<RecordKey>>,
+    linked_from: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Records with a release that depends on a record, by that record.
     depending: HashMap<RecordKey, BTreeSet<RecordKey>>,
     pub(crate) needs: NeedSets,
     pub(crate) troubles: Troubles,
     pub(crate) out: Outcome,
+    /// The present, microseconds since the Unix epoch.
+    pub(crate) now_micros: i64,
 }
 
 /// What is missing, each once.
@@ -60,14 +64,43 @@ pub(crate) struct Tx<'t> {
     pub(crate) folded: &'t Folded,
     pub(crate) place: Name,
     /// Records as they were before it.
-    pub(crate) base: BTreeMap<RecordKey, Option<Record>>,
+    pub(crate) base: BTreeMap<RecordKey, Option<Arc<Record>>>,
     /// Evidence as it was before it.
-    pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Evidence>>,
+    pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Arc<Evidence>>>,
     pub(crate) fresh: Fresh,
+    /// It is no transaction: time has passed.
+    pub(crate) is_clock: bool,
     /// Rules that failed in the last computation of a record.
     errors: BTreeMap<RecordKey, Vec<(Name, String)>>,
     /// Records and the fields of them that this transaction has changed.
     pub(crate) changed: BTreeMap<RecordKey, BTreeSet<Name>>,
+}
+
+impl<'t> Tx<'t> {
+    fn new(folded: &'t Folded) -> Self {
+        Self {
+            folded,
+            place: folded.header.commit.to_string().into(),
+            base: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            fresh: Fresh::default(),
+            is_clock: false,
+            errors: BTreeMap::new(),
+            changed: BTreeMap::new(),
+        }
+    }
+}
+
+/// What is judged at once.
+pub(crate) struct Batch<'b> {
+    /// Transactions.
+    pub transactions: &'b [Folded],
+    /// What each means for records.
+    pub steps: &'b [Vec<Step>],
+    /// Records whose time has come.
+    pub due: &'b BTreeSet<RecordKey>,
+    /// The present, microseconds since the Unix epoch.
+    pub now_micros: i64,
 }
 
 /// Judges all transactions.
@@ -78,28 +111,24 @@ pub(crate) fn judge_all(
     rules: &Rules,
     installation: &str,
     store: &RecordStore,
-    transactions: &[Folded],
-    steps: &[Vec<Step>],
+    batch: &Batch<'_>,
 ) -> Result<Outcome, Needs> {
     let mut judge = Judge {
         rules,
         installation,
         store,
-        recs: BTreeMap::new(),
-        linked_from: BTreeMap::new(),
-        depending: HashMap::new(),
+        recs: HashMap::default(),
+        linked_from: HashMap::default(),
+        depending: HashMap::default(),
         needs: NeedSets::default(),
         troubles: Troubles::new(installation),
         out: Outcome::default(),
+        now_micros: batch.now_micros,
     };
-    for key in steps.iter().flatten().flat_map(Step::records) {
-        judge.load(key);
+    for (folded, steps) in batch.transactions.iter().zip(batch.steps) {
+        judge.transaction(folded, steps);
     }
-    if judge.needs.records.is_empty() {
-        for (folded, steps) in transactions.iter().zip(steps) {
-            judge.transaction(folded, steps);
-        }
-    }
+    judge.clock(batch.due);
     judge.finish()
 }
 
@@ -108,7 +137,7 @@ impl<'j> Judge<'j> {
     pub(crate) fn load(&mut self, key: &RecordKey) -> &mut Rec {
         if !self.recs.contains_key(key) {
             let rec = match self.store.records.get(key) {
-                Some(state) => unpack(state),
+                Some(rec) => rec.clone(),
                 None => {
                     self.needs.records.insert(key.clone());
                     Rec::default()
@@ -124,16 +153,23 @@ impl<'j> Judge<'j> {
         *self.out.tallies.entry(tally).or_default() += 1;
     }
 
+    /// Looks at records whose time has come.
+    fn clock(&mut self, due: &BTreeSet<RecordKey>) {
+        if due.is_empty() {
+            return;
+        }
+        let folded = crate::fold::clock(self.now_micros);
+        let mut tx = Tx { is_clock: true, ..Tx::new(&folded) };
+        self.settle(&mut tx, due.clone());
+        self.close_versions(&mut tx);
+        self.evidence_troubles(&mut tx);
+        self.rule_troubles(&mut tx);
+        self.tell(&tx);
+        self.release(&tx, due);
+    }
+
     fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
-        let mut tx = Tx {
-            folded,
-            place: folded.header.commit.to_string().into(),
-            base: BTreeMap::new(),
-            evidence: BTreeMap::new(),
-            fresh: Fresh::default(),
-            errors: BTreeMap::new(),
-            changed: BTreeMap::new(),
-        };
+        let mut tx = Tx::new(folded);
         self.truncated(&tx);
         let mut touched = BTreeSet::new();
         for step in steps {
@@ -144,6 +180,7 @@ impl<'j> Judge<'j> {
         self.close_versions(&mut tx);
         for step in steps {
             self.violations(&tx, step);
+            self.quarantines(&tx, step);
         }
         self.evidence_troubles(&mut tx);
         self.rule_troubles(&mut tx);
@@ -190,14 +227,15 @@ impl<'j> Judge<'j> {
                 at: step.at,
                 gone: false,
             };
-            self.load(&said.record).contributions.insert(step.row.clone(), contribution);
+            let known = &mut self.load(&said.record).contributions;
+            known.insert(step.row.clone(), Arc::new(contribution));
         }
         for (id, record) in &step.withdrawn {
             let moved = step.stated.iter().any(|s| s.id == *id);
             let evidence = self.evidence_mut(tx, record);
             if moved {
                 evidence.remove(id);
-            } else if let Some(item) = evidence.get_mut(id) {
+            } else if let Some(item) = evidence.get_mut(id).map(Arc::make_mut) {
                 item.withdrawn = true;
                 item.at = item.at.max(step.at);
             }
@@ -211,7 +249,11 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn evidence_mut(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> &mut BTreeMap<Uuid, Evidence> {
+    fn evidence_mut(
+        &mut self,
+        tx: &mut Tx<'_>,
+        key: &RecordKey,
+    ) -> &mut BTreeMap<Uuid, Arc<Evidence>> {
         let rec = self.load(key);
         if !tx.evidence.contains_key(key) {
             tx.evidence.insert(key.clone(), rec.evidence.clone());
@@ -262,16 +304,20 @@ impl<'j> Judge<'j> {
     fn compute(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> BTreeSet<RecordKey> {
         self.load(key);
         let lists = self.child_keys(key);
+        let linked = self.owner_linked(key);
         let empty = Rec::default();
         let (computed, old) = {
             let rec = self.recs.get(key).unwrap_or(&empty);
             let children = self.children(&lists);
-            (compute(self.rules, key, rec, &children, &tx.fresh), rec.record.clone())
+            let now_micros = self.now_micros;
+            let around =
+                Around { children: &children, linked: &linked, fresh: &tx.fresh, now_micros };
+            (compute(self.rules, key, rec, around), rec.record.clone())
         };
         let Some(computed) = computed else { return BTreeSet::new() };
         tx.errors.insert(key.clone(), computed.errors);
         let new = computed.record;
-        let same = old.as_ref().is_some_and(|o| !differs(o, &new));
+        let same = old.as_deref().is_some_and(|o| !differs(o, &new));
         if same {
             return BTreeSet::new();
         }
@@ -286,7 +332,8 @@ impl<'j> Judge<'j> {
             );
         }
         tx.base.entry(key.clone()).or_insert(old);
-        self.load(key).record = Some(new);
+        self.load(key).record = Some(Arc::new(new));
+        above.extend(self.followers(key));
         above
     }
 
@@ -296,15 +343,17 @@ impl<'j> Judge<'j> {
         let Some(projections) = self.rules.telling.projections.get(&key.entity) else {
             return lists;
         };
-        for (list, child) in projections.iter().flat_map(|p| &p.children) {
-            let mut from: BTreeSet<RecordKey> =
-                self.linked_from.get(key).cloned().unwrap_or_default();
-            match self.store.linking.get(key) {
-                Some(loaded) => from.extend(loaded.iter().cloned()),
-                None => _ = self.needs.linking.insert(key.clone()),
+        let children = || projections.iter().flat_map(|p| &p.children);
+        if children().next().is_none() {
+            return lists;
+        }
+        let from = self.linking(key);
+        for (list, child) in children() {
+            if lists.contains_key(list) {
+                continue;
             }
             let mut keys: Vec<RecordKey> =
-                from.into_iter().filter(|k| k.entity == *child).collect();
+                from.iter().filter(|k| k.entity == *child).cloned().collect();
             keys.retain(|k| {
                 let record = self.load(k).record.as_ref();
                 record.is_some_and(|r| !r.deleted && r.links.values().any(|to| to == key))
@@ -312,6 +361,16 @@ impl<'j> Judge<'j> {
             lists.insert(list.clone(), keys);
         }
         lists
+    }
+
+    /// Records that link to a record, or did.
+    pub(crate) fn linking(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
+        let mut from = self.linked_from.get(key).cloned().unwrap_or_default();
+        match self.store.linking.get(key) {
+            Some(loaded) => from.extend(loaded.iter().cloned()),
+            None => _ = self.needs.linking.insert(key.clone()),
+        }
+        from
     }
 
     fn children(&self, lists: &BTreeMap<Name, Vec<RecordKey>>) -> Children<'_> {
@@ -325,15 +384,17 @@ impl<'j> Judge<'j> {
     /// Gives every record that has really changed its new version and its history.
     fn close_versions(&mut self, tx: &mut Tx<'_>) {
         for (key, base) in &tx.base {
-            let Some(record) = self.recs.get_mut(key).and_then(|r| r.record.as_mut()) else {
+            let Some(shared) = self.recs.get_mut(key).and_then(|r| r.record.as_mut()) else {
                 continue;
             };
-            if base.as_ref().is_some_and(|b| !differs(b, record)) {
+            let was = base.as_deref();
+            if let Some(base) = base.as_ref().filter(|b| !differs(b, shared)) {
                 // Changed and changed back.
-                self.recs.entry(key.clone()).and_modify(|r| r.record.clone_from(base));
+                shared.clone_from(base);
                 continue;
             }
-            record.version = base.as_ref().map_or(0, |b| b.version) + 1;
+            let record = Arc::make_mut(shared);
+            record.version = was.map_or(0, |b| b.version) + 1;
             let header = &tx.folded.header;
             self.out.history.push(HistoryEntry {
                 record: key.clone(),
@@ -342,9 +403,9 @@ impl<'j> Judge<'j> {
                 transaction: header.id.as_str().into(),
                 position: tx.place.clone(),
                 commit_micros: header.commit_micros,
-                changes: changes(base.as_ref(), record),
+                changes: changes(was, record),
             });
-            tx.changed.insert(key.clone(), changed_fields(base.as_ref(), record));
+            tx.changed.insert(key.clone(), changed_fields(was, record).cloned().collect());
         }
     }
 
@@ -354,11 +415,16 @@ impl<'j> Judge<'j> {
             tx.evidence.keys().chain(tx.changed.keys()).cloned().collect();
         for key in keys {
             let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) else { continue };
+            // The same evidence means the same, unless a guard reads the record.
+            if !tx.evidence.contains_key(&key) && !lifecycle.is_guarded() {
+                continue;
+            }
             let Some(rec) = self.recs.get(&key) else { continue };
             let Some(record) = &rec.record else { continue };
             let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
-            let judge = |evidence: &BTreeMap<Uuid, Evidence>, record: &Record| {
-                lifecycle.judge(evidence.values(), &key.key, &record.fields)
+            let judge = |evidence: &BTreeMap<Uuid, Arc<Evidence>>, record: &Record| {
+                let evidence = evidence.values().map(|e| &**e);
+                lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros)
             };
             let known = tx.evidence.get(&key).unwrap_or(&rec.evidence);
             let before = base.map(|b| judge(known, b)).unwrap_or_default();
@@ -382,7 +448,7 @@ impl<'j> Judge<'j> {
                 self.count(Tally::LateEvidence { entity: key.entity.clone() });
             }
             for (open, (id, kind, rule), evidence) in raised {
-                self.illegal(&key, (id, &kind, &rule), evidence.as_ref(), &state, open);
+                self.illegal(&key, (id, &kind, &rule), evidence.as_deref(), &state, open);
             }
         }
     }
@@ -457,17 +523,17 @@ impl<'j> Judge<'j> {
         if !needs.is_empty() {
             return Err(needs);
         }
-        let nothing = RecordState {
-            record: None,
-            contributions: Vec::new(),
-            evidence: Vec::new(),
-            releases: Vec::new(),
-        };
-        let kept: BTreeSet<Uuid> =
-            self.recs.values().flat_map(|r| r.evidence.keys().copied()).collect();
-        for (key, rec) in self.recs {
-            let old = unpack(self.store.records.get(&key).unwrap_or(&nothing));
-            differences(old, rec, &kept, &mut self.out);
+        // Evidence that is now about another record has not been withdrawn.
+        let (nothing, mut moved) = (Rec::default(), BTreeSet::<Uuid>::new());
+        let before = |key: &RecordKey| self.store.records.get(key).unwrap_or(&nothing);
+        for (key, rec) in &self.recs {
+            let old = before(key);
+            moved.extend(rec.evidence.keys().copied().filter(|id| !old.evidence.contains_key(id)));
+        }
+        let mut recs: Vec<(RecordKey, Rec)> = self.recs.into_iter().collect();
+        recs.sort_by(|a, b| a.0.cmp(&b.0));
+        for (key, rec) in recs {
+            differences(before(&key), rec, |id| !moved.contains(id), &mut self.out);
         }
         self.out.exceptions = self.troubles.into_items();
         Ok(self.out)

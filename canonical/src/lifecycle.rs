@@ -6,18 +6,21 @@
 //! that its transition names, as they were at that time. What follows depends on nothing but the
 //! set, so that every order of arrival gives the same record.
 
+mod file;
+
 use std::collections::BTreeMap;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{Evidence, Fields, Name};
-use crossdock_schema_registry::{Entities, EntityDef, FieldType};
+use crossdock_schema_registry::FieldType;
 use uuid::Uuid;
 
-use crate::document::{Item, Section};
+use crate::deadline::Limit;
 use crate::expr::Expr;
-use crate::mapping::Reader;
-use crate::problems::{Spot, did_you_mean};
+use crate::problems::Spot;
 use crate::scope::{Scope, Var};
+
+pub(crate) use file::{States, read};
 
 /// The lifecycle of one entity.
 #[derive(Debug)]
@@ -26,8 +29,14 @@ pub(crate) struct Lifecycle {
     pub spot: Spot,
     /// Field that holds the state.
     pub field: Name,
-    order: Vec<Name>,
-    initial: Name,
+    /// States of the main line.
+    pub order: Vec<Name>,
+    /// States beside it.
+    pub side: Vec<Name>,
+    /// The state without evidence.
+    pub initial: Name,
+    /// How long states may last, and by when they are expected.
+    pub limits: Vec<Limit>,
     transitions: Vec<Transition>,
 }
 
@@ -40,7 +49,10 @@ struct Transition {
     by: Option<Vec<Name>>,
     guard: Option<Expr>,
     from: Option<Vec<Name>>,
-    illegal: Option<Name>,
+    /// Raised when the move is asked for in another state than those of `from`.
+    otherwise: Option<Name>,
+    /// The move is never made: from these states this is raised instead.
+    forbidden: Option<Name>,
     sets: Vec<Setting>,
     rule: Name,
 }
@@ -58,6 +70,10 @@ struct Setting {
 pub(crate) struct Verdict {
     /// The state and the rule that led to it.
     pub state: Option<(Name, Name)>,
+    /// When it was reached, as its evidence says; `None` for the initial state.
+    pub since: Option<i64>,
+    /// When evidence whose time has not come yet must be looked at again.
+    pub next: Option<i64>,
     /// Fields set from evidence: value, source of the evidence, rule.
     pub sets: BTreeMap<Name, (Value<'static>, Name, Name)>,
     /// Evidence that asked for an illegal move: evidence, exception, rule.
@@ -73,6 +89,30 @@ impl Lifecycle {
         std::iter::once(&self.field).chain(sets)
     }
 
+    /// Adds that a state sets a field to the time at which it was reached.
+    pub fn set_time(&mut self, state: &str, field: &Name, kind: FieldType) {
+        for transition in self.transitions.iter_mut().filter(|t| &*t.to == state) {
+            let from = "event_time".to_string();
+            transition.sets.push(Setting { field: field.clone(), kind, from });
+        }
+    }
+
+    /// Whether what it comes to depends on the present.
+    pub fn looks_at_the_clock(&self) -> bool {
+        self.transitions.iter().filter_map(|t| t.guard.as_ref()).any(|g| g.uses("now"))
+    }
+
+    /// Kinds of evidence that lead to a state.
+    pub fn kinds_of(&self, state: &str) -> impl Iterator<Item = &Name> {
+        let to = move |t: &&Transition| &*t.to == state && t.forbidden.is_none();
+        self.transitions.iter().filter(to).flat_map(|t| &t.on)
+    }
+
+    /// Whether anything but the evidence itself can matter.
+    pub fn is_guarded(&self) -> bool {
+        self.transitions.iter().any(|t| t.guard.is_some())
+    }
+
     /// The farthest place in the main line that this kind of evidence can lead to.
     pub fn rank_of_kind(&self, kind: &str) -> Option<usize> {
         let led = self.transitions.iter().filter(|t| t.on.iter().any(|k| &**k == kind));
@@ -84,17 +124,19 @@ impl Lifecycle {
         self.order.iter().position(|s| &**s == state)
     }
 
-    /// Judges a set of evidence. `rec` holds the fields that are not computed.
+    /// Judges a set of evidence at a moment. `rec` holds the fields that are not computed.
     pub fn judge<'e>(
         &self,
         evidence: impl IntoIterator<Item = &'e Evidence>,
         key: &str,
         rec: &Fields,
+        now_micros: i64,
     ) -> Verdict {
         let mut walk = Walk {
             lifecycle: self,
             state: self.initial.clone(),
             rule: self.spot.name(),
+            now_micros,
             verdict: Verdict::default(),
             sets: BTreeMap::new(),
         };
@@ -110,9 +152,9 @@ impl Lifecycle {
         });
         for item in sorted {
             for transition in self.transitions.iter().filter(|t| t.is_for(item)) {
-                match transition.allows(item, key, rec) {
+                match walk.allows(transition, item, key, rec) {
                     Ok(true) => walk.step(transition, item),
-                    Ok(false) => {}
+                    Ok(false) => walk.wait(transition, item),
                     Err(what) => walk.verdict.errors.push((transition.rule.clone(), what)),
                 }
             }
@@ -126,20 +168,36 @@ impl Transition {
         self.on.contains(&evidence.kind)
             && self.by.as_ref().is_none_or(|by| by.contains(&evidence.row.source))
     }
+}
 
-    fn allows(&self, evidence: &Evidence, key: &str, rec: &Fields) -> Result<bool, String> {
-        let Some(guard) = &self.guard else { return Ok(true) };
-        let instant = |micros| Value::TimestampTz(micros);
-        let mut ev = Fields::new();
-        let text = |name: &Name| Value::Text(name.to_string().into());
-        ev.insert("kind".into(), text(&evidence.kind));
-        ev.insert("source".into(), text(&evidence.row.source));
-        ev.insert("event_time".into(), instant(evidence.event_micros));
-        ev.insert("recorded_time".into(), instant(evidence.recorded_micros));
-        ev.insert("authority".into(), Value::Int(i64::from(evidence.authority)));
-        ev.insert("data".into(), Value::Json(evidence.data.to_string().into()));
-        let rec = Var::Record { key, fields: rec, children: None };
-        guard.holds(&Scope::default().with("ev", Var::Fields(&ev)).with("rec", rec))
+/// What a guard sees of evidence: what is not known is the empty text. Times have six digits after
+/// the second, so that they can be compared as texts.
+fn facts(evidence: &Evidence) -> Fields {
+    let text = |name: &str| Value::Text(name.to_string().into());
+    let mut ev = Fields::new();
+    for (name, value) in evidence.data.as_object().into_iter().flatten() {
+        let value = match value {
+            serde_json::Value::String(s) => text(s),
+            serde_json::Value::Bool(b) => Value::Bool(*b),
+            serde_json::Value::Null => continue,
+            other => Value::Json(other.to_string().into()),
+        };
+        ev.insert(name.as_str().into(), value);
+    }
+    ev.insert("kind".into(), text(&evidence.kind));
+    ev.insert("source".into(), text(&evidence.row.source));
+    ev.insert("event_time".into(), text(&moment(evidence.event_micros)));
+    ev.insert("recorded_time".into(), text(&moment(evidence.recorded_micros)));
+    ev.insert("authority".into(), Value::Int(i64::from(evidence.authority)));
+    ev.insert("data".into(), Value::Json(evidence.data.to_string().into()));
+    ev
+}
+
+/// A moment as text of fixed length.
+fn moment(micros: i64) -> String {
+    match jiff::Timestamp::from_microsecond(micros) {
+        Ok(at) => format!("{at:.6}"),
+        Err(_) => String::new(),
     }
 }
 
@@ -150,21 +208,65 @@ struct Walk<'l> {
     lifecycle: &'l Lifecycle,
     state: Name,
     rule: Name,
+    now_micros: i64,
     verdict: Verdict,
     sets: BTreeMap<Name, (Candidate, Value<'static>, Name, Name)>,
 }
 
 impl Walk<'_> {
+    /// Whether the guard of a transition lets evidence pass, in the state reached so far.
+    fn allows(
+        &self,
+        transition: &Transition,
+        evidence: &Evidence,
+        key: &str,
+        rec: &Fields,
+    ) -> Result<bool, String> {
+        let Some(guard) = &transition.guard else { return Ok(true) };
+        let ev = facts(evidence);
+        let now = moment(self.now_micros);
+        let field = &self.lifecycle.field;
+        let mut here = None;
+        if guard.members.contains(&("rec".to_string(), field.to_string())) {
+            let mut fields = rec.clone();
+            fields.insert(field.clone(), Value::Text(self.state.to_string().into()));
+            here = Some(fields);
+        }
+        let fields = here.as_ref().unwrap_or(rec);
+        let rec = Var::Record { key, fields, children: None };
+        let scope = Scope::default()
+            .with("ev", Var::Facts(&ev))
+            .with("rec", rec)
+            .with("now", Var::Text(&now));
+        guard.holds(&scope)
+    }
+
+    /// Notes evidence of the future that a guard may let pass when its time has come.
+    fn wait(&mut self, transition: &Transition, evidence: &Evidence) {
+        let timed = transition.guard.as_ref().is_some_and(|g| g.uses("now"));
+        if timed && evidence.event_micros > self.now_micros {
+            let at = evidence.event_micros;
+            self.verdict.next = Some(self.verdict.next.map_or(at, |next| next.min(at)));
+        }
+    }
+
     fn step(&mut self, transition: &Transition, evidence: &Evidence) {
         let at = self.lifecycle.rank(&self.state);
         let named = transition.from.as_ref().map(|from| from.contains(&self.state));
+        if let Some(kind) = &transition.forbidden {
+            if named != Some(false) {
+                let illegal = (evidence.id, kind.clone(), transition.rule.clone());
+                self.verdict.illegal.push(illegal);
+            }
+            return;
+        }
         let legal = match (transition.rank, at) {
             // From a side state back to the main line only where the rule says so.
             (Some(_), None) => named == Some(true),
             _ => named != Some(false) || self.state == transition.to,
         };
         if !legal {
-            if let Some(kind) = &transition.illegal {
+            if let Some(kind) = &transition.otherwise {
                 let illegal = (evidence.id, kind.clone(), transition.rule.clone());
                 self.verdict.illegal.push(illegal);
             }
@@ -177,6 +279,7 @@ impl Walk<'_> {
         if forward {
             self.state = transition.to.clone();
             self.rule = transition.rule.clone();
+            self.verdict.since = Some(evidence.event_micros);
         }
         for setting in &transition.sets {
             self.set(setting, transition, evidence);
@@ -222,145 +325,3 @@ impl Setting {
 
 /// Lifecycles by entity.
 pub(crate) type Lifecycles = BTreeMap<Name, Lifecycle>;
-
-/// Reads `[lifecycle.*]` of a rule file.
-pub(crate) fn read(root: &Section<'_>, reader: &Reader<'_>, into: &mut Lifecycles) {
-    let Some(section) = root.table("lifecycle") else { return };
-    for (name, item) in section.entries() {
-        let Some(block) = item.table() else { continue };
-        let Some(entity) = reader.entities.entity(name) else {
-            unknown_entity(&item, name, reader.entities);
-            continue;
-        };
-        let Some(lifecycle) = read_one(&block, entity, reader) else { continue };
-        if let Some(earlier) = into.get(name) {
-            let what = format!("{name} has a lifecycle already, at {}", earlier.spot.name());
-            item.problem(what, "keep one of the two");
-        }
-        into.insert(entity.name.clone(), lifecycle);
-    }
-}
-
-fn unknown_entity(item: &Item<'_>, name: &str, entities: &Entities) {
-    let remedy = did_you_mean(name, entities.iter().map(|e| &*e.name));
-    item.problem(format!("there is no entity `{name}`"), remedy);
-}
-
-fn read_one(block: &Section<'_>, entity: &EntityDef, reader: &Reader<'_>) -> Option<Lifecycle> {
-    let names = |key: &str| -> Vec<Name> {
-        block.get(key).map(|i| i.texts().into_iter().map(Name::from).collect()).unwrap_or_default()
-    };
-    let field = block.required("field")?;
-    if let Some(item) = block.get("field").filter(|_| entity.field(field).is_none()) {
-        let what = format!("{} has no field `{field}`", entity.name);
-        item.problem(what, did_you_mean(field, entity.fields.keys().map(|f| &**f)));
-    }
-    let (order, side) = (names("order"), names("side"));
-    let initial = block.required("initial")?;
-    if let Some(item) = block.get("initial").filter(|_| !order.iter().any(|s| &**s == initial)) {
-        let remedy = did_you_mean(initial, order.iter().map(|s| &**s));
-        item.problem(format!("`{initial}` is not in `order`"), remedy);
-    }
-    for (key, wanted) in [("late_event", "evidence_only"), ("skip_ahead", "true")] {
-        if let Some(item) = block.get(key)
-            && item.as_text() != Some(wanted)
-            && item.as_bool() != Some(true)
-        {
-            item.problem(format!("`{key}` is always {wanted}"), "remove this line");
-        }
-    }
-    for item in block.get("dwell").iter().flat_map(Item::array) {
-        item.problem("dwell times are not supported yet", "remove this section");
-    }
-    let states = States { order: &order, side: &side };
-    let blocks = block.tables("transition");
-    let transitions =
-        blocks.iter().filter_map(|t| read_transition(t, entity, &states, reader)).collect();
-    block.done();
-    let spot = block.spot();
-    let (field, initial) = (field.into(), initial.into());
-    Some(Lifecycle { spot, field, order, initial, transitions })
-}
-
-struct States<'s> {
-    order: &'s [Name],
-    side: &'s [Name],
-}
-
-impl States<'_> {
-    fn check(&self, item: &Item<'_>, state: &str) {
-        let all = || self.order.iter().chain(self.side).map(|s| &**s);
-        if !all().any(|s| s == state) {
-            item.problem(format!("`{state}` is not a state"), did_you_mean(state, all()));
-        }
-    }
-}
-
-fn read_transition(
-    block: &Section<'_>,
-    entity: &EntityDef,
-    states: &States<'_>,
-    reader: &Reader<'_>,
-) -> Option<Transition> {
-    let to = block.required("to")?;
-    states.check(&block.get("to")?, to);
-    let on: Vec<Name> = block
-        .get("on")
-        .map(|i| i.texts().into_iter().map(Name::from).collect())
-        .unwrap_or_default();
-    if on.is_empty() {
-        let remedy = "add on = [\"...\"], the kinds of evidence that lead to it";
-        block.report().at(&block.spot(), format!("the transition to `{to}` lacks `on`"), remedy);
-    }
-    let by = block.get("by").map(|item| {
-        let texts = item.texts();
-        texts.iter().for_each(|s| _ = reader.check_source(&item, s));
-        texts.into_iter().map(Name::from).collect()
-    });
-    let from = block.get("from").map(|item| {
-        let texts = item.texts();
-        texts.iter().for_each(|s| states.check(&item, s));
-        texts.into_iter().map(Name::from).collect()
-    });
-    let guard = match block.get("guard") {
-        Some(item) => {
-            let guard = Expr::compile(item.text()?, item.spot(), &["ev", "rec"], reader.report)?;
-            crate::names::check_members(&guard, entity, &[], &BTreeMap::new(), reader.report);
-            Some(guard)
-        }
-        None => None,
-    };
-    let illegal = block.text("illegal");
-    let sets = block.get("sets").and_then(|i| i.table());
-    let sets = sets.map(|s| read_sets(&s, entity)).unwrap_or_default();
-    block.done();
-    Some(Transition {
-        rank: states.order.iter().position(|s| &**s == to),
-        to: to.into(),
-        on,
-        by,
-        guard,
-        from,
-        illegal: illegal.map(|k| k.strip_prefix("exception:").unwrap_or(k).into()),
-        sets,
-        rule: block.spot().name(),
-    })
-}
-
-fn read_sets(section: &Section<'_>, entity: &EntityDef) -> Vec<Setting> {
-    let read = |(field, item): &(&str, Item<'_>)| {
-        let from = item.text()?;
-        let Some(kind) = entity.field(field) else {
-            let what = format!("{} has no field `{field}`", entity.name);
-            item.problem(what, did_you_mean(field, entity.fields.keys().map(|f| &**f)));
-            return None;
-        };
-        let known = ["event_time", "recorded_time", "source", "kind"];
-        if !known.contains(&from) && !from.starts_with("data.") {
-            let remedy = did_you_mean(from, known.into_iter().chain(["data.NAME"]));
-            item.problem(format!("evidence has no `{from}`"), remedy);
-        }
-        Some(Setting { field: (*field).into(), kind, from: from.to_string() })
-    };
-    section.entries().iter().filter_map(read).collect()
-}

@@ -29,6 +29,15 @@ impl Used {
             Used::Columns(columns) => columns.iter().any(|c| before.get(c) != now.get(c)),
         }
     }
+
+    /// The same for an image that may lack columns, which are unchanged then.
+    pub fn differs_where_given(&self, before: &Fields, now: &Fields) -> bool {
+        let differs = |c: &Name| now.get(c).is_some_and(|v| before.get(c) != Some(v));
+        match self {
+            Used::All => now.keys().any(differs),
+            Used::Columns(columns) => columns.iter().any(differs),
+        }
+    }
 }
 
 /// Finds what all mappings and evidence rules read of the tables that they look up.
@@ -55,8 +64,7 @@ pub(crate) fn used(mappings: &Mappings, evidence: &Evidences) -> LookedUp {
             };
             let mut reads = Reads { mapping, all: &mut all };
             rule.when.iter().for_each(|e| reads.expr(e));
-            let codes = rule.codes.iter().flat_map(|(_, paths)| paths);
-            codes.chain(&rule.event_time).for_each(|p| reads.path(p));
+            rule.paths().for_each(|p| reads.path(p));
         }
     }
     all

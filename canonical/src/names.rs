@@ -62,6 +62,15 @@ pub(crate) fn check_members(
     }
 }
 
+/// Reports members of a variable that has the fields of an entity.
+pub(crate) fn check_members_of(variable: &str, expr: &Expr, entity: &EntityDef, report: &Report) {
+    let members = expr.members.iter().filter(|(root, _)| root == variable);
+    for (_, member) in members.filter(|(_, m)| entity.field(m).is_none() && m != "key") {
+        let what = format!("{} has no field `{member}`", entity.name);
+        report.at(&expr.spot, what, did_you_mean(member, entity.fields.keys().map(|f| &**f)));
+    }
+}
+
 /// The entities behind an entity's links.
 pub(crate) fn linked_entities<'e>(
     entity: &str,

@@ -7,7 +7,9 @@ use crossdock_schema_registry::{Entities, EntityDef};
 
 use crate::document::{Item, Section};
 use crate::expr::Expr;
+use crate::names::{Links, check_members, linked_entities};
 use crate::problems::{Report, Spot, did_you_mean};
+use crate::ruleset::{Replace, Rulesets};
 
 /// Owner of computed fields.
 pub(crate) const COMPUTED: &str = "crossdock";
@@ -59,6 +61,8 @@ pub(crate) struct Choice {
     pub fallback: Vec<Vec<Name>>,
     /// Holds when this owner is the one.
     pub when: Option<Expr>,
+    /// While it holds, nobody may change the field, its owner included.
+    pub frozen_when: Option<Expr>,
     /// Which of the owner's contributions counts.
     pub merge: Merge,
     /// What happens to others' values.
@@ -82,6 +86,11 @@ impl Choice {
         self.sources.iter().any(|s| &**s == source)
     }
 
+    /// Its expressions.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        self.when.iter().chain(&self.frozen_when)
+    }
+
     /// Whether the owner's value may come from this source when the owner has none.
     pub fn falls_back_to(&self, source: &str) -> bool {
         self.fallback.iter().flatten().any(|s| &**s == source)
@@ -101,6 +110,11 @@ pub(crate) struct EntityRule {
 }
 
 impl EntityRule {
+    /// All its choices.
+    pub fn choices(&self) -> impl Iterator<Item = &Choice> {
+        self.default.iter().chain(self.fields.values()).flatten()
+    }
+
     /// The rule for a field.
     pub fn of(&self, field: &str) -> Option<&FieldRule> {
         self.fields.get(field).or(self.default.as_ref())
@@ -124,6 +138,10 @@ pub(crate) struct OwnershipReader<'r> {
     pub sources: &'r [Name],
     /// Groups of sources.
     pub groups: BTreeMap<Name, Vec<Name>>,
+    /// Links of each entity.
+    pub links: &'r BTreeMap<Name, Links>,
+    /// Which file may replace what.
+    pub rulesets: &'r Rulesets,
     /// Where problems go.
     pub report: &'r Report,
 }
@@ -185,11 +203,11 @@ impl OwnershipReader<'_> {
             }
         }
         if let Some(item) = block.get("owner") {
-            let rule = self.choice(&item, entity, policy).into_iter().collect();
-            if let Some(earlier) = into.default.as_ref().and_then(|r| r.first()) {
-                two_owners(&item, &format!("{}.*", entity.name), earlier);
+            let rule = self.choices(&item, entity, policy);
+            let earlier = into.default.as_ref().and_then(|r| r.first());
+            if self.is_free(&item, &format!("{}.*", entity.name), earlier) {
+                into.default = Some(rule);
             }
-            into.default = Some(rule);
         }
         let fields = block.get("fields").and_then(|i| i.table());
         for (name, item) in fields.iter().flat_map(Section::entries) {
@@ -204,12 +222,34 @@ impl OwnershipReader<'_> {
                 continue;
             }
             let rule = self.field(&item, entity, policy, name);
-            if let Some(earlier) = into.fields.get(name).and_then(|r| r.first()) {
-                two_owners(&item, &format!("{}.{name}", entity.name), earlier);
+            let what = format!("{}.{name}", entity.name);
+            let earlier = into.fields.get(name).and_then(|r| r.first());
+            // A rule of its own for a field takes it away from the owner of the entity.
+            let of_entity = into.default.as_ref().and_then(|r| r.first());
+            let of_entity = of_entity.filter(|c| earlier.is_none() && self.locks(&item, c));
+            if self.is_free(&item, &what, earlier.or(of_entity)) {
+                into.fields.insert(name.into(), rule);
             }
-            into.fields.insert(name.into(), rule);
         }
         block.done();
+    }
+
+    /// Whether an overlay may not say anything about what a file says.
+    fn locks(&self, item: &Item<'_>, earlier: &Choice) -> bool {
+        self.rulesets.is_locked_for(item, &earlier.spot)
+    }
+
+    /// Whether nobody owns a field yet, or an overlay replaces the owner; otherwise reported.
+    fn is_free(&self, item: &Item<'_>, field: &str, earlier: Option<&Choice>) -> bool {
+        let Some(earlier) = earlier else { return true };
+        match self.rulesets.replaces(item, field, &earlier.spot) {
+            Replace::Yes => true,
+            Replace::Locked => false,
+            Replace::Conflict => {
+                two_owners(item, field, earlier);
+                true
+            }
+        }
     }
 
     fn field(
@@ -222,12 +262,12 @@ impl OwnershipReader<'_> {
         let items = if item.is_array() { item.array() } else { vec![*item] };
         let mut rule = FieldRule::new();
         for item in &items {
-            let Some(choice) = self.choice(item, entity, policy) else { continue };
+            let choices = self.choices(item, entity, policy);
             let unconditional = rule.iter().find(|c| c.when.is_none());
-            if let Some(earlier) = unconditional {
+            if let Some(earlier) = unconditional.filter(|_| !choices.is_empty()) {
                 two_owners(item, &format!("{}.{name}", entity.name), earlier);
             }
-            rule.push(choice);
+            rule.extend(choices);
         }
         if !rule.is_empty() && rule.iter().all(|c| c.when.is_some()) {
             let what = format!("nobody owns {}.{name} when no condition holds", entity.name);
@@ -248,61 +288,78 @@ impl OwnershipReader<'_> {
         item.text()
     }
 
-    fn choice(&self, item: &Item<'_>, entity: &EntityDef, policy: Defaults) -> Option<Choice> {
+    /// The owner that an entry names; with `until` and `then`, the one after it in front.
+    fn choices(&self, item: &Item<'_>, entity: &EntityDef, policy: Defaults) -> FieldRule {
+        let mut found = FieldRule::new();
+        if !item.is_table() {
+            let owner = self.one_owner(item, entity).and_then(|o| self.plain(item, o, policy));
+            found.extend(owner);
+            return found;
+        }
+        let Some(s) = item.table() else { return found };
+        let policy = read_policy(&s, policy);
+        let owner = match s.get("owner") {
+            Some(item) => self.one_owner(&item, entity).map(|owner| (item, owner)),
+            None => s.required("owner").and(None),
+        };
+        let first = owner.and_then(|(item, owner)| self.plain(&item, owner, policy));
+        let Some(mut choice) = first else { return found };
+        choice.spot = item.spot();
+        choice.rule = choice.spot.name();
+        if let Some(item) = s.get("fallback") {
+            choice.fallback =
+                item.texts().iter().filter_map(|o| self.sources_of(&item, o)).collect();
+        }
+        choice.merge = s.get("merge").map_or(Merge::Latest, |item| read_merge(&item));
+        choice.when = s.get("when").and_then(|i| self.condition(&i, entity));
+        choice.frozen_when = s.get("frozen_when").and_then(|i| self.condition(&i, entity));
+        match (s.get("until"), s.get("then")) {
+            (Some(until), Some(then)) => {
+                let after = then.text().and_then(|owner| self.plain(&then, owner, policy));
+                let until = self.condition(&until, entity);
+                if let (Some(mut after), Some(until)) = (after, until) {
+                    after.when = Some(until);
+                    found.push(after);
+                }
+                if let Some(when) = s.get("when") {
+                    when.problem("`until` and `when` in one entry", "write a list with `when`");
+                }
+            }
+            (Some(one), None) | (None, Some(one)) => {
+                let what = format!("`{}` stands alone", one.key);
+                one.problem(what, "write until = 'CONDITION' and then = \"OWNER\" together");
+            }
+            (None, None) => {}
+        }
+        s.done();
+        found.push(choice);
+        found
+    }
+
+    /// An owner without conditions.
+    fn plain(&self, item: &Item<'_>, owner: &str, policy: Defaults) -> Option<Choice> {
         let spot = item.spot();
-        let mut choice = Choice {
-            owner: "".into(),
-            sources: Vec::new(),
+        Some(Choice {
+            owner: owner.into(),
+            sources: self.sources_of(item, owner)?,
             fallback: Vec::new(),
             when: None,
+            frozen_when: None,
             merge: Merge::Latest,
             on_violation: policy.on_violation,
             null_is_value: policy.null_is_value,
             rule: spot.name(),
             spot,
-        };
-        if !item.is_table() {
-            let owner = self.one_owner(item, entity)?;
-            choice.owner = owner.into();
-            choice.sources = self.sources_of(item, owner)?;
-            return Some(choice);
-        }
-        let s = item.table()?;
-        let owner = match s.get("owner") {
-            Some(item) => self.one_owner(&item, entity)?,
-            None => s.required("owner")?,
-        };
-        choice.owner = owner.into();
-        choice.sources = self.sources_of(&s.get("owner")?, owner)?;
-        let policy = read_policy(&s, policy);
-        (choice.on_violation, choice.null_is_value) = (policy.on_violation, policy.null_is_value);
-        if let Some(item) = s.get("fallback") {
-            choice.fallback =
-                item.texts().iter().filter_map(|o| self.sources_of(&item, o)).collect();
-        }
-        if let Some(item) = s.get("merge") {
-            choice.merge = match item.text()? {
-                "max" => Merge::Max,
-                "min" => Merge::Min,
-                "latest" => Merge::Latest,
-                other => {
-                    item.problem(format!("`merge` cannot be `{other}`"), "max, min or latest");
-                    Merge::Latest
-                }
-            };
-        }
-        if let Some(item) = s.get("when") {
-            let expr = Expr::compile(item.text()?, item.spot(), &["rec"], self.report)?;
-            crate::names::check_members(&expr, entity, &[], &BTreeMap::new(), self.report);
-            choice.when = Some(expr);
-        }
-        for key in ["frozen_when", "until", "then"] {
-            if let Some(item) = s.get(key) {
-                item.problem(format!("`{key}` is not supported yet"), "use a list with `when`");
-            }
-        }
-        s.done();
-        Some(choice)
+        })
+    }
+
+    /// A condition over the record and the records that it links to.
+    fn condition(&self, item: &Item<'_>, entity: &EntityDef) -> Option<Expr> {
+        let links = linked_entities(&entity.name, self.links, self.entities);
+        let names: Vec<&str> = std::iter::once("rec").chain(links.keys().map(|l| &**l)).collect();
+        let expr = Expr::compile(item.text()?, item.spot(), &names, self.report)?;
+        check_members(&expr, entity, &[], &links, self.report);
+        Some(expr)
     }
 
     fn sources_of(&self, item: &Item<'_>, owner: &str) -> Option<Vec<Name>> {
@@ -325,6 +382,18 @@ impl OwnershipReader<'_> {
         let names = self.sources.iter().chain(self.groups.keys()).map(|n| &**n);
         let remedy = did_you_mean(owner, names.chain([COMPUTED]));
         item.problem(format!("there is no source or group `{owner}`"), remedy);
+    }
+}
+
+fn read_merge(item: &Item<'_>) -> Merge {
+    match item.text() {
+        Some("max") => Merge::Max,
+        Some("min") => Merge::Min,
+        Some("latest") | None => Merge::Latest,
+        Some(other) => {
+            item.problem(format!("`merge` cannot be `{other}`"), "max, min or latest");
+            Merge::Latest
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Evaluating a mapping for one row: pure, without knowledge of files or stores.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
 use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey};
@@ -55,7 +56,7 @@ pub(crate) struct Said {
     /// The record.
     pub record: RecordKey,
     /// Its fields.
-    pub fields: Fields,
+    pub fields: Arc<Fields>,
     /// Its links.
     pub links: BTreeMap<Name, RecordKey>,
 }
@@ -179,7 +180,7 @@ pub(crate) fn map_row(mapping: &Mapping, entities: &Entities, view: &RowView<'_>
             Err(trouble) => answer.troubles.push(trouble),
         }
     }
-    answer.said = Some(Said { record, fields, links });
+    answer.said = Some(Said { record, fields: Arc::new(fields), links });
     answer
 }
 

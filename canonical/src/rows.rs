@@ -3,14 +3,16 @@
 
 mod referring;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crossdock_model::Op;
 use crossdock_model::canonical::{Fields, Name, Needs, RowKey, SourceRow, Tally};
+use foldhash::HashMap;
 
 use crate::echo;
 use crate::evidence::Normalise;
-use crate::fold::{Folded, Net};
+use crate::fold::{Folded, Net, laid_on};
 use crate::ids::evidence_id;
 use crate::mapping::Mapping;
 use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
@@ -30,10 +32,10 @@ pub(crate) struct RowStore {
     pub referring: HashMap<RowKey, BTreeSet<RowKey>>,
 }
 
-/// Works through the rows of all transactions.
+/// Works through the rows of all transactions; what they are now must have been loaded.
 ///
 /// # Errors
-/// What must be loaded first.
+/// What must be loaded besides.
 pub(crate) fn map_all(
     rules: &Rules,
     store: &RowStore,
@@ -42,23 +44,14 @@ pub(crate) fn map_all(
     let mut work = Work {
         rules,
         store,
-        now: HashMap::new(),
-        referring: HashMap::new(),
-        stale: HashMap::new(),
+        now: HashMap::default(),
+        referring: HashMap::default(),
+        stale: HashMap::default(),
         needs: BTreeSet::new(),
         referring_needs: BTreeSet::new(),
         out: Mapped::default(),
     };
-    for net in transactions.iter().flat_map(|t| &t.nets) {
-        for key in std::iter::once(&net.row).chain(&net.inherits) {
-            if !store.rows.contains_key(key) {
-                work.needs.insert(key.clone());
-            }
-        }
-    }
-    if work.needs.is_empty() {
-        transactions.iter().for_each(|t| work.transaction(t));
-    }
+    transactions.iter().for_each(|t| work.transaction(t));
     work.finish()
 }
 
@@ -70,7 +63,7 @@ struct Work<'w> {
     /// Rows of this batch that refer to another.
     referring: HashMap<RowKey, BTreeSet<RowKey>>,
     /// Last image of rows that are being replayed.
-    stale: HashMap<RowKey, Fields>,
+    stale: HashMap<RowKey, Arc<Fields>>,
     needs: BTreeSet<RowKey>,
     referring_needs: BTreeSet<RowKey>,
     out: Mapped,
@@ -81,11 +74,11 @@ struct Images<'i> {
     row: &'i RowKey,
     op: Op,
     /// The row now; after a delete, its last image.
-    now: &'i Fields,
+    now: &'i Arc<Fields>,
     /// What the source has seen before its change.
-    before: Option<&'i Fields>,
+    before: Option<&'i Arc<Fields>>,
     /// What was mapped last.
-    mapped: Option<&'i Fields>,
+    mapped: Option<&'i Arc<Fields>>,
     /// Nothing but an echo of what Crossdock wrote.
     silent: bool,
     /// When the source committed it.
@@ -94,7 +87,7 @@ struct Images<'i> {
 
 /// Looked-up rows of one mapping.
 enum Found {
-    All(Vec<Option<Fields>>),
+    All(Vec<Option<Arc<Fields>>>),
     Waiting(RowKey),
     NotLoaded,
 }
@@ -145,9 +138,11 @@ impl<'w> Work<'w> {
     }
 
     /// A change that is older than what is known: only its evidence counts.
-    fn replayed(&mut self, tx: &Folded, net: &Net, stored: &Fields) {
-        let mut image = if net.full { Fields::new() } else { stored.clone() };
-        image.extend(net.image.clone());
+    fn replayed(&mut self, tx: &Folded, net: &Net, stored: &Arc<Fields>) {
+        let image = match net.full {
+            true => net.image.clone(),
+            false => laid_on(stored.clone(), net.image.clone()),
+        };
         let before = net.before.clone().or_else(|| self.stale.get(&net.row).cloned());
         self.stale.insert(net.row.clone(), image.clone());
         let mut step = Step::new(&net.row, net.at);
@@ -175,7 +170,13 @@ impl<'w> Work<'w> {
 
     /// Whether evidence of an older image is about the record that the row is about by now. What
     /// it once said about another record has been taken back.
-    fn still_about(&mut self, rule: &Normalise, net: &Net, image: &Fields, now: &Fields) -> bool {
+    fn still_about(
+        &mut self,
+        rule: &Normalise,
+        net: &Net,
+        image: &Arc<Fields>,
+        now: &Arc<Fields>,
+    ) -> bool {
         let Some(mapping) = self.mappings_of(&net.row).get(rule.mapping) else { return false };
         self.subject(rule, mapping, image) == self.subject(rule, mapping, now)
     }
@@ -183,14 +184,14 @@ impl<'w> Work<'w> {
     /// A change that is at least as late as what is known.
     fn change(&mut self, tx: &Folded, net: &Net) {
         let mut stored = self.row(&net.row).cloned();
-        if let Some(stored) = &mut stored {
-            stored.image.remove(COMMITTED);
+        if let Some(stored) = stored.as_mut().filter(|s| s.image.contains_key(COMMITTED)) {
+            Arc::make_mut(&mut stored.image).remove(COMMITTED);
         }
         let again = stored.as_ref().is_some_and(|s| s.at == net.at);
         let alive = stored.as_ref().filter(|s| !s.deleted);
         let spoken = alive.filter(|s| s.waiting_for.is_empty()).map(|s| s.image.clone());
         let deleted = net.op == Op::Delete;
-        let mut image = self.merged(net, stored.as_ref());
+        let image = self.merged(net, stored.as_ref());
         let mut before = match (again, &spoken) {
             (true, _) => spoken.clone(),
             (false, Some(image)) => Some(image.clone()),
@@ -202,8 +203,8 @@ impl<'w> Work<'w> {
                 Some(columns) => {
                     self.count(Tally::Echo { source: tx.source.clone() }, 1);
                     let laid = lay_over(before.as_ref().unwrap_or(&image), &image, columns);
-                    silent = deleted || laid == image;
-                    before = Some(laid);
+                    silent = deleted || laid == *image;
+                    before = Some(Arc::new(laid));
                 }
                 None => self.count(Tally::GenuineInOurs { source: tx.source.clone() }, 1),
             }
@@ -246,7 +247,7 @@ impl<'w> Work<'w> {
         if again {
             step.troubles.clear();
         }
-        step.image = std::mem::take(&mut image);
+        step.image = image;
         self.push(step);
         if stored.is_none() {
             self.unpark(&net.row);
@@ -257,15 +258,15 @@ impl<'w> Work<'w> {
     }
 
     /// The row after a change; columns that the log did not carry come from what is known.
-    fn merged(&self, net: &Net, stored: Option<&SourceRow>) -> Fields {
+    fn merged(&self, net: &Net, stored: Option<&SourceRow>) -> Arc<Fields> {
         if net.full {
             return net.image.clone();
         }
         let inherited = net.inherits.as_ref().and_then(|key| self.row(key));
-        let base = inherited.or(stored).map(|row| row.image.clone());
-        let mut image = base.unwrap_or_default();
-        image.extend(net.image.iter().map(|(name, value)| (name.clone(), value.clone())));
-        image
+        match inherited.or(stored) {
+            Some(row) => laid_on(row.image.clone(), net.image.clone()),
+            None => net.image.clone(),
+        }
     }
 
     /// Works out what a row says now and what it said before.
@@ -324,7 +325,7 @@ impl<'w> Work<'w> {
         let Found::All(lookups) = self.find(mapping, images.row, images.now) else { return };
         let view = RowView { row: images.now, lookups: refs(&lookups) };
         let entities = &self.rules.entities;
-        match rule.fact(mapping, entities, &view, images.before, images.op.letter()) {
+        match rule.fact(mapping, entities, &view, images.before.map(|b| &**b), images.op.letter()) {
             Ok(Some(fact)) => {
                 if let Some(record) = earlier.filter(|r| *r != fact.record) {
                     step.withdrawn.push((id, record));
@@ -342,7 +343,7 @@ impl<'w> Work<'w> {
         &mut self,
         rule: &Normalise,
         mapping: &Mapping,
-        image: &Fields,
+        image: &Arc<Fields>,
     ) -> Option<crossdock_model::canonical::RecordKey> {
         let row = RowKey { source: mapping.source.clone(), table: "".into(), pk: "".into() };
         let Found::All(lookups) = self.find(mapping, &row, image) else { return None };
@@ -351,7 +352,7 @@ impl<'w> Work<'w> {
     }
 
     /// What an image says.
-    fn listen(&mut self, row: &RowKey, image: &Fields) -> Speech {
+    fn listen(&mut self, row: &RowKey, image: &Arc<Fields>) -> Speech {
         let mut speech = Speech::default();
         for mapping in self.mappings_of(row) {
             let lookups = match self.find(mapping, row, image) {
@@ -371,7 +372,8 @@ impl<'w> Work<'w> {
             let Some(said) = answer.said else { continue };
             match speech.said.iter_mut().find(|s| s.record == said.record) {
                 Some(earlier) => {
-                    earlier.fields.extend(said.fields);
+                    let fields = Arc::unwrap_or_clone(said.fields);
+                    Arc::make_mut(&mut earlier.fields).extend(fields);
                     earlier.links.extend(said.links);
                 }
                 None => speech.said.push(said),
@@ -381,8 +383,8 @@ impl<'w> Work<'w> {
     }
 
     /// Finds the rows that a mapping refers to, one after another.
-    fn find(&mut self, mapping: &Mapping, row: &RowKey, image: &Fields) -> Found {
-        let mut found: Vec<Option<Fields>> = Vec::with_capacity(mapping.lookups.len());
+    fn find(&mut self, mapping: &Mapping, row: &RowKey, image: &Arc<Fields>) -> Found {
+        let mut found: Vec<Option<Arc<Fields>>> = Vec::with_capacity(mapping.lookups.len());
         for at in 0..mapping.lookups.len() {
             let key = lookup_key(mapping, at, &RowView { row: image, lookups: refs(&found) });
             let Some(key) = key else {
@@ -426,8 +428,8 @@ impl<'w> Work<'w> {
     }
 }
 
-fn refs(lookups: &[Option<Fields>]) -> Vec<Option<&Fields>> {
-    lookups.iter().map(Option::as_ref).collect()
+fn refs(lookups: &[Option<Arc<Fields>>]) -> Vec<Option<&Fields>> {
+    lookups.iter().map(Option::as_deref).collect()
 }
 
 /// An image with some columns taken from a later one.

@@ -11,23 +11,26 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::codes::{self, Codes};
-use crate::deliver::{TargetWrite, Telling, TellingReader, Writing};
+use crate::deliver::{Telling, TellingReader};
 use crate::document::{File, Section};
 use crate::evidence::{self, Evidences};
+use crate::guard::RateGuard;
+use crate::lanes::{Lane, Lanes, Maintenance};
 use crate::lifecycle::{self, Lifecycles};
+use crate::links::{self, OwnerLinks};
 use crate::lookups::{self, LookedUp};
 use crate::mapping::{Mappings, Reader};
 use crate::names::{Links, linked_entities, links_of};
 use crate::ownership::{Ownership, OwnershipReader};
 use crate::problems::Report;
-use crate::{check, verify};
+use crate::quarantine::{self, Quarantines};
+use crate::ruleset::{self, Ruleset, Rulesets};
+use crate::trial::{self, Trial};
+use crate::writing::{self, Inboxes, TargetWrite, Writing};
+use crate::{check, deadline, verify};
 
 /// Stack of the thread that compiles expressions: the parser recurses deeply.
 const COMPILE_STACK_BYTES: usize = 32 << 20;
-/// Sections of rule files that are read but do nothing here.
-const DESCRIPTIVE: [&str; 2] = ["ruleset", "test"];
-/// Sections that later versions will have.
-const LATER: [&str; 3] = ["quarantine", "maintenance", "lane"];
 
 /// Names that the configuration defines and that rules may use.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,23 @@ pub struct Rules {
     pub(crate) computed: BTreeMap<Name, BTreeSet<Name>>,
     /// Entities whose records release rules of others depend on.
     pub(crate) released_by_links: BTreeSet<Name>,
+    /// What is not believed, by entity.
+    pub(crate) quarantines: Quarantines,
+    /// What stops a stream.
+    pub(crate) guards: Vec<RateGuard>,
+    /// Links that ownership rules read, by entity.
+    pub(crate) owner_links: OwnerLinks,
+    /// Entities whose owners depend on records of an entity, by that entity.
+    pub(crate) followers: BTreeMap<Name, BTreeSet<Name>>,
+    /// Entities whose records have deadlines.
+    pub(crate) timed: BTreeSet<Name>,
+    /// The `[[test]]` blocks.
+    pub(crate) trials: Vec<Trial>,
+    pub(crate) groups: BTreeMap<Name, Vec<Name>>,
+    lanes: Lanes,
+    rulesets: Rulesets,
+    /// Links of each entity that subscriptions and release rules read.
+    pub(crate) read_links: BTreeMap<Name, BTreeSet<Name>>,
 }
 
 impl Rules {
@@ -119,11 +139,47 @@ impl Rules {
         verify::verify(self, source, schemas)
     }
 
+    /// Every place where files read one of some columns of a source's table: what a change of
+    /// these columns hits.
+    pub fn uses(&self, source: &str, table: &TableSchema, columns: &[Name]) -> Vec<Problem> {
+        verify::uses(self, source, table, columns)
+    }
+
     /// How subscriptions and releases write into the tables of targets.
     pub fn writes(&self) -> Vec<TargetWrite> {
         let subscriptions = self.telling.subscriptions.values().flatten().map(|s| &s.write);
         let releases = self.telling.releases.values().flatten().map(|r| &r.write);
         subscriptions.chain(releases).map(Writing::target_write).collect()
+    }
+
+    /// The rule files, by name.
+    pub fn rulesets(&self) -> impl Iterator<Item = &Ruleset> {
+        self.rulesets.all()
+    }
+
+    /// Lanes in which deliveries wait, in file order; without any, all wait together.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes.lanes
+    }
+
+    /// The lane of what a subscription or release (by its name) owes: the one that it names, the
+    /// one that names its kind, or the default. Reverts go in the default.
+    /// `None` without lanes.
+    pub fn lane_of(&self, rule: &str) -> Option<&Lane> {
+        let subscriptions = self.telling.subscriptions.values().flatten();
+        let mut kinds = subscriptions.filter(|s| &*s.name == rule).map(|s| &s.kind);
+        let releases = self.telling.releases.values().flatten();
+        let of_release = || releases.into_iter().find(|r| &*r.name == rule).map(|r| &r.kind);
+        let kind = kinds.next().or_else(of_release);
+        match kind {
+            Some(kind) => self.lanes.of(kind),
+            None => self.lanes.lanes.iter().find(|l| l.default),
+        }
+    }
+
+    /// Windows in which a target is left alone.
+    pub fn maintenance(&self, target: &str) -> impl Iterator<Item = &Maintenance> {
+        self.lanes.maintenance.iter().filter(move |m| *m.target == *target)
     }
 
     /// Tables that subscriptions and releases write, each once with its target.
@@ -163,10 +219,22 @@ impl Loader {
             parents: BTreeMap::new(),
             computed: BTreeMap::new(),
             released_by_links: BTreeSet::new(),
+            quarantines: Quarantines::new(),
+            guards: Vec::new(),
+            owner_links: OwnerLinks::new(),
+            followers: BTreeMap::new(),
+            timed: BTreeSet::new(),
+            trials: Vec::new(),
+            groups: BTreeMap::new(),
+            lanes: Lanes::default(),
+            rulesets: Rulesets::default(),
+            read_links: BTreeMap::new(),
         };
         let report = &self.report;
+        let mut rule_texts: Vec<&SourceText> = rule_texts.iter().collect();
+        ruleset::overlays_last(&mut rule_texts, |text| &text.file);
         let mapping_files: Vec<_> = mapping_texts.iter().map(|t| File::new(t, report)).collect();
-        let rule_files: Vec<_> = rule_texts.iter().map(|t| File::new(t, report)).collect();
+        let rule_files: Vec<_> = rule_texts.into_iter().map(|t| File::new(t, report)).collect();
         let mapping_tables: Vec<_> = mapping_files.iter().map(|f| f.parse()).collect();
         let rule_tables: Vec<_> = rule_files.iter().map(|f| f.parse()).collect();
         let mapping_roots = roots(&mapping_files, &mapping_tables);
@@ -188,8 +256,11 @@ impl Loader {
     ) {
         let report = &self.report;
         let mut codes = Codes::new();
+        for root in rule_roots {
+            rules.rulesets.read(root);
+        }
         for root in mapping_roots.iter().chain(rule_roots) {
-            codes::read(root, &mut codes);
+            codes::read(root, &rules.rulesets, &mut codes);
         }
         let entities = &rules.entities;
         let reader = Reader { entities, codes: &codes, sources: known.sources, report };
@@ -198,31 +269,41 @@ impl Loader {
             rules.mappings.entry(key).or_default().push(mapping);
         }
         rules.links = links_of(&rules.mappings, report);
-        let mut owners =
-            OwnershipReader { entities, sources: known.sources, groups: BTreeMap::new(), report };
+        let (links, rulesets) = (&rules.links, &rules.rulesets);
+        let (sources, groups) = (known.sources, BTreeMap::new());
+        let mut owners = OwnershipReader { entities, sources, groups, links, rulesets, report };
         rule_roots.iter().for_each(|root| owners.groups(root));
+        let mut inboxes = Inboxes::new();
+        for root in rule_roots {
+            writing::read_inboxes(root, known.targets, &mut inboxes);
+            rules.lanes.read(root, known.targets);
+        }
+        let inboxes = &inboxes;
         let telling =
-            TellingReader { entities, links: &rules.links, targets: known.targets, report };
+            TellingReader { entities, links, targets: known.targets, inboxes, rulesets, report };
+        let mut quarantined = Default::default();
         for root in rule_roots {
             owners.file(root, &mut rules.ownership);
             evidence::read(root, &reader, &rules.mappings, &mut rules.evidence);
             lifecycle::read(root, &reader, &mut rules.lifecycles);
             telling.file(root, &mut rules.telling);
-            for later in LATER {
-                if let Some(item) = root.get(later) {
-                    let what = format!("[[{later}]] is not supported yet");
-                    item.problem(what, "remove this section");
-                }
-            }
-            DESCRIPTIVE.iter().for_each(|key| _ = root.get(key));
+            quarantine::read(root, entities, known.sources, report, &mut quarantined);
+            rules.trials.extend(trial::read(root));
             root.done();
         }
+        rules.groups = owners.groups;
+        (rules.quarantines, rules.guards) = quarantined;
         rules.looked_up = lookups::used(&rules.mappings, &rules.evidence);
         connect(rules);
+        check::set_times(rules);
+        rules.read_links = read_links(rules);
         for (entity, field) in check::computed_fields(rules).into_keys() {
             rules.computed.entry(entity).or_default().insert(field);
         }
         check::check(rules, report);
+        let subscriptions = rules.telling.subscriptions.values().flatten().map(|s| &s.kind);
+        let releases = rules.telling.releases.values().flatten().map(|r| &r.kind);
+        subscriptions.chain(releases).for_each(|kind| rules.lanes.check(kind, report));
     }
 }
 
@@ -236,6 +317,9 @@ fn roots<'a, 't>(
 
 /// Works out which records must be looked at again when another one changes.
 fn connect(rules: &mut Rules) {
+    rules.owner_links = links::read_by_owners(&rules.ownership, &rules.links);
+    rules.followers = links::followers(&rules.owner_links, &rules.links);
+    rules.timed = deadline::timed_entities(rules);
     for (parent, projections) in &rules.telling.projections {
         for child in projections.iter().flat_map(|p| p.children.values()) {
             rules.parents.entry(child.clone()).or_default().insert(parent.clone());
@@ -249,6 +333,24 @@ fn connect(rules: &mut Rules) {
             }
         }
     }
+}
+
+/// Works out which links of each entity subscriptions and release rules read.
+fn read_links(rules: &Rules) -> BTreeMap<Name, BTreeSet<Name>> {
+    let telling = &rules.telling;
+    let subscriptions = telling.subscriptions.iter().flat_map(|(entity, all)| {
+        all.iter().flat_map(move |s| s.exprs().map(move |expr| (entity, expr)))
+    });
+    let releases = telling.releases.iter().flat_map(|(entity, all)| {
+        all.iter().flat_map(move |r| r.exprs().map(move |expr| (entity, expr)))
+    });
+    let mut read: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    for (entity, expr) in subscriptions.chain(releases) {
+        let links = rules.links.get(entity).into_iter().flat_map(BTreeMap::keys);
+        let used = links.filter(|link| expr.uses(link)).cloned();
+        read.entry(entity.clone()).or_default().extend(used);
+    }
+    read
 }
 
 fn hash(entities: &Entities, mappings: &[SourceText], rules: &[SourceText]) -> String {

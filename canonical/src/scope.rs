@@ -35,6 +35,8 @@ pub(crate) enum Var<'s> {
         /// Child records, if they were loaded.
         children: Option<&'s Children<'s>>,
     },
+    /// Evidence: what is not known of it is the empty text.
+    Facts(&'s Fields),
     /// Something that does not exist: every member is NULL.
     Missing,
     /// A text.
@@ -70,6 +72,9 @@ impl<'s> Var<'s> {
                 None if name == "key" => Some(Value::Text((*key).to_string().into())),
                 None => Some(Value::Null),
             },
+            Var::Facts(fields) => {
+                Some(fields.get(name).cloned().unwrap_or_else(|| Value::Text("".into())))
+            }
             Var::Missing => Some(Value::Null),
             Var::Text(_) => None,
         }

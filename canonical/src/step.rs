@@ -1,6 +1,7 @@
 //! What passes from source rows to records.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey, SourceRow, Tally};
 use crossdock_model::{LogOrder, Value};
@@ -59,7 +60,7 @@ pub(crate) struct Step {
     /// Key columns and values.
     pub key: Vec<(Name, Value<'static>)>,
     /// Its columns.
-    pub image: Fields,
+    pub image: Arc<Fields>,
 }
 
 impl Step {
@@ -78,7 +79,7 @@ impl Step {
             troubles: Vec::new(),
             mended: Vec::new(),
             key: Vec::new(),
-            image: Fields::new(),
+            image: Arc::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Subscriptions and releases: what becomes owed to targets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crossdock_model::canonical::{Delivery, Name, Record, RecordKey, Release};
 
@@ -77,6 +78,7 @@ impl<'j> Judge<'j> {
             for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
                 self.evaluate(&key, rule);
             }
+            self.deadlines(tx, &key);
         }
     }
 
@@ -143,14 +145,14 @@ impl<'j> Judge<'j> {
                 writes: vec![row],
             });
         }
-        if let Some(what) = errors.first().filter(|_| known.as_ref() != Some(&release)) {
+        if let Some(what) = errors.first().filter(|_| known.as_deref() != Some(&release)) {
             self.troubles.of_rule(key, &rule.name, what, &rule.team);
         }
         self.note_depends(&release);
-        self.load(key).releases.insert(place, release);
+        self.load(key).releases.insert(place, Arc::new(release));
     }
 
-    fn record(&self, key: &RecordKey) -> Option<Record> {
+    fn record(&self, key: &RecordKey) -> Option<Arc<Record>> {
         self.recs.get(key)?.record.clone()
     }
 
@@ -159,7 +161,7 @@ impl<'j> Judge<'j> {
         &mut self,
         record: &Record,
         exprs: impl Iterator<Item = &'e Expr>,
-    ) -> Vec<(Name, Option<Record>)> {
+    ) -> Vec<(Name, Option<Arc<Record>>)> {
         let rules = self.rules;
         let used: BTreeSet<&str> = exprs.flat_map(Expr::variables).collect();
         let mut found = Vec::new();
@@ -176,14 +178,14 @@ impl<'j> Judge<'j> {
 
 fn scope<'s>(
     record: &'s Record,
-    linked: &'s [(Name, Option<Record>)],
+    linked: &'s [(Name, Option<Arc<Record>>)],
     event_id: &'s str,
 ) -> Scope<'s> {
     let view = |r: &'s Record| Var::Record { key: &r.key.key, fields: &r.fields, children: None };
     let mut scope =
         Scope::default().with("rec", view(record)).with("event_id", Var::Text(event_id));
     for (name, linked) in linked {
-        scope = scope.with(name, linked.as_ref().map_or(Var::Missing, view));
+        scope = scope.with(name, linked.as_deref().map_or(Var::Missing, view));
     }
     scope
 }

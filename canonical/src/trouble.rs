@@ -14,7 +14,15 @@ use crate::rowmap::RowTrouble;
 pub(crate) struct Troubles {
     installation: String,
     order: Vec<Uuid>,
-    items: BTreeMap<Uuid, ExceptionItem>,
+    items: BTreeMap<Uuid, Raised>,
+}
+
+/// What has become of one exception in a batch.
+#[derive(Debug)]
+struct Raised {
+    /// As it was raised, when it was closed after that: it stays on record.
+    opened: Option<ExceptionItem>,
+    last: ExceptionItem,
 }
 
 impl Troubles {
@@ -31,14 +39,30 @@ impl Troubles {
 
     /// Raises or closes; of several of one identity the last counts.
     pub fn raise(&mut self, item: ExceptionItem) {
-        if self.items.insert(item.id, item.clone()).is_none() {
-            self.order.push(item.id);
+        let id = item.id;
+        match self.items.get_mut(&id) {
+            None => {
+                self.order.push(id);
+                self.items.insert(id, Raised { opened: None, last: item });
+            }
+            Some(raised) => {
+                let before = std::mem::replace(&mut raised.last, item);
+                if before.open {
+                    raised.opened = Some(before);
+                }
+            }
         }
     }
 
-    /// All of them in the order in which they were first raised.
+    /// All of them in the order in which they were first raised. One that was raised and closed is
+    /// there twice.
     pub fn into_items(mut self) -> Vec<ExceptionItem> {
-        self.order.iter().filter_map(|id| self.items.remove(id)).collect()
+        let mut items = Vec::with_capacity(self.order.len());
+        for raised in self.order.iter().filter_map(|id| self.items.remove(id)) {
+            items.extend(raised.opened.filter(|_| !raised.last.open));
+            items.push(raised.last);
+        }
+        items
     }
 
     /// What is wrong with a row, or (`open` false) is not any more.

@@ -1,4 +1,5 @@
-//! Comparing the files with the tables that a source database really has.
+//! Comparing the files with the tables that a source database really has, and which columns of a
+//! table they use.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +15,48 @@ use crate::rules::Rules;
 pub(crate) fn verify(rules: &Rules, source: &str, schemas: &[TableSchema]) -> Vec<Problem> {
     let report = Report::default();
     let tables = schemas.iter().map(|s| (s.name.to_string(), s)).collect();
-    let verifier = Verifier { tables, report: &report };
-    for ((_, table), blocks) in rules.mappings.iter().filter(|((s, _), _)| &**s == source) {
-        for mapping in blocks {
-            verifier.mapping(mapping);
-        }
-        let key = (Name::from(source), table.clone());
-        for rule in rules.evidence.get(&key).into_iter().flatten() {
-            let Some(mapping) = blocks.get(rule.mapping) else { continue };
-            let paths = rule.codes.iter().flat_map(|(_, paths)| paths).chain(&rule.event_time);
-            paths.for_each(|p| verifier.path(mapping, p, &rule.spot));
-            rule.when.iter().for_each(|e| verifier.expr(mapping, e));
-        }
-    }
+    Verifier { tables, changed: None, report: &report }.source(rules, source);
+    report.into_problems()
+}
+
+/// Every place where files use one of some columns of a source's table.
+pub(crate) fn uses(
+    rules: &Rules,
+    source: &str,
+    table: &TableSchema,
+    columns: &[Name],
+) -> Vec<Problem> {
+    let report = Report::default();
+    let tables = [(table.name.to_string(), table)].into();
+    Verifier { tables, changed: Some(columns), report: &report }.source(rules, source);
     report.into_problems()
 }
 
 struct Verifier<'v> {
     tables: BTreeMap<String, &'v TableSchema>,
+    /// When given, the uses of these columns are reported, and nothing else is.
+    changed: Option<&'v [Name]>,
     report: &'v Report,
 }
 
 impl Verifier<'_> {
+    fn source(&self, rules: &Rules, source: &str) {
+        for ((_, table), blocks) in rules.mappings.iter().filter(|((s, _), _)| &**s == source) {
+            for mapping in blocks {
+                self.mapping(mapping);
+            }
+            let key = (Name::from(source), table.clone());
+            for rule in rules.evidence.get(&key).into_iter().flatten() {
+                let Some(mapping) = blocks.get(rule.mapping) else { continue };
+                rule.paths().for_each(|p| self.path(mapping, p, &rule.spot));
+                rule.when.iter().for_each(|e| self.expr(mapping, e));
+            }
+        }
+    }
+
     fn table(&self, name: &str, spot: &Spot) -> Option<&TableSchema> {
         let found = self.tables.get(name).copied();
-        if found.is_none() {
+        if found.is_none() && self.changed.is_none() {
             let remedy = did_you_mean(name, self.tables.keys().map(String::as_str));
             self.report.at(spot, format!("the database has no table `{name}`"), remedy);
         }
@@ -46,15 +64,21 @@ impl Verifier<'_> {
     }
 
     fn mapping(&self, mapping: &Mapping) {
-        let Some(table) = self.table(&mapping.table, &mapping.spot) else { return };
-        if table.key_columns().is_empty() {
-            let what = format!("table `{}` has no primary key", mapping.table);
-            self.report.at(&mapping.spot, what, "add a primary key to the table");
+        match self.table(&mapping.table, &mapping.spot) {
+            // Columns of looked-up tables may have changed all the same.
+            _ if self.changed.is_some() => {}
+            None => return,
+            Some(table) if table.key_columns().is_empty() => {
+                let what = format!("table `{}` has no primary key", mapping.table);
+                self.report.at(&mapping.spot, what, "add a primary key to the table");
+            }
+            Some(_) => {}
         }
         for lookup in &mapping.lookups {
             self.path(mapping, &lookup.key, &lookup.spot);
             if let Some(found) = self.table(&lookup.table, &lookup.spot)
                 && found.key_columns().len() != 1
+                && self.changed.is_none()
             {
                 let what = format!("`{}` is not found by one column", lookup.table);
                 let remedy = "look up only tables whose primary key is a single column";
@@ -90,7 +114,7 @@ impl Verifier<'_> {
     fn expr(&self, mapping: &Mapping, expr: &Expr) {
         for (root, column) in &expr.members {
             let table = match root.as_str() {
-                "row" | "before" => &mapping.table,
+                "row" | "after" | "before" => &mapping.table,
                 other => match mapping.lookups.iter().find(|l| &*l.name == other) {
                     Some(lookup) => &lookup.table,
                     None => continue,
@@ -103,6 +127,12 @@ impl Verifier<'_> {
     fn column(&self, table: &str, column: &str, spot: &Spot) {
         // A missing table is reported once, where it is named.
         let Some(schema) = self.tables.get(table) else { return };
+        if let Some(changed) = self.changed {
+            if changed.iter().any(|c| &**c == column) {
+                self.report.at(spot, format!("reads column `{column}` of `{table}`"), "");
+            }
+            return;
+        }
         if schema.column(column).is_none() {
             let remedy = did_you_mean(column, schema.columns.iter().map(|c| &*c.name));
             self.report.at(spot, format!("table `{table}` has no column `{column}`"), remedy);

@@ -8,10 +8,10 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::check::revertible;
-use crate::compute::choose;
+use crate::compute::{choose, is_frozen};
 use crate::judge::{Judge, Tx};
 use crate::mapping::{FieldMap, Term};
-use crate::ownership::{Choice, OnViolation};
+use crate::ownership::{COMPUTED, Choice, OnViolation};
 use crate::rowmap::{Said, shifted};
 use crate::step::{Doing, Step};
 
@@ -34,7 +34,7 @@ impl Judge<'_> {
             return;
         }
         let before = earlier(step, &said.record);
-        for (field, new) in &said.fields {
+        for (field, new) in said.fields.iter() {
             let old = before.and_then(|b| b.fields.get(field));
             if old.is_some_and(|old| old.same_as(new)) {
                 continue;
@@ -81,14 +81,20 @@ impl Judge<'_> {
         let Some(record) = self.recs.get(key).and_then(|r| r.record.clone()) else { return };
         let computed = rules.computed.get(&key.entity).is_some_and(|c| c.contains(field));
         let rule = rules.ownership.get(&key.entity).and_then(|o| o.of(field));
-        let choice = rule.and_then(|r| choose(r, &key.key, &record.fields).ok().flatten());
+        let linked = self.owner_linked(key);
+        let choice = rule.and_then(|r| choose(r, &key.key, &record.fields, &linked).ok().flatten());
         let Some(choice) = choice else { return };
-        if choice.owned_by(source) && !computed {
+        let frozen = is_frozen(choice, &key.key, &record.fields, &linked).unwrap_or(true);
+        if choice.owned_by(source) && !computed && !frozen {
             return;
         }
         // Without a value of the owner's there is nothing to violate.
         let Some(owners) = record.fields.get(field).filter(|v| !v.is_null()) else { return };
-        let owner: Name = if computed { "crossdock".into() } else { choice.owner.clone() };
+        let owner: Name = match (computed, frozen) {
+            (true, _) => COMPUTED.into(),
+            (false, true) => "nobody (it is frozen)".into(),
+            (false, false) => choice.owner.clone(),
+        };
         let item =
             Withheld { record: key, field, old, new, owners, owner: &owner, rule: &choice.rule };
         if owners.same_as(new) {
@@ -110,7 +116,7 @@ impl Judge<'_> {
             self.withheld(step, &item, OnViolation::Ignore.word());
             return;
         }
-        self.punish(tx, step, &item, choice, computed);
+        self.punish(tx, step, &item, choice, computed || frozen);
     }
 
     fn punish(
@@ -119,16 +125,19 @@ impl Judge<'_> {
         step: &Step,
         item: &Withheld<'_>,
         choice: &Choice,
-        computed: bool,
+        nobodys: bool,
     ) {
         let policy = match choice.on_violation {
-            // A computed value is nobody's to accept.
-            OnViolation::Accept if !computed => return,
+            // A computed or frozen value is nobody's to change.
+            OnViolation::Accept if !nobodys => return,
             OnViolation::Accept => OnViolation::Ignore,
             other => other,
         };
         if policy == OnViolation::Revert && self.revert(step, item) {
             self.withheld(step, item, policy.word());
+            // On record, but with nothing left to do.
+            self.quarantine(tx, step, item, true);
+            self.quarantine(tx, step, item, false);
             return;
         }
         match policy {

@@ -1,13 +1,18 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crossdock_model::canonical::{
     Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
 };
 use crossdock_model::{ChangeEvent, TxHeader};
 use crossdock_schema_registry::Entities;
 
+use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone};
-use crate::judge::{RecordStore, judge_all};
+use crate::foresee;
+use crate::judge::{Batch, RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
@@ -27,6 +32,8 @@ pub struct Workspace<'r> {
     asked: Needs,
     mapped: Option<Mapped>,
     outcome: Option<Outcome>,
+    /// Records whose time has come.
+    due: BTreeSet<RecordKey>,
 }
 
 impl<'r> Workspace<'r> {
@@ -44,7 +51,15 @@ impl<'r> Workspace<'r> {
             asked: Needs::default(),
             mapped: None,
             outcome: None,
+            due: BTreeSet::new(),
         }
+    }
+
+    /// Adds records that have a deadline which has passed: they are looked at again after
+    /// everything else, and what is overdue raises its exception.
+    pub fn take_in_due(&mut self, records: impl IntoIterator<Item = RecordKey>) {
+        self.due.extend(records);
+        (self.mapped, self.outcome) = (None, None);
     }
 
     /// Adds a whole transaction of a source.
@@ -81,27 +96,34 @@ impl<'r> Workspace<'r> {
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
     pub fn needs(&mut self) -> Needs {
+        match self.work() {
+            Ok(()) => Needs::default(),
+            Err(needs) => {
+                self.asked = needs.clone();
+                needs
+            }
+        }
+    }
+
+    /// Maps once all rows that will be read are there, and judges once all records are.
+    fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
-            match map_all(self.rules, &self.rows, &self.transactions) {
-                Ok(mapped) => self.mapped = Some(mapped),
-                Err(needs) => {
-                    self.asked = needs.clone();
-                    return needs;
-                }
-            }
+            known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
+            self.mapped = Some(map_all(self.rules, &self.rows, &self.transactions)?);
         }
-        let Some(mapped) = &self.mapped else { return Needs::default() };
+        let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
-            let (name, records) = (&self.installation, &self.records);
-            match judge_all(self.rules, name, records, &self.transactions, &mapped.steps) {
-                Ok(outcome) => self.outcome = Some(outcome),
-                Err(needs) => {
-                    self.asked = needs.clone();
-                    return needs;
-                }
-            }
+            known(foresee::records(self.rules, &self.records, &mapped.steps))?;
+            let batch = Batch {
+                transactions: &self.transactions,
+                steps: &mapped.steps,
+                due: &self.due,
+                now_micros: self.now_micros,
+            };
+            let outcome = judge_all(self.rules, &self.installation, &self.records, &batch)?;
+            self.outcome = Some(outcome);
         }
-        Needs::default()
+        Ok(())
     }
 
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
@@ -116,7 +138,7 @@ impl<'r> Workspace<'r> {
             }
         }
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| typed(state, entities));
+            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
         }
         for (to, from) in loaded.linking {
             self.records.linking.entry(to).or_default().insert(from);
@@ -134,7 +156,7 @@ impl<'r> Workspace<'r> {
             self.rows.referring.entry(key).or_default();
         }
         for key in asked.records {
-            self.records.records.entry(key).or_insert_with(nothing);
+            self.records.records.entry(key).or_default();
         }
         for key in asked.linking_to {
             self.records.linking.entry(key).or_default();
@@ -154,13 +176,8 @@ impl<'r> Workspace<'r> {
     }
 }
 
-fn nothing() -> RecordState {
-    RecordState {
-        record: None,
-        contributions: Vec::new(),
-        evidence: Vec::new(),
-        releases: Vec::new(),
-    }
+fn known(needs: Needs) -> Result<(), Needs> {
+    if needs.is_empty() { Ok(()) } else { Err(needs) }
 }
 
 /// Gives values that come from the store as plain JSON the types of their fields.
@@ -170,7 +187,7 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         type_fields(&mut record.fields, &key, entities);
     }
     for contribution in &mut state.contributions {
-        type_fields(&mut contribution.fields, &contribution.record, entities);
+        type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
     }
     state
 }

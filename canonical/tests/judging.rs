@@ -5,7 +5,9 @@ use crossdock_model::canonical::{Tally, WriteKind};
 use crossdock_model::mark::{Mark, PREFIX, RowDigest, digest};
 use crossdock_model::{ChangeEvent, Op, Value};
 
-use crate::store::{Store, Tx, delete, event, i, load, put, run, run_gone, s, snapshot, table, tx};
+use crate::store::{
+    Look, Store, Tx, delete, event, i, load, put, run, run_gone, s, snapshot, table, tx,
+};
 
 pub const ERP: &str = r#"
 source = "erp"
@@ -117,7 +119,7 @@ on = ["milestone.delivered"]
 to = "cancelled"
 on = ["shipment.cancelled"]
 from = ["planned", "packed"]
-illegal = "cancel_after_load"
+otherwise = "exception:cancel_after_load"
 
 [[project]]
 entity = "sales_order"

@@ -4,6 +4,7 @@
 
 mod demo_files;
 mod judging;
+mod language;
 mod problems;
 mod properties;
 mod store;

@@ -82,8 +82,8 @@ fn rule_mistakes() {
     expect(&with("rec.amount) >", "rec.amout) >"), "freight_cost has no field `amout`");
     expect(&with("field = \"status\"", "field = \"stats\""), "shipment has no field `stats`");
     expect(
-        &with("[group]", "[[lane]]\nname = \"bulk\"\n[group]"),
-        "rules.toml:2: [[lane]] is not supported",
+        &with("[group]", "[[lane]]\nname = \"bulk\"\nslo = \"soon\"\n[group]"),
+        "rules.toml:4: `slo` is not a length of time: `soon`",
     );
     expect(
         &with("owner = \"wms\"", "owner = \"wms\"\nfields.status = \"wms\""),

@@ -6,7 +6,7 @@ use crossdock_model::{ChangeEvent, Op, RowImage};
 use proptest::prelude::*;
 
 use crate::judging::{cost, milestone, order, rules, shipment, wms_order};
-use crate::store::{Store, Tx, i, load, put, run, s, table, tx};
+use crate::store::{Look, Store, Tx, i, load, put, run, s, table, tx};
 
 /// Transactions that may arrive in any order: each is about rows of its own.
 fn facts() -> Vec<Tx> {

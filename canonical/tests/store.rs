@@ -1,141 +1,51 @@
-//! A store in memory that applies outcomes and answers needs, and a source whose log can be
-//! written by hand.
+//! What tests ask a store in memory, and a source whose log can be written by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crossdock_canonical::{Known, Rules, Workspace};
-use crossdock_model::canonical::{
-    Contribution, Delivery, Evidence, ExceptionItem, Fields, HistoryEntry, Loaded, Name, Needs,
-    Outcome, Record, RecordKey, RecordState, Release, RowKey, SourceRow, Tally,
-};
+use crossdock_canonical::{Known, Rules, Scratch, Workspace};
+use crossdock_model::canonical::{Delivery, Fields, Name, RecordKey, SourceRow};
 use crossdock_model::{
     ChangeEvent, Column, Op, Position, RowImage, SourceText, TableName, TableSchema, TxHeader,
     Value,
 };
 use crossdock_schema_registry::Entities;
-use uuid::Uuid;
 
 /// Everything that has been committed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Store {
-    pub rows: BTreeMap<RowKey, SourceRow>,
-    pub contributions: BTreeMap<(RecordKey, RowKey), Contribution>,
-    pub records: BTreeMap<RecordKey, Record>,
-    pub evidence: BTreeMap<Uuid, Evidence>,
-    pub history: Vec<HistoryEntry>,
-    pub exceptions: BTreeMap<Uuid, ExceptionItem>,
-    pub releases: BTreeMap<(Name, Name), Release>,
-    pub deliveries: Vec<Delivery>,
-    pub tallies: BTreeMap<Tally, u64>,
+pub type Store = Scratch;
+
+/// What tests ask a store.
+pub trait Look {
+    fn field(&self, key: &str, field: &str) -> Option<String>;
+    fn open(&self, kind: &str) -> usize;
+    fn told(&self, rule: &str) -> Vec<&Delivery>;
+    fn meaning(&self) -> BTreeMap<RecordKey, (bool, Fields)>;
 }
 
-/// Values as jsonb gives them back.
-fn plain(fields: &Fields) -> Fields {
-    let text = |v: &Value<'static>| match v.to_json() {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(b) => Value::Bool(b),
-        serde_json::Value::Number(n) => Value::Int(n.as_i64().unwrap()),
-        serde_json::Value::String(s) => Value::Text(s.into()),
-        other => Value::Json(other.to_string().into()),
-    };
-    fields.iter().map(|(k, v)| (k.clone(), text(v))).collect()
-}
-
-impl Store {
-    pub fn load(&self, needs: &Needs) -> Loaded {
-        let mut loaded = Loaded::default();
-        loaded.rows.extend(needs.rows.iter().filter_map(|k| self.rows.get(k).cloned()));
-        let parked = self
-            .rows
-            .values()
-            .filter(|r| r.refers_to.iter().any(|w| needs.referring_to.contains(w)));
-        loaded.referring.extend(parked.cloned());
-        for key in &needs.records {
-            let of = |r: &RecordKey| r == key;
-            let plain_contribution =
-                |c: &Contribution| Contribution { fields: plain(&c.fields), ..c.clone() };
-            let state = RecordState {
-                record: self
-                    .records
-                    .get(key)
-                    .map(|r| Record { fields: plain(&r.fields), ..r.clone() }),
-                contributions: self
-                    .contributions
-                    .values()
-                    .filter(|c| of(&c.record))
-                    .map(plain_contribution)
-                    .collect(),
-                evidence: self.evidence.values().filter(|e| of(&e.record)).cloned().collect(),
-                releases: self.releases.values().filter(|r| of(&r.record)).cloned().collect(),
-            };
-            if state.record.is_some()
-                || !state.contributions.is_empty()
-                || !state.evidence.is_empty()
-            {
-                loaded.records.push((key.clone(), state));
-            }
-        }
-        for to in &needs.linking_to {
-            for (from, record) in &self.records {
-                if record.links.values().any(|l| l == to) {
-                    loaded.linking.push((to.clone(), from.clone()));
-                }
-            }
-        }
-        let depends = |r: &&Release| r.depends.iter().any(|d| needs.releases_on.contains(d));
-        loaded.releases.extend(self.releases.values().filter(depends).cloned());
-        loaded
-    }
-
-    pub fn apply(&mut self, outcome: Outcome) {
-        self.rows.extend(outcome.rows.into_iter().map(|r| (r.key.clone(), r)));
-        for c in outcome.contributions {
-            let key = (c.record.clone(), c.row.clone());
-            match c.gone {
-                true => _ = self.contributions.remove(&key),
-                false => _ = self.contributions.insert(key, c),
-            }
-        }
-        self.records.extend(outcome.records.into_iter().map(|r| (r.key.clone(), r)));
-        self.evidence.extend(outcome.evidence.into_iter().map(|e| (e.id, e)));
-        self.history.extend(outcome.history);
-        for item in outcome.exceptions {
-            if item.open || self.exceptions.contains_key(&item.id) {
-                self.exceptions.insert(item.id, item);
-            }
-        }
-        for release in outcome.releases {
-            let key = (release.rule.clone(), release.business_key.clone());
-            self.releases.insert(key, release);
-        }
-        for delivery in outcome.deliveries {
-            if self.deliveries.iter().all(|d| d.event_id != delivery.event_id) {
-                self.deliveries.push(delivery);
-            }
-        }
-        for (tally, n) in outcome.tallies {
-            *self.tallies.entry(tally).or_default() += n;
-        }
-    }
-
-    pub fn field(&self, key: &str, field: &str) -> Option<String> {
+impl Look for Store {
+    fn field(&self, key: &str, field: &str) -> Option<String> {
         let record = self.records.values().find(|r| &*r.key.key == key)?;
         record.fields.get(field)?.to_text()
     }
 
-    pub fn open(&self, kind: &str) -> usize {
+    fn open(&self, kind: &str) -> usize {
         self.exceptions.values().filter(|e| e.open && &*e.kind == kind).count()
     }
 
-    pub fn told(&self, rule: &str) -> Vec<&Delivery> {
+    fn told(&self, rule: &str) -> Vec<&Delivery> {
         self.deliveries.iter().filter(|d| &*d.rule == rule).collect()
     }
 
     /// What must be the same however changes arrived.
-    pub fn meaning(&self) -> BTreeMap<RecordKey, (bool, Fields)> {
-        self.records.iter().map(|(k, r)| (k.clone(), (r.deleted, plain(&r.fields)))).collect()
+    fn meaning(&self) -> BTreeMap<RecordKey, (bool, Fields)> {
+        self.records.iter().map(|(k, r)| (k.clone(), (r.deleted, texts(&r.fields)))).collect()
     }
+}
+
+/// Values as text and JSON, whatever their types.
+fn texts(fields: &Fields) -> Fields {
+    let text = |v: &Value<'static>| Value::Text(v.to_json().to_string().into());
+    fields.iter().map(|(k, v)| (k.clone(), text(v))).collect()
 }
 
 /// A transaction of a source.
@@ -146,12 +56,19 @@ pub struct Tx {
     pub events: Vec<ChangeEvent>,
 }
 
-/// Judges transactions as one batch and commits the result. Checks that nothing is asked twice.
+/// Judges transactions as one batch and commits the result.
 pub fn run(rules: &Rules, store: &mut Store, batch: &[Tx]) {
-    let mut workspace = Workspace::new(rules, "test", 1_800_000_000_000_000);
+    run_at(rules, store, 1_800_000_000_000_000, batch, &[]);
+}
+
+/// The same at a moment, together with records whose time has come. Checks that nothing is asked
+/// twice.
+pub fn run_at(rules: &Rules, store: &mut Store, now: i64, batch: &[Tx], due: &[RecordKey]) {
+    let mut workspace = Workspace::new(rules, "test", now);
     for tx in batch {
         workspace.take_in(&tx.source, &tx.header, tx.events.clone());
     }
+    workspace.take_in_due(due.iter().cloned());
     let mut asked: BTreeSet<String> = BTreeSet::new();
     for _ in 0..40 {
         let needs = workspace.needs();

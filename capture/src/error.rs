@@ -51,6 +51,11 @@ impl CaptureError {
         Self::Definite { what: what.into(), remedy: remedy.into() }
     }
 
+    /// The reader was dropped; nobody sees this.
+    pub(crate) fn stopped() -> Self {
+        Self::Transient { what: "stopped".to_string(), source: None }
+    }
+
     /// A gap since another server answers than the one that was read: its rows may have nothing to
     /// do with those that were read, so nothing must be concluded from what it does not have
     /// unless a person says so.

@@ -1,10 +1,13 @@
 //! The seam between a source's log and the rest of Crossdock.
 
 use std::future::Future;
+use std::time::Duration;
 
 use crossdock_model::{Block, Position, TableSchema};
 
-use crate::{CaptureError, DatabaseKind, Finding, Memory, SourceOptions, Start, mysql, postgres};
+use crate::{
+    CaptureError, DatabaseKind, Finding, Memory, SourceOptions, Start, mysql, poll, postgres,
+};
 
 /// Reads one source's log.
 ///
@@ -46,12 +49,14 @@ pub trait LogReader: Send {
     fn memory(&self) -> &Memory;
 }
 
-/// A reader of either kind of log.
+/// A reader of either kind of log, or of none.
 pub enum Reader {
     /// PostgreSQL.
     Postgres(postgres::PostgresReader),
     /// MySQL or MariaDB.
     Mysql(mysql::BinlogReader),
+    /// A source without a log.
+    Poll(poll::PollReader),
 }
 
 impl LogReader for Reader {
@@ -59,6 +64,7 @@ impl LogReader for Reader {
         match self {
             Reader::Postgres(reader) => reader.next().await,
             Reader::Mysql(reader) => reader.next().await,
+            Reader::Poll(reader) => reader.next().await,
         }
     }
 
@@ -66,6 +72,7 @@ impl LogReader for Reader {
         match self {
             Reader::Postgres(reader) => reader.acknowledge(position),
             Reader::Mysql(reader) => reader.acknowledge(position),
+            Reader::Poll(reader) => reader.acknowledge(position),
         }
     }
 
@@ -73,6 +80,7 @@ impl LogReader for Reader {
         match self {
             Reader::Postgres(reader) => reader.memory(),
             Reader::Mysql(reader) => reader.memory(),
+            Reader::Poll(reader) => reader.memory(),
         }
     }
 }
@@ -86,9 +94,15 @@ pub struct Head {
     pub behind_bytes: u64,
     /// Bytes of log that the server keeps because of us (PostgreSQL), or at all (binlog).
     pub retained_bytes: u64,
-    /// When `retained_bytes` grows beyond this, the server drops log that was not read yet
-    /// (PostgreSQL with `max_slot_wal_keep_size`). `None`: it does not do so by size.
+    /// Bytes of log that the server must not drop, because they were not read yet. Files of a
+    /// binlog count whole; 0 when all but the one that is being written were read.
+    pub unread_bytes: u64,
+    /// When `unread_bytes` grows beyond this, the server drops log that was not read yet
+    /// (`max_slot_wal_keep_size`, `max_binlog_total_size`). `None`: it does not do so by size.
     pub keep_limit_bytes: Option<u64>,
+    /// Log that is older than this may be dropped (`binlog_expire_logs_seconds`). `None`: log is
+    /// not dropped by age, or nothing is unread that could be.
+    pub keep_limit_age: Option<Duration>,
 }
 
 /// A connection of its own that asks the server about its log, so that lag is measured against
@@ -98,6 +112,8 @@ pub enum Probe {
     Postgres(postgres::PostgresProbe),
     /// MySQL or MariaDB.
     Mysql(mysql::BinlogProbe),
+    /// A source without a log.
+    Poll(poll::PollProbe),
 }
 
 impl Probe {
@@ -106,6 +122,7 @@ impl Probe {
         match self {
             Probe::Postgres(probe) => probe.head(at).await,
             Probe::Mysql(probe) => probe.head(at).await,
+            Probe::Poll(probe) => probe.head().await,
         }
     }
 }
@@ -116,6 +133,9 @@ pub async fn open(
     start: Start,
     memory: Memory,
 ) -> Result<Reader, CaptureError> {
+    if options.poll.is_some() {
+        return Ok(Reader::Poll(poll::open(options, start, memory).await?));
+    }
     Ok(match options.kind {
         DatabaseKind::Postgres => Reader::Postgres(postgres::open(options, start, memory).await?),
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
@@ -126,6 +146,9 @@ pub async fn open(
 
 /// Connects a probe.
 pub async fn probe(options: &SourceOptions) -> Result<Probe, CaptureError> {
+    if options.poll.is_some() {
+        return Ok(Probe::Poll(poll::probe(options).await?));
+    }
     Ok(match options.kind {
         DatabaseKind::Postgres => Probe::Postgres(postgres::probe(options).await?),
         DatabaseKind::Mysql | DatabaseKind::Mariadb => Probe::Mysql(mysql::probe(options).await?),
@@ -134,6 +157,9 @@ pub async fn probe(options: &SourceOptions) -> Result<Probe, CaptureError> {
 
 /// Reads the present schemas of the captured tables. A table that does not exist is left out.
 pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, CaptureError> {
+    if options.poll.is_some() {
+        return poll::describe(options).await;
+    }
     match options.kind {
         DatabaseKind::Postgres => postgres::describe(options).await,
         DatabaseKind::Mysql | DatabaseKind::Mariadb => mysql::describe(options).await,
@@ -142,6 +168,9 @@ pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, Captu
 
 /// Looks at everything that capture needs on the server. Changes nothing.
 pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError> {
+    if options.poll.is_some() {
+        return poll::check(options).await;
+    }
     match options.kind {
         DatabaseKind::Postgres => postgres::check(options).await,
         DatabaseKind::Mysql | DatabaseKind::Mariadb => mysql::check(options).await,

@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod mysql;
+mod poll;
 mod postgres;

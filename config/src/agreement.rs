@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crossdock_model::TableName;
+
+use crate::rules::Rules;
 use crate::section::{Found, Section, Source};
 use crate::settings::{MirrorConfig, SourceConfig, TargetConfig};
 
@@ -75,6 +78,54 @@ pub(crate) fn mirrors(source: Source<'_>, targets: &[TargetConfig], mirrors: &[M
                 );
                 source.problem(one.at.1, what, "take the table out of one of them");
             }
+        }
+    }
+}
+
+/// What is wanted of a source without a log must be polled, and what is written there is not known
+/// again.
+pub(crate) fn polled(
+    source: Source<'_>,
+    sources: &[SourceConfig],
+    targets: &[TargetConfig],
+    mirrors: &[MirrorConfig],
+    rules: Option<&Rules>,
+) {
+    for polled in sources.iter().filter(|source| source.is_polled()) {
+        let name = &polled.name;
+        let lacks = |table: &TableName| !polled.poll.iter().any(|poll| poll.table == *table);
+        let add = |table: &TableName| {
+            format!("add `[source.{name}.poll.\"{table}\"]` with `key` and `cursor`")
+        };
+        for mirror in mirrors.iter().filter(|mirror| mirror.source == *name) {
+            for table in mirror.tables.iter().filter(|table| lacks(table)) {
+                let what = format!(
+                    "mirror `{}` copies `{table}` of source `{name}`, which is not polled",
+                    mirror.name
+                );
+                source.problem(mirror.at.1, what, add(table));
+            }
+        }
+        for table in rules.map(|rules| rules.tables(name)).unwrap_or_default() {
+            if lacks(&table) {
+                let what = format!(
+                    "mapping or rule files name `{table}` of source `{name}`, which is not polled"
+                );
+                source.problem(polled.at.1, what, add(&table));
+            }
+        }
+        let written = |target: &&TargetConfig| {
+            target.name == *name || target.source.as_ref().is_some_and(|source| source == name)
+        };
+        if let Some(target) = targets.iter().find(written) {
+            let what = format!(
+                "target `{}` writes into source `{name}`, which is polled: what Crossdock writes \
+                 into a polled table comes back as the source's own change",
+                target.name
+            );
+            let remedy = "let it write into tables only that are not polled, or into columns that \
+                          the polled view leaves out";
+            source.warning(target.at.1, what, remedy);
         }
     }
 }

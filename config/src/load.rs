@@ -135,6 +135,7 @@ fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
         head.finish();
         rules::compile(texts, &source_names, &target_names, root.source.findings)
     });
+    agreement::polled(root.source, &sources, &targets, &mirrors, rules.as_deref());
     Draft { installation, registry, journal, store, sources, targets, mirrors, rules }
 }
 

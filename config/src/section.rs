@@ -264,6 +264,24 @@ impl<'a> Section<'a> {
         list
     }
 
+    /// A text or a list of texts; `None` after a problem.
+    pub(crate) fn texts(&self, key: &'static str) -> Option<Vec<Found<String>>> {
+        match self.table.get(key)?.get_ref().is_array() {
+            true => {
+                let found = self.list(key);
+                let written = self.table.get(key)?.get_ref().as_array().map_or(0, |a| a.len());
+                (found.len() == written).then_some(found)
+            }
+            false => Some(vec![self.text(key)?]),
+        }
+    }
+
+    /// True when the key is there and has just this text.
+    pub(crate) fn is_text(&self, key: &'static str, text: &str) -> bool {
+        self.ask(key);
+        self.table.get(key).is_some_and(|value| value.get_ref().as_str() == Some(text))
+    }
+
     /// A path; a relative one starts at the folder of the config file.
     pub(crate) fn path(&self, key: &'static str) -> Option<Found<PathBuf>> {
         let found = self.text(key)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossdock_model::database::{DatabaseKind, Tls};
+use crossdock_model::database::{DatabaseKind, Tls, ZeroDates};
 use crossdock_model::{Problem, TableName};
 use secrecy::SecretString;
 
@@ -80,7 +80,10 @@ impl Config {
     /// The tables of a source that must be captured: those that its section, a mirror or a
     /// mapping or rule file names.
     pub fn tables_of(&self, source: &str) -> BTreeSet<TableName> {
-        let own = self.source(source).into_iter().flat_map(|s| &s.tables);
+        let own = self
+            .source(source)
+            .into_iter()
+            .flat_map(|s| s.tables.iter().chain(s.poll.iter().map(|polled| &polled.table)));
         let mirrored = self.mirrors.iter().filter(|m| m.source == source);
         let named = own.chain(mirrored.flat_map(|m| &m.tables)).cloned();
         named.chain(self.rules.tables(source)).collect()
@@ -185,6 +188,23 @@ pub struct SnapshotConfig {
     pub rows_per_second: Option<u64>,
 }
 
+/// How one table or view of a source without a log is polled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollConfig {
+    /// The table or view.
+    pub table: TableName,
+    /// Columns that tell its rows apart.
+    pub key: Vec<String>,
+    /// Columns that grow with every change of a row.
+    pub cursor: Vec<String>,
+    /// From the beginning of one round to that of the next.
+    pub every: Duration,
+    /// How long a transaction may take from writing a cursor to its commit.
+    pub overlap: Duration,
+    /// From one reading of all rows to the next; `None`: never.
+    pub reconcile: Option<Duration>,
+}
+
 /// A database that is captured.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
@@ -202,12 +222,23 @@ pub struct SourceConfig {
     pub publication: String,
     /// Id as a replica, unique among those of the server; 0 for PostgreSQL.
     pub server_id: u32,
+    /// What becomes of dates that no calendar has (MySQL, MariaDB).
+    pub zero_dates: ZeroDates,
     /// Tables to capture beyond those that mirrors, mapping and rule files name.
     pub tables: Vec<TableName>,
     /// How rows are read that were there before.
     pub snapshot: SnapshotConfig,
     /// What to do about a gap.
     pub on_gap: OnGap,
+    /// What is polled; empty where the log is read.
+    pub poll: Vec<PollConfig>,
+}
+
+impl SourceConfig {
+    /// True when no log is read: its tables are asked for their rows again and again.
+    pub fn is_polled(&self) -> bool {
+        !self.poll.is_empty()
+    }
 }
 
 /// A database that is told.

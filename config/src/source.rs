@@ -5,15 +5,22 @@ use sha2::{Digest, Sha256};
 
 use crate::database::{KINDS, connection};
 use crate::installation::{NAME_RULE, is_name};
+use crate::poll::{is_polled, poll};
 use crate::section::{Found, Section, quoted};
 use crate::settings::{OnGap, SnapshotConfig, SnapshotMode, SourceConfig};
-use crossdock_model::database::DatabaseKind;
+use crossdock_model::database::{DatabaseKind, ZeroDates};
 
 /// PostgreSQL keeps 63 bytes of a name.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 /// Derived server ids start here: people number their servers from 1 upwards.
 const SERVER_ID_FIRST: u32 = 1_000_000_000;
 const ON_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
+const ZERO_DATES: [(&str, ZeroDates); 4] = [
+    ("text", ZeroDates::Text),
+    ("null", ZeroDates::Null),
+    ("epoch", ZeroDates::Epoch),
+    ("error", ZeroDates::Error),
+];
 /// Connections that read a snapshot when the file does not say how many.
 const SNAPSHOT_WORKERS: u64 = 2;
 
@@ -26,8 +33,13 @@ pub(crate) fn source(
     let good_name = checked_name("source", name, section);
     let kind = section.choice("kind", &KINDS, None);
     let connection = connection(section, name, kind);
+    let polled = is_polled(section);
+    let poll = polled.and_then(|polled| poll(polled, kind, section));
     // Names derived from a bad name would be further problems with the same cause.
-    let log = kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section));
+    let log = match polled {
+        Some(true) => Some(Log::default()),
+        _ => kind.and_then(|kind| log(good_name.unwrap_or("x"), installation, kind, section)),
+    };
     let tables = tables(section);
     let snapshot = snapshot(section);
     // What a wrong mode would contradict is not known.
@@ -35,10 +47,11 @@ pub(crate) fn source(
     let on_gap = on_gap(section, mode);
     if kind.is_none() {
         // Known keys all the same: the problem is the kind.
-        let _ = ["slot", "slot_failover", "publication", "server_id"].map(|key| section.has(key));
+        let _ = ["slot", "slot_failover", "publication", "server_id", "zero_dates"]
+            .map(|key| section.has(key));
     }
     section.finish();
-    let Log { slot, slot_failover, publication, server_id } = log?;
+    let Log { slot, slot_failover, publication, server_id, zero_dates } = log?;
     Some(SourceConfig {
         name: good_name?.into(),
         at: section.at(),
@@ -47,9 +60,11 @@ pub(crate) fn source(
         slot_failover,
         publication,
         server_id,
+        zero_dates,
         tables: tables?,
         snapshot: snapshot?,
         on_gap: on_gap?,
+        poll: poll?,
     })
 }
 
@@ -79,12 +94,13 @@ struct Log {
     slot_failover: bool,
     publication: String,
     server_id: u32,
+    zero_dates: ZeroDates,
 }
 
 fn log(name: &str, installation: &str, kind: DatabaseKind, section: &Section<'_>) -> Option<Log> {
     match kind {
         DatabaseKind::Postgres => {
-            let fits = refuse(&["server_id"], "mysql and mariadb", kind, section);
+            let fits = refuse(&["server_id", "zero_dates"], "mysql and mariadb", kind, section);
             let default = format!("crossdock_{installation}_{name}");
             let slot = postgres_name("slot", &default, section);
             let publication = postgres_name("publication", &default, section);
@@ -93,14 +109,16 @@ fn log(name: &str, installation: &str, kind: DatabaseKind, section: &Section<'_>
                 slot: slot?,
                 slot_failover: failover?,
                 publication: publication?,
-                server_id: 0,
+                ..Log::default()
             })
         }
         DatabaseKind::Mysql | DatabaseKind::Mariadb => {
             let fits = refuse(&["slot", "slot_failover", "publication"], "postgres", kind, section);
             let default = derived_server_id(installation, name);
             let id = section.number("server_id", 1..=u64::from(u32::MAX), default.into())?;
-            fits.then_some(Log { server_id: u32::try_from(id).ok()?, ..Log::default() })
+            let zero_dates = section.choice("zero_dates", &ZERO_DATES, Some(ZeroDates::Text))?;
+            let server_id = u32::try_from(id).ok()?;
+            fits.then_some(Log { server_id, zero_dates, ..Log::default() })
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crossdock_config::{ClientCertificate, DatabaseKind, OnGap, SnapshotMode, Tls, template};
 use crossdock_model::TableName;
+use crossdock_model::database::ZeroDates;
 use secrecy::ExposeSecret;
 
 use crate::world::{HEAD, SOURCE, World, accepted};
@@ -32,6 +33,7 @@ port = 3307
 database = "wms"
 user = "reader"
 server_id = 7101
+zero_dates = "epoch"
 tables = ["wms.stock", "wms.picks"]
 snapshot = "when-needed"
 snapshot_workers = 4
@@ -92,7 +94,7 @@ fn every_key_is_understood() {
     assert_eq!((wms.connection.kind, wms.connection.port), (DatabaseKind::Mariadb, 3307));
     assert_eq!((&*wms.slot, &*wms.publication, wms.server_id), ("", "", 7101));
     assert_eq!(wms.tables, [TableName::new("wms", "stock"), TableName::new("wms", "picks")]);
-    assert_eq!(wms.on_gap, OnGap::Resync);
+    assert_eq!((wms.on_gap, wms.zero_dates), (OnGap::Resync, ZeroDates::Epoch));
     let read = (wms.snapshot.mode, wms.snapshot.workers, wms.snapshot.rows_per_second);
     assert_eq!(read, (SnapshotMode::WhenNeeded, 4, Some(20_000)));
     assert_eq!(wms.connection.password.expose_secret(), "");

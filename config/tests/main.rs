@@ -6,6 +6,7 @@ mod accepted;
 mod agreement;
 mod anything;
 mod files;
+mod poll;
 mod problems;
 mod rules;
 mod secrets;

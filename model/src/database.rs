@@ -32,6 +32,20 @@ impl DatabaseKind {
     }
 }
 
+/// What becomes of a date that no calendar has (MySQL, MariaDB): `0000-00-00`, `2026-02-30`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ZeroDates {
+    /// A text, as the server prints it. The default, because it loses nothing.
+    #[default]
+    Text,
+    /// NULL, also in columns that have none.
+    Null,
+    /// NULL in columns that may have one, otherwise 1970-01-01: as Debezium does.
+    Epoch,
+    /// An error: capture stops at such a row.
+    Error,
+}
+
 /// How a connection is protected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Tls {

@@ -78,12 +78,14 @@ pub struct ChangeEvent {
 /// What is known of a transaction when it begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TxHeader {
-    /// The source's name of it: xid, GTID, or `snapshot`.
+    /// The source's name of it: xid, GTID, or `snapshot`; of a polled source [`TxHeader::POLL`].
     pub id: String,
     /// Where it commits: for PostgreSQL the commit record's LSN, for a binlog the place of its
-    /// GTID event. Orders transactions of one source; see [`LogOrder`](crate::LogOrder).
+    /// GTID event, for a polled source when its rows were read. Orders transactions of one source;
+    /// see [`LogOrder`](crate::LogOrder).
     pub commit: Position,
-    /// Commit time at the source, microseconds since the Unix epoch.
+    /// Commit time at the source, microseconds since the Unix epoch; of a polled source its time
+    /// when the rows were read.
     pub commit_micros: i64,
     /// Replication origin or server id that the log names, when it is not the source itself.
     pub origin: Option<String>,
@@ -95,4 +97,8 @@ impl TxHeader {
     /// The `id` of transactions whose rows were read beside the stream, and not by the snapshot
     /// before it.
     pub const BACKFILL: &str = "backfill";
+    /// The `id` of transactions that say what rows hold which were found changed in a source
+    /// without a log. What was committed together may come apart, and what a row held between two
+    /// rounds of reading is not seen.
+    pub const POLL: &str = "poll";
 }

@@ -6,6 +6,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time;
+
+/// How the text of a polled source's place begins.
+const POLL_PREFIX: &str = "poll:";
+/// The last instant that has a text of its own.
+const ROUND_MAX: i64 = i64::MAX - 1;
+
 /// A place in a source's log. Opaque outside `capture`, but for its order and its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,6 +32,16 @@ pub enum Position {
         /// Executed GTID set (MySQL) or GTID position with all domains (MariaDB); may be empty.
         gtid: String,
     },
+    /// A source without a log, which is asked for its rows again and again. What was committed
+    /// before `round` has been read, but for what the source shows later than it should and for
+    /// deletes; `step` counts what was read since. Orders what was read by when it was read.
+    Poll {
+        /// When the last complete round of reading began, by Crossdock's clock: microseconds since
+        /// the Unix epoch. Never goes back, even when that clock does.
+        round: u64,
+        /// Number of the read since then, from 0.
+        step: u64,
+    },
 }
 
 /// Total order of a source's log, comparable without knowing which database it is.
@@ -32,9 +49,10 @@ pub enum Position {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct LogOrder {
-    /// Binlog file number, above it the epoch in the upper half; 0 for PostgreSQL.
+    /// Binlog file number, above it the epoch in the upper half; 0 for PostgreSQL; the round of a
+    /// polled source.
     pub file: u64,
-    /// LSN or offset in the file of the commit.
+    /// LSN or offset in the file of the commit; the step of a polled source.
     pub offset: u64,
     /// Place of the row within its transaction; 0 for snapshot rows, which precede the stream.
     pub ordinal: u32,
@@ -68,6 +86,7 @@ impl Position {
                 let file = u64::from(epoch) << 32 | u64::from(number);
                 LogOrder { file, offset: *offset, ordinal }
             }
+            Position::Poll { round, step } => LogOrder { file: *round, offset: *step, ordinal },
         }
     }
 
@@ -103,6 +122,10 @@ impl fmt::Display for Position {
                 write!(f, "{file}:{offset}")
             }
             Position::Binlog { file, offset, gtid } => write!(f, "{file}:{offset} ({gtid})"),
+            Position::Poll { round, step } => {
+                let began = time::instant_text(i64::try_from(*round).unwrap_or(ROUND_MAX));
+                write!(f, "{POLL_PREFIX}{began}+{step}")
+            }
         }
     }
 }
@@ -110,7 +133,8 @@ impl fmt::Display for Position {
 /// A text that is not a position.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{0}` is not a log position: write an LSN such as 0/16B3748, or FILE:OFFSET such as binlog.000042:1093"
+    "`{0}` is not a log position: write an LSN such as 0/16B3748, FILE:OFFSET such as \
+     binlog.000042:1093, or for a polled source poll:2026-11-23T10:00:00Z+0"
 )]
 pub struct PositionError(String);
 
@@ -119,6 +143,9 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || PositionError(text.to_string());
+        if let Some(place) = text.strip_prefix(POLL_PREFIX) {
+            return polled(place).ok_or_else(bad);
+        }
         if let Some((high, low)) = text.split_once('/') {
             let high = u64::from_str_radix(high, 16).map_err(|_| bad())?;
             let low = u64::from_str_radix(low, 16).map_err(|_| bad())?;
@@ -140,6 +167,14 @@ impl FromStr for Position {
     }
 }
 
+/// Reads `BEGIN+STEP`.
+fn polled(place: &str) -> Option<Position> {
+    let (began, step) = place.rsplit_once('+')?;
+    let round = u64::try_from(time::parse_instant(began)?).ok()?;
+    let digits = !step.is_empty() && step.bytes().all(|b| b.is_ascii_digit());
+    Some(Position::Poll { round, step: step.parse().ok().filter(|_| digits)? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,10 +187,13 @@ mod tests {
             "binlog.000042:1093",
             "mysql-bin.000003:4 (0-1-42,1-2-7)",
             "2@binlog.000001:4 (0-1-42)",
+            "poll:2026-11-23T10:00:00.000001Z+17",
         ] {
             assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
         }
-        for text in ["", "x", "12", "binlog:12", "G/1", "1/100000000"] {
+        let bad =
+            ["poll:", "poll:2026-11-23T10:00:00Z", "poll:2026-11-23T10:00:00Z+-1", "poll:x+1"];
+        for text in ["", "x", "12", "binlog:12", "G/1", "1/100000000"].into_iter().chain(bad) {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
     }
@@ -168,6 +206,9 @@ mod tests {
         assert!(at("binlog.000010:4").compare(&at("1@binlog.000001:4")).is_lt());
         assert!(at("1@binlog.000010:4").compare(&at("2@binlog.000001:4")).is_lt());
         assert_eq!(split_epoch("host@bin.000001"), (0, "host@bin.000001"));
+        let polled = |text: &str| at(&format!("poll:2026-11-23T{text}"));
+        assert!(polled("10:00:00Z+99").compare(&polled("10:00:00.5Z+0")).is_lt());
+        assert!(polled("10:00:00Z+9").compare(&polled("10:00:00Z+10")).is_lt());
         let order = at("3@binlog.000010:4").order(7);
         assert_eq!(LogOrder::from_sortable(&order.to_sortable()), Some(order));
     }

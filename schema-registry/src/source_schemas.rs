@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossdock_model::{TableName, TableSchema};
+use crossdock_model::{Column, TableName, TableSchema};
 use serde::{Deserialize, Serialize};
 
 /// Versions kept of one table; the oldest goes when there is one more.
-const VERSIONS_MAX: usize = 256;
+const VERSIONS_MAX: usize = 32;
 
 /// Every version seen of every table of one source. In memory; the caller keeps it on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,26 +54,35 @@ pub struct Retyped {
     pub from: String,
     /// As it is.
     pub to: String,
+    /// Its values may be of another kind than before: texts instead of numbers, not more digits.
+    pub is_other_kind: bool,
 }
 
 impl SourceSchemas {
-    /// Takes note of a table's schema at a position. Saying again what was said before changes
-    /// nothing, so a log may be read twice.
-    pub fn observe(&mut self, table: &TableSchema, position: &str) -> Observed {
-        let fingerprint: String = table.fingerprint().iter().map(|b| format!("{b:02x}")).collect();
-        let versions = self.tables.entry(table.name.to_string()).or_default();
-        let replayed = |v: &SchemaVersion| v.fingerprint == fingerprint && v.position == position;
-        let last = versions.last();
-        if last.is_some_and(|v| v.fingerprint == fingerprint) || versions.iter().any(replayed) {
+    /// How a table differs from its latest version. One that looks as it did at any time is known:
+    /// a log may be read twice.
+    pub fn compare(&self, table: &TableSchema) -> Observed {
+        let versions = self.versions(&table.name);
+        let fingerprint = text(table.fingerprint());
+        if versions.iter().any(|v| v.fingerprint == fingerprint) {
             return Observed::Known;
         }
-        let observed = last.map_or(Observed::New, |last| difference(&last.schema, table));
+        versions.last().map_or(Observed::New, |last| difference(&last.schema, table))
+    }
+
+    /// Takes note of a table's schema, first seen at a position, as its latest version. Saying
+    /// again what was said before changes nothing.
+    pub fn accept(&mut self, table: &TableSchema, position: &str) {
+        let fingerprint = text(table.fingerprint());
+        let versions = self.tables.entry(table.name.to_string()).or_default();
+        if versions.iter().any(|v| v.fingerprint == fingerprint) {
+            return;
+        }
         if versions.len() >= VERSIONS_MAX {
             versions.remove(0);
         }
         let position = position.to_string();
         versions.push(SchemaVersion { fingerprint, position, schema: table.clone() });
-        observed
     }
 
     /// The versions of a table, oldest first; empty when it has not been seen.
@@ -81,10 +90,52 @@ impl SourceSchemas {
         self.tables.get(&table.to_string()).map_or(&[], Vec::as_slice)
     }
 
-    /// The latest version of every table, in the order of their names.
-    pub fn latest(&self) -> impl Iterator<Item = &SchemaVersion> {
-        self.tables.values().filter_map(|versions| versions.last())
+    /// Every version of every table, in the order of their names, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &SchemaVersion> {
+        self.tables.values().flatten()
     }
+}
+
+fn text(fingerprint: [u8; 8]) -> String {
+    fingerprint.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether values of the one type may be values of another kind than those of the other: a longer
+/// text or a wider number is the same kind.
+fn is_other_kind(from: &Column, to: &Column) -> bool {
+    let kind = |column: &Column| kind(column.base_type.as_ref().unwrap_or(&column.type_name));
+    kind(from) != kind(to)
+}
+
+/// The kind of a type, by its name without modifiers: `numeric(12,3)` and `integer` are numbers.
+fn kind(type_name: &str) -> String {
+    let mut words = String::new();
+    let mut depth = 0_u32;
+    for c in type_name.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            c if depth == 0 => words.extend(c.to_lowercase()),
+            _ => {}
+        }
+    }
+    let plain = words.replace("unsigned", "").replace("zerofill", "");
+    let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    let kind = match plain.as_str() {
+        "smallint" | "integer" | "int" | "bigint" | "tinyint" | "mediumint" | "numeric"
+        | "decimal" => "number",
+        "real" | "double precision" | "double" | "float" => "float",
+        "text" | "character varying" | "varchar" | "character" | "char" | "bpchar" | "citext"
+        | "tinytext" | "mediumtext" | "longtext" | "enum" => "text",
+        "json" | "jsonb" => "json",
+        "bytea" | "blob" | "tinyblob" | "mediumblob" | "longblob" | "binary" | "varbinary" => {
+            "bytes"
+        }
+        // MySQL's `timestamp` is a point in time, PostgreSQL's is a wall clock; neither changes
+        // into the other, since a table stays on its server.
+        other => other,
+    };
+    kind.to_string()
 }
 
 fn difference(old: &TableSchema, new: &TableSchema) -> Observed {
@@ -97,13 +148,14 @@ fn difference(old: &TableSchema, new: &TableSchema) -> Observed {
         let before = old.column(&column.name).and_then(|i| old.columns.get(i));
         if let Some(before) = before.filter(|before| *before != column) {
             let (from, to) = (describe(before), describe(column));
-            retyped.push(Retyped { column: column.name.clone(), from, to });
+            let is_other_kind = is_other_kind(before, column);
+            retyped.push(Retyped { column: column.name.clone(), from, to, is_other_kind });
         }
     }
     Observed::Changed { added: missing_in(new, old), removed: missing_in(old, new), retyped }
 }
 
-fn describe(column: &crossdock_model::Column) -> String {
+fn describe(column: &Column) -> String {
     let null = if column.nullable { "" } else { " not null" };
     let key = column.key.map_or_else(String::new, |k| format!(" key {k}"));
     format!("{}{null}{key}", column.type_name)
@@ -131,8 +183,9 @@ mod tests {
         let mut schemas = SourceSchemas::default();
         let first = table(&[("id", "int"), ("weight", "int"), ("seal", "text")]);
         let second = table(&[("id", "bigint"), ("seal", "text"), ("weight_kg", "numeric(12,3)")]);
-        assert_eq!(schemas.observe(&first, "0/1"), Observed::New);
-        assert_eq!(schemas.observe(&first, "0/2"), Observed::Known);
+        assert_eq!(schemas.compare(&first), Observed::New);
+        schemas.accept(&first, "0/1");
+        assert_eq!(schemas.compare(&first), Observed::Known);
         let changed = Observed::Changed {
             added: vec!["weight_kg".into()],
             removed: vec!["weight".into()],
@@ -140,24 +193,46 @@ mod tests {
                 column: "id".into(),
                 from: "int not null key 0".into(),
                 to: "bigint not null key 0".into(),
+                is_other_kind: false,
             }],
         };
-        assert_eq!(schemas.observe(&second, "0/3"), changed);
+        assert_eq!(schemas.compare(&second), changed);
+        schemas.accept(&second, "0/3");
         // Rewound and read again: the same story is no news.
-        assert_eq!(schemas.observe(&first, "0/1"), Observed::Known);
-        assert_eq!(schemas.observe(&second, "0/3"), Observed::Known);
-        assert_eq!(schemas.versions(&first.name).len(), 2);
-        assert_eq!(schemas.latest().map(|v| v.position.as_str()).collect::<Vec<_>>(), ["0/3"]);
+        for known in [&first, &second] {
+            assert_eq!(schemas.compare(known), Observed::Known);
+            schemas.accept(known, "0/1");
+        }
+        let positions: Vec<_> = schemas.iter().map(|v| v.position.as_str()).collect();
+        assert_eq!(positions, ["0/1", "0/3"]);
 
         let stored = serde_json::to_string(&schemas).unwrap();
         assert_eq!(serde_json::from_str::<SourceSchemas>(&stored).unwrap(), schemas);
     }
 
     #[test]
+    fn wider_is_the_same_kind_and_other_values_are_not() {
+        for (from, to, other) in [
+            ("integer", "numeric(12,3)", false),
+            ("int(10) unsigned", "bigint(20)", false),
+            ("varchar(20)", "text", false),
+            ("timestamp(3) without time zone", "timestamp without time zone", false),
+            ("enum('a','b')", "varchar(10)", false),
+            ("integer", "text", true),
+            ("text", "json", true),
+            ("date", "timestamp with time zone", true),
+            ("numeric(10,2)", "double precision", true),
+            ("integer", "integer[]", true),
+        ] {
+            assert_eq!(kind(from) != kind(to), other, "{from} to {to}");
+        }
+    }
+
+    #[test]
     fn versions_are_bounded() {
         let mut schemas = SourceSchemas::default();
         for i in 0..VERSIONS_MAX + 10 {
-            schemas.observe(&table(&[("id", "int"), (&format!("c{i}"), "int")]), &i.to_string());
+            schemas.accept(&table(&[("id", "int"), (&format!("c{i}"), "int")]), &i.to_string());
         }
         assert_eq!(schemas.versions(&TableName::new("wms", "shipments")).len(), VERSIONS_MAX);
     }

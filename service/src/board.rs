@@ -75,6 +75,8 @@ impl StageStatus {
 pub struct SourceBoard {
     /// Name.
     pub name: String,
+    /// No log is read: its tables are asked for their rows again and again.
+    pub polled: bool,
     /// State of `ingest`.
     pub stage: StageStatus,
     /// What is durable in the journal.
@@ -92,7 +94,8 @@ pub struct SourceBoard {
     /// Seconds until that happens at the rate of the last minutes; `None` while what is kept does
     /// not grow.
     pub loss_in_seconds: Mutex<Option<u64>>,
-    /// Milliseconds behind the server's head.
+    /// Milliseconds behind the server's head; of a polled source, since its last complete round
+    /// began.
     pub lag_millis: AtomicU64,
     /// The last probe reached the server.
     pub probed: AtomicBool,
@@ -109,6 +112,8 @@ pub struct SourceBoard {
     pub integrated_seq: AtomicU64,
     /// Last block that the store knows to be integrated: what comes later is kept for a restart.
     pub committed_seq: AtomicU64,
+    /// Why its changes wait in the journal, when a table has changed under the files.
+    pub drift: Mutex<Option<String>>,
 }
 
 /// One target (or mirror).
@@ -155,6 +160,13 @@ impl Board {
         self.sources.iter().find(|s| s.name == name)
     }
 
+    /// Notes why a source's changes wait in the journal, or that they do not.
+    pub fn set_drift(&self, source: &str, why: Option<String>) {
+        if let Some(source) = self.source(source) {
+            *lock(&source.drift) = why;
+        }
+    }
+
     /// Nothing is on its way: every source read to its head, integrated and delivered.
     pub fn caught_up(&self) -> bool {
         let sources = self.sources.iter().all(|s| {
@@ -174,7 +186,7 @@ impl Board {
     /// Every stage is at work. A source that takes its first snapshot is not ready yet.
     pub fn ready(&self) -> bool {
         self.integrate.state() == StageState::Running
-            && self.sources.iter().all(|s| s.stage.state().is_well())
+            && self.sources.iter().all(|s| s.stage.state().is_well() && !s.has_drifted())
             && self.targets.iter().all(|t| t.stage.state() == StageState::Running)
     }
 
@@ -226,6 +238,11 @@ impl SourceBoard {
         lock(&self.loss_in_seconds).map(|seconds| seconds as f64 / 3600.0)
     }
 
+    /// Its changes wait in the journal, because a table has changed.
+    pub fn has_drifted(&self) -> bool {
+        lock(&self.drift).is_some()
+    }
+
     /// Rows of a table are being read, or will be.
     pub fn is_copying(&self) -> bool {
         lock(&self.copies).tables.iter().any(|copy| copy.state == CopyState::Pending)
@@ -236,8 +253,10 @@ impl SourceBoard {
         snapshots.retain(|line| line.state != "done" && line.state != "cancelled");
         json!({
             "name": self.name,
+            "capture": if self.polled { "poll" } else { "log" },
             "state": self.stage.state(),
             "error": self.stage.error(),
+            "drift": *lock(&self.drift),
             "snapshots": snapshots,
             "gaps": load(&self.gaps),
             "gap_open": self.gap_open.load(Ordering::Relaxed),

@@ -61,6 +61,7 @@ pub async fn serve(path: &Path, operator: Arc<Operator>, board: Arc<Board>) -> a
         .route("/rewind", post(rewind))
         .route("/snapshots", get(copies).post(snapshot))
         .route("/tables", post(add_table))
+        .route("/accept", post(accept_table))
         .route("/gaps", get(gaps))
         .route("/resync", post(resync))
         .with_state(Shared { operator, board });
@@ -89,6 +90,10 @@ async fn snapshot(State(shared): State<Shared>, Json(request): Json<SnapshotRequ
 
 async fn add_table(State(shared): State<Shared>, Json(request): Json<TableRequest>) -> Response {
     answer(shared.operator.add_table(request).await)
+}
+
+async fn accept_table(State(shared): State<Shared>, Json(request): Json<TableRequest>) -> Response {
+    answer(shared.operator.accept_table(request).await)
 }
 
 async fn gaps(State(shared): State<Shared>) -> Response {

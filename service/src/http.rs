@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::board::Board;
+use crate::board::{Board, lock};
 use crate::metrics::Metrics;
 
 /// What the pages are made from.
@@ -66,6 +66,11 @@ fn not_ready(board: &Board) -> String {
     board.sources.iter().for_each(|s| line(&format!("source {}", s.name), &s.stage));
     line("integrate", &board.integrate);
     board.targets.iter().for_each(|t| line(&format!("target {}", t.name), &t.stage));
+    for source in &board.sources {
+        if let Some(why) = &*lock(&source.drift) {
+            text.push_str(&format!("source {}: {why}\n", source.name));
+        }
+    }
     text
 }
 

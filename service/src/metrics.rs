@@ -34,6 +34,7 @@ pub struct Metrics {
     snapshot_state: IntGaugeVec,
     gaps: IntGaugeVec,
     gap_open: IntGaugeVec,
+    drifted: IntGaugeVec,
     journal_bytes: IntGaugeVec,
     journal_age: GaugeVec,
     integrate_behind: IntGaugeVec,
@@ -137,7 +138,7 @@ impl Metrics {
             hours_until_loss: gauge(
                 &r,
                 "source_hours_until_loss",
-                "Hours until kept log reaches that limit, at the rate of the last minutes.",
+                "Hours until unread changes are lost, by size at the rate of the last minutes or by age.",
                 &["source"],
             )?,
             snapshot_rows: int_gauge(
@@ -159,6 +160,12 @@ impl Metrics {
                 &["source", "table", "state"],
             )?,
             gaps: int_gauge(&r, "gaps", "Gaps in a source's log on record.", &["source"])?,
+            drifted: int_gauge(
+                &r,
+                "source_drifted",
+                "1 while changes wait because a table has changed under the files.",
+                &["source"],
+            )?,
             gap_open: int_gauge(
                 &r,
                 "gap_open",
@@ -292,6 +299,7 @@ impl Metrics {
             self.gaps.with_label_values(&label).set(signed(s.gaps.load(Ordering::Relaxed)));
             let open = i64::from(s.gap_open.load(Ordering::Relaxed));
             self.gap_open.with_label_values(&label).set(open);
+            self.drifted.with_label_values(&label).set(i64::from(s.has_drifted()));
             if let Some(hours) = s.hours_until_loss() {
                 self.hours_until_loss.with_label_values(&label).set(hours);
             }

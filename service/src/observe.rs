@@ -73,9 +73,8 @@ async fn look(
     let head = connected.head(durable.as_ref()).await?;
     board.retained_bytes.store(head.retained_bytes, Ordering::Relaxed);
     let now = Instant::now();
-    retained.saw(head.retained_bytes, now);
-    let left = head.keep_limit_bytes.and_then(|limit| retained.time_left(limit, now));
-    *lock(&board.loss_in_seconds) = left.map(|left| left.as_secs());
+    retained.saw(head.unread_bytes, now);
+    let by_size = head.keep_limit_bytes.and_then(|limit| retained.time_left(limit, now));
     board.keep_limit_bytes.store(head.keep_limit_bytes.unwrap_or(0), Ordering::Relaxed);
     heads.saw(head.position, now);
     let behind = match lock(&board.durable).clone() {
@@ -85,6 +84,10 @@ async fn look(
         }
         None => head.behind_bytes,
     };
+    // What has not been read since the process began is at least as old as that.
+    let by_age = head.keep_limit_age.map(|limit| limit.saturating_sub(heads.lag(now)));
+    let left = by_size.into_iter().chain(by_age).min();
+    *lock(&board.loss_in_seconds) = left.map(|left| left.as_secs());
     board.behind_bytes.store(behind, Ordering::Relaxed);
     board.probed.store(true, Ordering::Relaxed);
     Ok(())

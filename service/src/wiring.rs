@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use crossdock_apply::ConnectOptions;
-use crossdock_capture::{BLOCK_BYTES, SnapshotOptions, SourceOptions};
-use crossdock_config::{Config, Connection, SourceConfig};
+use crossdock_capture::{BLOCK_BYTES, PollOptions, PollTable, SnapshotOptions, SourceOptions};
+use crossdock_config::{Config, Connection, PollConfig, SourceConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
 use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint};
@@ -93,6 +93,7 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
         slot_failover: source.slot_failover,
         publication: source.publication.clone(),
         server_id: source.server_id,
+        zero_dates: source.zero_dates,
         block_bytes_max: BLOCK_BYTES,
         spill_dir: Some(config.state_dir.clone()),
         snapshot: SnapshotOptions {
@@ -100,7 +101,20 @@ fn one_source(config: &Config, source: &SourceConfig) -> SourceOptions {
             rows_per_second: source.snapshot.rows_per_second,
             ..SnapshotOptions::default()
         },
+        poll: source.is_polled().then(|| poll_options(source)),
     }
+}
+
+fn poll_options(source: &SourceConfig) -> PollOptions {
+    let table = |polled: &PollConfig| PollTable {
+        table: polled.table.clone(),
+        key: polled.key.clone(),
+        cursor: polled.cursor.clone(),
+        every: polled.every,
+        overlap: polled.overlap,
+        reconcile: polled.reconcile,
+    };
+    PollOptions { tables: source.poll.iter().map(table).collect() }
 }
 
 /// How to reach a database that is written to.

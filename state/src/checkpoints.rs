@@ -1,7 +1,7 @@
 //! Checkpoints: small values that say how far each stage has come.
 //!
 //! Keys: `source/erp`, `integrate/erp`, `target/erp`, `savepoint/NAME`, `memory/erp`, `start/erp`,
-//! `gaps/erp`. Values are bytes; the structs in [`saved`] are the ones in use.
+//! `gaps/erp`, `schemas/erp/public.orders`, `drift/erp`. Values are bytes; the structs in [`saved`] are the ones in use.
 //!
 //! No progress is kept here only (a source's position is in its journal, the progress of a stage
 //! with the data it wrote; rows that a reader does not remember are read again), so a store that was lost or damaged is moved aside, and the caller is

@@ -19,7 +19,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("tests/harness", &[]),
     ("deploy/demo", &["tests/harness"]),
     ("tests", &["tests/harness"]),
-    ("bench", &["model", "capture", "state", "apply", "canonical", "tests/harness"]),
+    (
+        "bench",
+        &["model", "schema-registry", "capture", "state", "apply", "canonical", "tests/harness"],
+    ),
 ];
 const LINES_MAX: usize = 500;
 /// Files that are longer than they should be. This list may only become shorter.

@@ -197,24 +197,10 @@ fn postgres_events_are_debeziums() {
 
 #[test]
 fn mariadb_events_are_debeziums() {
-    let store = Postgres::start().unwrap();
-    store.sql("postgres", "CREATE DATABASE canonical").unwrap();
     let server = MariaDb::start().unwrap();
-    server.sql("", &oracle("mariadb", "types.sql")).unwrap();
-    let grants = "CREATE USER crossdock@'127.0.0.1'; GRANT SELECT ON oracle.* TO \
-                  crossdock@'127.0.0.1'; GRANT REPLICATION SLAVE, BINLOG MONITOR, RELOAD, \
-                  SLAVE MONITOR ON *.* TO crossdock@'127.0.0.1'";
-    server.sql("", grants).unwrap();
-    let source = format!(
-        "kind = \"mariadb\"\nport = {}\nuser = \"crossdock\"\ntables = ['oracle.tm', \
-         'oracle.compkey', 'oracle.nopk', 'oracle.We`ird Näme', 'oracle.outbox']",
-        server.port()
-    );
-    let port = store.port();
-    let mut rig = Rig::start(&source, port, Some(store));
-    rig.change(&server, "mariadb");
-    rig.crossdock.kill();
-    rig.compare("mariadb", MARIADB, &mut Comparison::new(differences::MARIADB));
+    let grants = "REPLICATION SLAVE, BINLOG MONITOR, RELOAD, SLAVE MONITOR";
+    let mut comparison = Comparison::new(differences::MARIADB);
+    binlog_events_are_debeziums(&server, "mariadb", grants, MARIADB, &mut comparison);
 }
 
 #[test]
@@ -222,22 +208,36 @@ fn mysql_events_are_debeziums() {
     if !MySql::installed() {
         return;
     }
+    let server = MySql::start().unwrap();
+    let grants = "REPLICATION SLAVE, REPLICATION CLIENT, RELOAD";
+    let mut comparison = Comparison::new(differences::MYSQL);
+    binlog_events_are_debeziums(&server, "mysql", grants, MYSQL, &mut comparison);
+}
+
+/// `kind` is that of the source, and the folder with its recordings.
+fn binlog_events_are_debeziums(
+    server: &Daemon,
+    kind: &str,
+    grants: &str,
+    cases: &[Case],
+    comparison: &mut Comparison,
+) {
     let store = Postgres::start().unwrap();
     store.sql("postgres", "CREATE DATABASE canonical").unwrap();
-    let server = MySql::start().unwrap();
-    server.sql("", &oracle("mysql", "types.sql")).unwrap();
-    let grants = "CREATE USER crossdock@'127.0.0.1'; GRANT SELECT ON oracle.* TO \
-                  crossdock@'127.0.0.1'; GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON \
-                  *.* TO crossdock@'127.0.0.1'";
-    server.sql("", grants).unwrap();
+    server.sql("", &oracle(kind, "types.sql")).unwrap();
+    let user = "crossdock@'127.0.0.1'";
+    let sql = format!(
+        "CREATE USER {user}; GRANT SELECT ON oracle.* TO {user}; GRANT {grants} ON *.* TO {user}"
+    );
+    server.sql("", &sql).unwrap();
     let source = format!(
-        "kind = \"mysql\"\nport = {}\nuser = \"crossdock\"\ntables = ['oracle.tm', \
+        "kind = \"{kind}\"\nport = {}\nuser = \"crossdock\"\ntables = ['oracle.tm', \
          'oracle.compkey', 'oracle.nopk', 'oracle.We`ird Näme', 'oracle.outbox']",
         server.port()
     );
     let port = store.port();
     let mut rig = Rig::start(&source, port, Some(store));
-    rig.change(&server, "mysql");
+    rig.change(server, kind);
     rig.crossdock.kill();
-    rig.compare("mysql", MYSQL, &mut Comparison::new(differences::MYSQL));
+    rig.compare(kind, cases, comparison);
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL server with a source, another with the store, and a Crossdock that captures the
+//! A server with a source, a PostgreSQL server with the store, and a Crossdock that captures the
 //! source.
 
 use std::collections::BTreeMap;
@@ -6,20 +6,75 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crossdock_harness::{Postgres, PostgresOptions, free_port};
+use anyhow::Result;
+use crossdock_harness::{
+    Daemon, DaemonOptions, MariaDb, MySql, Postgres, PostgresOptions, free_port,
+};
 use crossdock_tests::Crossdock;
 use serde_json::Value as Json;
 
 /// How long anything may take here.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// A server of any kind.
+pub enum Source {
+    Postgres(Postgres),
+    MariaDb(MariaDb),
+    MySql(MySql),
+}
+
+/// What may be captured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Postgres,
+    MariaDb,
+    MySql,
+}
+
+impl Source {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::MariaDb(_) => "mariadb",
+            Self::MySql(_) => "mysql",
+        }
+    }
+
+    /// TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Postgres(server) => server.port(),
+            Self::MariaDb(server) => server.port(),
+            Self::MySql(server) => server.port(),
+        }
+    }
+
+    /// Runs SQL; columns of the answer stand behind `|`.
+    pub fn sql(&self, database: &str, script: &str) -> Result<String> {
+        let of = |server: &Daemon| Ok(server.sql(database, script)?.replace('\t', "|"));
+        match self {
+            Self::Postgres(server) => server.sql(database, script),
+            Self::MariaDb(server) => of(server),
+            Self::MySql(server) => of(server),
+        }
+    }
+}
+
 /// The server, the folder with config and state, and the process.
 pub struct World {
     pub crossdock: Crossdock,
-    pub server: Postgres,
+    pub server: Source,
     /// What is written here must not move the source's log: the store and a place for copies.
     pub store: Postgres,
     folder: tempfile::TempDir,
+}
+
+/// Makes a database that belongs to Crossdock's user.
+fn database(server: &Postgres, name: &str) {
+    let role = "DO $$ BEGIN CREATE ROLE crossdock LOGIN REPLICATION PASSWORD 'pw';
+                EXCEPTION WHEN duplicate_object THEN NULL; END $$";
+    server.sql("postgres", role).unwrap();
+    server.sql("postgres", &format!("CREATE DATABASE {name} OWNER crossdock")).unwrap();
 }
 
 impl World {
@@ -31,19 +86,38 @@ impl World {
     /// As `new`, on a server with options of its own.
     pub fn with(options: &PostgresOptions, schema: &str, settings: &str) -> Self {
         let server = Postgres::start_with(options).unwrap();
-        let store = Postgres::start().unwrap();
-        for (server, database) in [(&server, "shop"), (&store, "canonical"), (&store, "copy")] {
-            let role = "DO $$ BEGIN CREATE ROLE crossdock LOGIN REPLICATION PASSWORD 'pw';
-                        EXCEPTION WHEN duplicate_object THEN NULL; END $$";
-            server.sql("postgres", role).unwrap();
-            let sql = format!("CREATE DATABASE {database} OWNER crossdock");
-            server.sql("postgres", &sql).unwrap();
-        }
+        database(&server, "shop");
         server.sql("shop", schema).unwrap();
+        Self::around(Source::Postgres(server), settings)
+    }
+
+    /// As `new`, on MariaDB or MySQL.
+    pub fn on_binlog(kind: Kind, schema: &str, settings: &str) -> Self {
+        let options = DaemonOptions::default();
+        let server = match kind {
+            Kind::MySql => Source::MySql(MySql::start_with(&options).unwrap()),
+            _ => Source::MariaDb(MariaDb::start_with(&options).unwrap()),
+        };
+        let status = if kind == Kind::MySql { "CLIENT" } else { "CLIENT, SLAVE MONITOR" };
+        let user = "crossdock@'127.0.0.1'";
+        let sql = format!(
+            "CREATE DATABASE shop; CREATE USER {user} IDENTIFIED BY 'pw';
+             GRANT SELECT ON shop.* TO {user};
+             GRANT REPLICATION SLAVE, RELOAD, REPLICATION {status} ON *.* TO {user};"
+        );
+        server.sql("", &sql).unwrap();
+        server.sql("shop", schema).unwrap();
+        Self::around(server, settings)
+    }
+
+    /// A store, a place for copies and a Crossdock for a source that is there.
+    fn around(server: Source, settings: &str) -> Self {
+        let store = Postgres::start().unwrap();
+        database(&store, "canonical");
+        database(&store, "copy");
         let folder = tempfile::tempdir().unwrap();
         let port = free_port().unwrap();
-        let login = |server: &Postgres| {
-            let port = server.port();
+        let login = |port: u16| {
             format!(
                 "host = \"127.0.0.1\"\nport = {port}\nuser = \"crossdock\"\npassword_env = \"PW\"\n"
             )
@@ -52,10 +126,11 @@ impl World {
             "[crossdock]\nname = \"test\"\nlisten = \"127.0.0.1:{port}\"\n\n\
              [store]\n{}database = \"canonical\"\n\n\
              [target.copy]\nkind = \"postgres\"\n{}database = \"copy\"\n\n\
-             [source.shop]\nkind = \"postgres\"\n{}database = \"shop\"\n{settings}\n",
-            login(&store),
-            login(&store),
-            login(&server)
+             [source.shop]\nkind = \"{}\"\n{}database = \"shop\"\n{settings}\n",
+            login(store.port()),
+            login(store.port()),
+            server.kind(),
+            login(server.port())
         );
         fs::write(folder.path().join("crossdock.toml"), config).unwrap();
         let env = [("PW".to_string(), "pw".to_string())];

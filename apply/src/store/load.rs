@@ -14,6 +14,7 @@ use tokio_postgres::types::FromSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
+use super::deadlines::deadline;
 use super::encoding::{Micros, decode_fields, order, text, unreadable, value_of_json};
 use super::writes::counter;
 use super::{PostgresStore, sql};
@@ -31,6 +32,7 @@ pub(super) async fn load(store: &mut PostgresStore, needs: &Needs) -> Result<Loa
         by_record(sql::GET_CONTRIBUTIONS, &needs.records),
         by_record(sql::GET_EVIDENCE, &needs.records),
         by_record(sql::GET_RELEASES, &needs.records),
+        by_record(sql::GET_DEADLINES, &needs.records),
         by_record(sql::GET_LINKING, &needs.linking_to),
         by_record(sql::GET_RELEASES_ON, &needs.releases_on),
     ];
@@ -86,7 +88,7 @@ fn distinct<K: std::hash::Hash + Eq>(keys: &[K]) -> Vec<&K> {
     keys.iter().filter(|k| seen.insert(*k)).collect()
 }
 
-/// Puts the answers to the eight queries together.
+/// Puts the answers to the queries together.
 fn assemble(server: &str, needs: &Needs, answers: Vec<Vec<Row>>) -> Result<Loaded, ApplyError> {
     let mut answers = answers.into_iter().map(|rows| Reader { server, rows });
     let mut next = || answers.next().unwrap_or(Reader { server, rows: Vec::new() });
@@ -108,6 +110,9 @@ fn assemble(server: &str, needs: &Needs, answers: Vec<Vec<Row>>) -> Result<Loade
     for release in next().all(release)? {
         state(&mut states, &release.record).releases.push(release);
     }
+    for deadline in next().all(deadline)? {
+        state(&mut states, &deadline.record).deadlines.push(deadline);
+    }
     loaded.records = needs.records.iter().filter_map(|key| states.remove_entry(key)).collect();
     loaded.linking = next().all(|row| Ok((row.record_key(0)?, row.record_key(2)?)))?;
     let mut seen = HashSet::new();
@@ -120,12 +125,7 @@ fn state<'m>(
     states: &'m mut HashMap<RecordKey, RecordState>,
     key: &RecordKey,
 ) -> &'m mut RecordState {
-    states.entry(key.clone()).or_insert_with(|| RecordState {
-        record: None,
-        contributions: Vec::new(),
-        evidence: Vec::new(),
-        releases: Vec::new(),
-    })
+    states.entry(key.clone()).or_default()
 }
 
 /// Rows of an answer.
@@ -196,7 +196,7 @@ impl<'r> Cells<'r> {
 pub(super) fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
     Ok(SourceRow {
         key: row.row_key(0)?,
-        image: row.fields(3)?,
+        image: row.fields(3)?.into(),
         at: row.order(4)?,
         deleted: row.get(5)?,
         waiting_for: row.json(6)?,
@@ -220,7 +220,7 @@ fn contribution(row: &Cells<'_>) -> Result<Contribution, ApplyError> {
     Ok(Contribution {
         record: row.record_key(0)?,
         row: row.row_key(2)?,
-        fields: row.fields(5)?,
+        fields: row.fields(5)?.into(),
         links: row.json(6)?,
         at: row.order(7)?,
         gone: false,

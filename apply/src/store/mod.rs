@@ -2,6 +2,7 @@
 //! progress of `integrate`, in schema `crossdock` of a PostgreSQL database.
 
 mod check;
+mod deadlines;
 mod encoding;
 mod load;
 mod migrate;

@@ -158,7 +158,7 @@ impl PostgresStore {
         Ok(statement)
     }
 
-    async fn query(
+    pub(super) async fn query(
         &mut self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
@@ -168,7 +168,7 @@ impl PostgresStore {
         rows.map_err(|e| classify::postgres(&self.name, "reading the canonical store", e))
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         rows: Vec<Row>,
         read: impl Fn(&Cells<'_>) -> Result<T, ApplyError>,

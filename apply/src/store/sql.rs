@@ -139,6 +139,28 @@ INSERT INTO crossdock.release_depends (rule, business_key, entity, key)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
 ON CONFLICT DO NOTHING";
 
+pub(super) const PUT_DEADLINES: &str = "
+INSERT INTO crossdock.deadline (id, entity, key, rule, due_at, raised)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bool[])
+ON CONFLICT (id) DO UPDATE SET
+    entity = excluded.entity, key = excluded.key, rule = excluded.rule, due_at = excluded.due_at,
+    raised = excluded.raised";
+
+pub(super) const DROP_DEADLINES: &str = "
+DELETE FROM crossdock.deadline WHERE id = ANY ($1::uuid[])";
+
+pub(super) const GET_DEADLINES: &str = "
+SELECT d.entity, d.key, d.id, d.rule, d.due_at, d.raised
+FROM unnest($1::text[], $2::text[]) AS n(a, b)
+JOIN crossdock.deadline d ON d.entity = n.a AND d.key = n.b";
+
+pub(super) const GET_DUE: &str = "
+SELECT entity, key FROM crossdock.deadline
+WHERE NOT raised AND due_at <= $1 ORDER BY due_at LIMIT $2";
+
+pub(super) const GET_NEXT_DUE: &str = "
+SELECT min(due_at) FROM crossdock.deadline WHERE NOT raised";
+
 /// Numbers come from the row that `fence` has locked, so that they are visible in their order.
 /// What is owed already leaves a hole in them.
 pub(super) const OWE_DELIVERIES: &str = "

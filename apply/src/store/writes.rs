@@ -7,8 +7,8 @@ use std::hash::Hash;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
-    Contribution, Delivery, Evidence, ExceptionItem, HistoryEntry, Outcome, Record, RecordKey,
-    Release, RowKey, RowWrite, SourceRow,
+    Contribution, Deadline, Delivery, Evidence, ExceptionItem, HistoryEntry, Outcome, Record,
+    RecordKey, Release, RowKey, RowWrite, SourceRow,
 };
 
 use super::encoding::{Micros, encode_fields, fields_json, json, json_of, text};
@@ -32,6 +32,7 @@ pub(crate) fn all<'a>(
     history(&mut out, &outcome.history, ruleset);
     exceptions(&mut out, &outcome.exceptions, progress);
     releases(&mut out, &last_of(&outcome.releases, |r| (&r.rule, &r.business_key)));
+    deadlines(&mut out, &last_of(&outcome.deadlines, |d| d.id));
     deliveries(&mut out, &last_of(&outcome.deliveries, |d| d.event_id));
     progressed(&mut out, &last_of(progress, |p| &p.source));
     out
@@ -244,6 +245,22 @@ fn releases<'a>(out: &mut Vec<Write<'a>>, releases: &[&'a Release]) {
         params.extend(record_columns(&depends, |d| d.1));
         out.push((sql::PUT_DEPENDS, params));
     }
+}
+
+fn deadlines<'a>(out: &mut Vec<Write<'a>>, all: &[&'a Deadline]) {
+    let (gone, put): (Vec<&Deadline>, Vec<&Deadline>) = all.iter().partition(|d| d.gone);
+    if !gone.is_empty() {
+        out.push((sql::DROP_DEADLINES, vec![column(&gone, |d| d.id)]));
+    }
+    if put.is_empty() {
+        return;
+    }
+    let mut params: Vec<Param<'a>> = vec![column(&put, |d| d.id)];
+    params.extend(record_columns(&put, |d| &d.record));
+    params.push(texts(&put, |d| &d.rule));
+    params.push(column(&put, |d| Micros(d.due_micros)));
+    params.push(column(&put, |d| d.raised));
+    out.push((sql::PUT_DEADLINES, params));
 }
 
 fn deliveries<'a>(out: &mut Vec<Write<'a>>, deliveries: &[&'a Delivery]) {

@@ -2,6 +2,7 @@
 //! when one of those changes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crossdock_model::canonical::{Fields, RowKey};
 use crossdock_model::{Op, Value};
@@ -67,7 +68,7 @@ impl Work<'_> {
     pub(super) fn note_references(&mut self, key: &RowKey, image: &Fields) {
         let mut refers_to = BTreeSet::new();
         for mapping in self.mappings_of(key) {
-            let mut found: Vec<Option<Fields>> = Vec::with_capacity(mapping.lookups.len());
+            let mut found: Vec<Option<Arc<Fields>>> = Vec::with_capacity(mapping.lookups.len());
             for at in 0..mapping.lookups.len() {
                 let view = RowView { row: image, lookups: refs(&found) };
                 let other = lookup_key(mapping, at, &view).filter(|other| other != key);
@@ -87,7 +88,8 @@ impl Work<'_> {
     pub(super) fn park(&mut self, images: &Images<'_>, waiting_for: &[RowKey]) {
         let key = images.row;
         if let Some(row) = self.now.get_mut(key) {
-            row.image.insert(COMMITTED.into(), Value::Int(images.committed));
+            let image = Arc::make_mut(&mut row.image);
+            image.insert(COMMITTED.into(), Value::Int(images.committed));
             row.waiting_for = waiting_for.to_vec();
             row.waiting_for.sort();
             row.waiting_for.dedup();
@@ -105,7 +107,7 @@ impl Work<'_> {
             };
             let mut row = row.clone();
             row.waiting_for.clear();
-            let committed = match row.image.remove(COMMITTED) {
+            let committed = match Arc::make_mut(&mut row.image).remove(COMMITTED) {
                 Some(Value::Int(micros)) => micros,
                 Some(Value::Text(text)) => text.parse().unwrap_or_default(),
                 _ => 0,

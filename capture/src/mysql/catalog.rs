@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crossdock_model::database::ZeroDates;
 use crossdock_model::{Column, TableName, TableSchema, Value};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -69,11 +70,12 @@ pub(super) async fn table(
         true => conn.exec(CHECKS, of()).await.map_err(fail)?,
         false => Vec::new(),
     };
-    Ok(Some(Arc::new(build(server, name, columns, &key, &checks))))
+    let zero_dates = options.zero_dates;
+    Ok(Some(Arc::new(build((server, zero_dates), name, columns, &key, &checks))))
 }
 
 fn build(
-    server: &Server,
+    (server, zero_dates): (&Server, ZeroDates),
     name: &TableName,
     rows: Vec<ColumnRow>,
     key: &[(String, u16)],
@@ -95,8 +97,8 @@ fn build(
             digits,
         };
         let valid = format!("json_valid(`{}`)", column.replace('`', "``"));
-        let codec = Codec { kind: declared.kind(), json: checks.contains(&valid) };
         let nullable = nullable == "YES";
+        let codec = Codec::new(declared.kind(), checks.contains(&valid), nullable, zero_dates);
         defaults.push(constant(server, &codec, nullable, default.as_deref()));
         codecs.push(codec);
         // MySQL does not quote, so a text can't be told from an expression.
@@ -172,7 +174,11 @@ impl Table {
 
     /// The table as the log describes it, completed from the catalog. `None` when the log alone
     /// does not say enough and the catalog describes another version of the table.
-    pub(super) fn from_log(map: TableMap, known: Option<&Table>) -> Option<Self> {
+    pub(super) fn from_log(
+        map: TableMap,
+        known: Option<&Table>,
+        zero_dates: ZeroDates,
+    ) -> Option<Self> {
         let name = TableName::new(&map.database, &map.table);
         let by_name: HashMap<&str, usize> = known
             .map(|t| t.schema.columns.iter().enumerate().map(|(i, c)| (&*c.name, i)).collect())
@@ -198,7 +204,7 @@ impl Table {
             }
             let default = known.zip(at).filter(|_| agreeing.is_some());
             defaults.push(default.and_then(|(table, at)| table.defaults.get(at)?.clone()));
-            let codec = complete(&wire, agreeing.map(|(_, codec)| codec))?;
+            let codec = complete(&wire, agreeing.map(|(_, codec)| codec), zero_dates)?;
             let name = match (wire.name, agreeing) {
                 (Some(name), _) => name.into(),
                 (None, Some((column, _))) => column.name.clone(),
@@ -226,7 +232,7 @@ impl Table {
 
 /// Adds what the log left out: sign, character set, members, and types that the log writes as
 /// plain strings. `None` when nobody knows.
-fn complete(wire: &WireColumn, known: Option<&Codec>) -> Option<Codec> {
+fn complete(wire: &WireColumn, known: Option<&Codec>, zero_dates: ZeroDates) -> Option<Codec> {
     let json = known.is_some_and(|codec| codec.json);
     let declared = known.map(|codec| &codec.kind);
     let kind = match (wire.kind.clone(), declared) {
@@ -260,5 +266,5 @@ fn complete(wire: &WireColumn, known: Option<&Codec>) -> Option<Codec> {
         (Kind::Enum { .. } | Kind::Set { .. }, _) if !wire.members_known => return None,
         (kind, _) => kind,
     };
-    Some(Codec { kind, json })
+    Some(Codec::new(kind, json, wire.nullable, zero_dates))
 }

@@ -26,13 +26,13 @@ impl Codec {
                 0 => Value::Int(0),
                 year => Value::Int(1900 + i64::from(year)),
             },
-            Kind::Date => date(input.uint(3)?),
+            Kind::Date => self.dated(date(input.uint(3)?))?,
             Kind::Time { digits } => time2(input, *digits)?,
-            Kind::Datetime { digits } => datetime2(input, *digits)?,
-            Kind::Timestamp { digits } => timestamp2(input, *digits)?,
+            Kind::Datetime { digits } => self.dated(datetime2(input, *digits)?)?,
+            Kind::Timestamp { digits } => self.dated(timestamp2(input, *digits)?)?,
             Kind::OldTime => old_time(input)?,
-            Kind::OldDatetime => old_datetime(input.u64()?),
-            Kind::OldTimestamp => timestamp(i64::from(input.u32()?), 0, 0),
+            Kind::OldDatetime => self.dated(old_datetime(input.u64()?))?,
+            Kind::OldTimestamp => self.dated(timestamp(i64::from(input.u32()?), 0, 0))?,
             Kind::Bit { bits } => self::bits(*bits, input.take(usize::from(bits.div_ceil(8)))?),
             Kind::Char { bytes, charset } => {
                 let stored = input.prefixed(if *bytes > 255 { 2 } else { 1 })?;
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     fn read(kind: Kind, bytes: &[u8]) -> Value<'static> {
-        let codec = Codec { kind, json: false };
+        let codec = Codec::new(kind, false, true, Default::default());
         codec.read(&mut Input::new(bytes)).unwrap().into_owned()
     }
 
@@ -398,6 +398,19 @@ mod tests {
         assert_eq!(value, Value::TimestampTz(1_500_000));
         let zero = read(Kind::Timestamp { digits: 3 }, &[0; 6]);
         assert_eq!(zero, Value::Text("0000-00-00 00:00:00.000".into()));
+    }
+
+    #[test]
+    fn times_of_columns_made_before_mysql_5_6() {
+        let time = |packed: i32| read(Kind::OldTime, &packed.to_le_bytes()[..3]);
+        assert_eq!(time(8_385_959), Value::Time(3_020_399_000_000));
+        assert_eq!(time(-10_203), Value::Time(-3_723_000_000));
+        let wall = |packed: u64| read(Kind::OldDatetime, &packed.to_le_bytes());
+        assert_eq!(wall(20_261_123_081_530).to_text().unwrap(), "2026-11-23T08:15:30");
+        assert_eq!(wall(0), Value::Text("0000-00-00 00:00:00".into()));
+        let instant = |seconds: u32| read(Kind::OldTimestamp, &seconds.to_le_bytes());
+        assert_eq!(instant(1), Value::TimestampTz(1_000_000));
+        assert_eq!(instant(0), Value::Text("0000-00-00 00:00:00".into()));
     }
 
     #[test]

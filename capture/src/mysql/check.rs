@@ -3,8 +3,9 @@
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::connect::{self, Server, databases, grants, server_error, table_ident};
-use super::{catalog, snapshot};
+use super::connect::{self, Server, databases, grants, ident, server_error, table_ident};
+use super::retention::Retention;
+use super::{catalog, place};
 use crate::{CaptureError, Finding, Severity, SourceOptions};
 
 /// Logs kept for less than this many seconds do not outlive a long weekend.
@@ -18,9 +19,8 @@ pub async fn check(options: &SourceOptions) -> Result<Vec<Finding>, CaptureError
     version(&server, &mut found);
     settings(options, &mut conn, &mut found).await?;
     ids(options, &server, &mut found);
-    retention(&mut conn, &mut found).await;
-    size_limit(&mut conn, &mut found).await;
-    privileges(options, &mut conn, &mut found).await?;
+    retention(options, &mut conn, &mut found).await?;
+    privileges(options, &server, &mut conn, &mut found).await?;
     tables(options, &server, &mut conn, &mut found).await?;
     conn.disconnect().await.ok();
     Ok(found)
@@ -150,15 +150,15 @@ fn ids(options: &SourceOptions, server: &Server, found: &mut Vec<Finding>) {
     });
 }
 
-async fn retention(conn: &mut Conn, found: &mut Vec<Finding>) {
-    let seconds = variable(conn, "binlog_expire_logs_seconds").await;
-    let seconds = seconds.and_then(|text| text.parse::<u64>().ok()).filter(|s| *s > 0);
-    let days = variable(conn, "expire_logs_days").await;
-    let days = days.and_then(|text| text.parse::<f64>().ok()).map(|d| (d * 86_400.0) as u64);
-    let purges = variable(conn, "binlog_expire_logs_auto_purge").await;
-    let purges = purges.is_none_or(|on| on.eq_ignore_ascii_case("ON"));
-    let kept = seconds.or(days.filter(|s| *s > 0)).filter(|_| purges);
-    found.push(match kept {
+async fn retention(
+    options: &SourceOptions,
+    conn: &mut Conn,
+    found: &mut Vec<Finding>,
+) -> Result<(), CaptureError> {
+    let Retention { age, bytes } = Retention::read(conn)
+        .await
+        .map_err(|error| server_error(options, "asking how long binlogs are kept", error))?;
+    found.push(match age.map(|age| age.as_secs()) {
         None => finding(Severity::Ok, "binlogs do not expire by age", ""),
         Some(s) if s < EXPIRE_SECONDS_MIN => finding(
             Severity::Warning,
@@ -167,24 +167,20 @@ async fn retention(conn: &mut Conn, found: &mut Vec<Finding>) {
         ),
         Some(s) => finding(Severity::Ok, format!("binlogs expire after {} days", s / 86_400), ""),
     });
-}
-
-/// A limit by size drops the oldest files, whether they were read or not.
-async fn size_limit(conn: &mut Conn, found: &mut Vec<Finding>) {
-    let bytes = variable(conn, "max_binlog_total_size").await;
-    let Some(bytes) = bytes.and_then(|text| text.parse::<u64>().ok()).filter(|b| *b > 0) else {
-        return;
-    };
-    found.push(finding(
-        Severity::Warning,
-        format!("binlogs are purged beyond {} MiB, whether they were read or not", bytes >> 20),
-        "make max_binlog_total_size larger than what is written during the longest outage \
-         expected, or SET GLOBAL max_binlog_total_size = 0",
-    ));
+    if let Some(bytes) = bytes {
+        found.push(finding(
+            Severity::Warning,
+            format!("binlogs are purged beyond {} MiB, whether they were read or not", bytes >> 20),
+            "make max_binlog_total_size (binlog_space_limit) larger than what is written during \
+             the longest outage expected, or SET GLOBAL max_binlog_total_size = 0",
+        ));
+    }
+    Ok(())
 }
 
 async fn privileges(
     options: &SourceOptions,
+    server: &Server,
     conn: &mut Conn,
     found: &mut Vec<Finding>,
 ) -> Result<(), CaptureError> {
@@ -201,7 +197,7 @@ async fn privileges(
         true => finding(Severity::Ok, "the user may read the binlog", ""),
         false => finding(Severity::Error, "the user lacks REPLICATION SLAVE", grants(options)),
     });
-    found.push(match snapshot::head(options, conn).await {
+    found.push(match place::head(options, conn).await {
         Ok(_) => finding(Severity::Ok, "the user may ask for the end of the binlog", ""),
         Err(_) => finding(
             Severity::Error,
@@ -209,7 +205,35 @@ async fn privileges(
             grants(options),
         ),
     });
+    found.push(snapshot_lock(options, server, &granted));
     Ok(())
+}
+
+/// What the first snapshot has to lock for the moment in which it begins.
+fn snapshot_lock(options: &SourceOptions, server: &Server, granted: &[String]) -> Finding {
+    let ok = |what| finding(Severity::Ok, what, "");
+    if server.mariadb {
+        return ok("the first snapshot takes no lock");
+    }
+    let has = |place: &str, privilege: &str| {
+        let place = format!(" ON {}.* ", place.to_uppercase());
+        granted.iter().map(|grant| grant.to_uppercase()).any(|grant| {
+            let right = has_word(&grant, privilege) || has_word(&grant, "ALL PRIVILEGES");
+            grant.contains(&place) && right
+        })
+    };
+    if has("*", "RELOAD") {
+        return ok("the first snapshot takes a global read lock for a moment (RELOAD)");
+    }
+    let mut names = databases(options).into_iter();
+    if has("*", "LOCK TABLES") || names.all(|name| has(&ident(&name), "LOCK TABLES")) {
+        return ok("the first snapshot locks the captured tables for a moment (LOCK TABLES)");
+    }
+    finding(
+        Severity::Warning,
+        "the first snapshot can't begin: the user has neither RELOAD nor LOCK TABLES",
+        grants(options),
+    )
 }
 
 /// Whether a list of privileges has one, and not only a longer one such as

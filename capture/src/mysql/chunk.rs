@@ -9,17 +9,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossdock_model::{LogOrder, Position, TableName, TableSchema, Value};
+use crossdock_model::{LogOrder, Position, TableName};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row, Value as Cell};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::catalog::{self, Table};
-use super::charset::Charset;
-use super::connect::{self, Server, ident, literal, server_error};
-use super::kind::Kind;
-use super::snapshot;
-use crate::{CaptureError, SourceOptions};
+use super::connect::{self, Server, literal, server_error};
+use super::progress::Cursor;
+use super::select::{self, ordered_key};
+use super::{place, spans};
+use crate::SourceOptions;
+use crate::snapshot::{self, Refusal};
 
 const ROWS_MIN: usize = 16;
 const ROWS_MAX: usize = 50_000;
@@ -42,49 +43,15 @@ pub(super) enum Request {
 pub(super) struct Wanted {
     pub(super) table: TableName,
     pub(super) filter: Option<String>,
-    pub(super) after: Option<Vec<String>>,
+    /// What has not been read.
+    pub(super) cursor: Cursor,
     /// Where the stream is on this server.
     pub(super) place: LogOrder,
     /// The GTIDs that it has handed over.
     pub(super) executed: String,
 }
 
-pub(super) enum Answer {
-    /// The table can be read.
-    Ready {
-        key: Vec<usize>,
-        rows_estimated: u64,
-    },
-    Piece(Box<Piece>),
-    Refused(Refusal),
-}
-
-/// Why a chunk could not be read.
-pub(super) enum Refusal {
-    /// The table can't be read at all.
-    Table(String),
-    /// It may go better the next time.
-    Again(String),
-}
-
-impl From<CaptureError> for Refusal {
-    fn from(error: CaptureError) -> Self {
-        match error {
-            CaptureError::Transient { what, .. } => Self::Again(what),
-            other => Self::Table(other.to_string()),
-        }
-    }
-}
-
-/// A chunk as it was read.
-pub(super) struct Piece {
-    pub(super) schema: Arc<TableSchema>,
-    pub(super) rows: Vec<Vec<Value<'static>>>,
-    /// Where the next one begins; `None` behind the last.
-    pub(super) next: Option<Vec<String>>,
-    /// The place on this server before which all lies that it has seen.
-    pub(super) high: LogOrder,
-}
+pub(super) type Answer = snapshot::Answer<LogOrder, Cursor>;
 
 /// Answers requests until nobody asks any more.
 pub(super) async fn serve(
@@ -132,8 +99,9 @@ impl ChunkReader {
         let table = self.table(name).await?;
         let key = ordered_key(&table).map_err(Refusal::Table)?;
         let Some((conn, _)) = &mut self.link else { return Err(lost()) };
-        let rows_estimated = snapshot::estimate(&self.options, conn, name).await?;
-        Ok(Answer::Ready { key, rows_estimated })
+        let rows_estimated = spans::size(&self.options, conn, name).await?.rows;
+        let key_names = select::names(&table, &key);
+        Ok(Answer::Ready { key_columns: key, key_names, rows_estimated })
     }
 
     async fn chunk(&mut self, wanted: &Wanted) -> Result<Answer, Refusal> {
@@ -143,42 +111,49 @@ impl ChunkReader {
         let doing = format!("reading rows of {}", wanted.table);
         let fail = |error| Refusal::from(server_error(&self.options, &doing, error));
         let seen = see(&self.options, server, conn, wanted).await?;
-        let mut conditions = Vec::new();
+        let mut conditions = select::within(&table, &key, &wanted.cursor.first());
         conditions.extend(wanted.filter.as_ref().map(|filter| format!("({filter})")));
-        conditions.extend(wanted.after.as_ref().map(|after| beyond(&table, &key, after)));
         let limit = self.rows_max;
-        let sql = format!(
-            "{}{} LIMIT {limit}",
-            snapshot::select(&wanted.table, &table, &conditions),
-            snapshot::order_by(&table, &key),
-        );
+        let rows_in_order = select::by_key(&wanted.table, &table, &key, &conditions);
+        let sql = format!("{rows_in_order} LIMIT {limit}");
         let mut result = conn.query_iter(sql).await.map_err(fail)?;
         let (mut rows, mut last, mut bytes) = (Vec::new(), None, 0);
         while let Some(row) = result.next().await.map_err(fail)? {
-            bytes += size(&row);
-            rows.push(snapshot::values(&table, &row)?);
+            bytes += select::size(&row);
+            rows.push(select::values(&table, &row)?);
             last = Some(row);
         }
         drop(result);
         conn.query_drop("COMMIT").await.map_err(fail)?;
         let high = match seen {
             Some(place) => place,
-            None => snapshot::head(&self.options, conn).await?.order(0),
+            None => place::head(&self.options, conn).await?.order(0),
         };
-        let next = match last.filter(|_| rows.len() == limit) {
-            Some(row) => Some(literals(&table, &key, &row).ok_or_else(|| {
-                Refusal::Table("its key has a value that can't be written down".into())
-            })?),
+        let read = match last.filter(|_| rows.len() == limit) {
+            Some(row) => {
+                Some(select::literals(&table, &key, |at| select::sent(&row, at)).ok_or_else(
+                    || Refusal::Table("its key has a value that can't be written down".into()),
+                )?)
+            }
             None => None,
         };
+        let next = wanted.cursor.after(read);
         self.rows_max = match bytes {
             CHUNK_BYTES_GOAL.. => limit / 2,
             _ if bytes < CHUNK_BYTES_GOAL / 4 => limit * 2,
             _ => limit,
         }
         .clamp(ROWS_MIN, ROWS_MAX);
-        let schema = table.schema.clone();
-        Ok(Answer::Piece(Box::new(Piece { schema, rows, next, high })))
+        Ok(Answer::Piece(Box::new(snapshot::Piece {
+            schema: table.schema.clone(),
+            rows,
+            // All changes up to the chunk's place are made to it, in their order: those that it has
+            // seen already change nothing.
+            sees: Box::new(|_| false),
+            high,
+            next,
+            rows_estimated: 0,
+        })))
     }
 }
 
@@ -197,7 +172,7 @@ async fn see(
     let fail = |error| Refusal::from(server_error(options, "starting to read rows", error));
     for _ in 0..VISIBLE_TRIES {
         if server.mariadb {
-            let (file, offset) = snapshot::consistent(options, conn).await?;
+            let (file, offset) = place::consistent(options, conn).await?;
             let place = Position::Binlog { file, offset, gtid: String::new() }.order(0);
             if place >= wanted.place {
                 return Ok(Some(place));
@@ -207,104 +182,17 @@ async fn see(
             let sql = format!("SELECT GTID_SUBSET({}, @@gtid_executed)", literal(&wanted.executed));
             let visible: Option<u8> = conn.query_first(sql).await.map_err(fail)?;
             if visible == Some(1) {
-                snapshot::start(options, conn).await?;
+                place::start(options, conn).await?;
                 return Ok(None);
             }
         } else {
             // Waits for commits that are under way, and for nothing else.
             conn.query_drop("FLUSH TABLES WITH READ LOCK").await.map_err(fail)?;
             conn.query_drop("UNLOCK TABLES").await.map_err(fail)?;
-            snapshot::start(options, conn).await?;
+            place::start(options, conn).await?;
             return Ok(None);
         }
         tokio::time::sleep(VISIBLE_PAUSE).await;
     }
     Err(Refusal::Again("what is in the log can't be seen yet".into()))
-}
-
-/// The key by whose order the table can be read in parts.
-pub(super) fn ordered_key(table: &Table) -> Result<Vec<usize>, String> {
-    let key = table.schema.key_columns();
-    if key.is_empty() {
-        return Err("it has no primary key, so it can't be read in parts".into());
-    }
-    for column in &key {
-        let codec = table.codecs.get(*column);
-        if codec.is_none_or(|codec| !has_literals(&codec.kind)) {
-            let name = table.schema.columns.get(*column).map_or("", |column| &*column.name);
-            return Err(format!("its key column {name} has no order that can be written down"));
-        }
-    }
-    Ok(key)
-}
-
-/// Whether a comparison with a value written down agrees with the order of the column.
-fn has_literals(kind: &Kind) -> bool {
-    !matches!(
-        kind,
-        Kind::Float
-            | Kind::Double
-            | Kind::Bit { .. }
-            | Kind::Enum { .. }
-            | Kind::Set { .. }
-            | Kind::BinaryJson { .. }
-            | Kind::Geometry { .. }
-            | Kind::Unknown(_)
-    )
-}
-
-/// The key of a row as SQL.
-pub(super) fn literals(table: &Table, key: &[usize], row: &Row) -> Option<Vec<String>> {
-    let cell = |column: &usize| {
-        let Some(Cell::Bytes(sent)) = row.as_ref(*column) else { return None };
-        written(&table.codecs.get(*column)?.kind, sent)
-    };
-    key.iter().map(cell).collect()
-}
-
-fn written(kind: &Kind, sent: &[u8]) -> Option<String> {
-    let binary = match kind {
-        Kind::Char { charset, .. } | Kind::Varchar { charset, .. } | Kind::Blob { charset, .. } => {
-            *charset == Charset::Binary
-        }
-        _ => false,
-    };
-    if binary {
-        let digits: String = sent.iter().map(|byte| format!("{byte:02x}")).collect();
-        return Some(format!("x'{digits}'"));
-    }
-    let text = std::str::from_utf8(sent).ok()?;
-    match kind {
-        Kind::Int { .. } | Kind::Year | Kind::Decimal { .. } => {
-            let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'));
-            (plain && !text.is_empty()).then(|| text.to_string())
-        }
-        _ => Some(literal(text)),
-    }
-}
-
-/// The rows with greater keys, so that the server can use the index.
-fn beyond(table: &Table, key: &[usize], after: &[String]) -> String {
-    let name = |column: &usize| {
-        ident(table.schema.columns.get(*column).map_or("", |column| &*column.name))
-    };
-    let mut sql = String::new();
-    let mut equal = String::new();
-    for (i, (column, value)) in key.iter().zip(after).enumerate() {
-        let column = name(column);
-        if i == 0 {
-            sql.push_str(&format!("{column} >= {value} AND ("));
-        } else {
-            sql.push_str(" OR ");
-        }
-        sql.push_str(&format!("({equal}{column} > {value})"));
-        equal.push_str(&format!("{column} = {value} AND "));
-    }
-    sql.push_str(if sql.is_empty() { "TRUE" } else { ")" });
-    sql
-}
-
-fn size(row: &Row) -> usize {
-    let cells = (0..row.len()).filter_map(|at| row.as_ref(at));
-    cells.map(|cell| if let Cell::Bytes(bytes) = cell { bytes.len() } else { 0 }).sum()
 }

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use crate::{CaptureError, ClientCertificate, DatabaseKind, SourceOptions, Tls};
 
 /// The largest packet that a server may be set to send.
-const PACKET_MAX: usize = 1 << 30;
+pub(super) const PACKET_MAX: usize = 1 << 30;
 
 /// What is asked of a server once.
 #[derive(Clone, Debug)]
@@ -101,9 +101,13 @@ pub(super) fn literal(text: &str) -> String {
 /// The statements that grant what capture needs.
 pub(super) fn grants(options: &SourceOptions) -> String {
     let user = format!("{}@'%'", literal(&options.user));
+    if options.poll.is_some() {
+        let select = |name: &TableName| format!("GRANT SELECT ON {} TO {user};", table_ident(name));
+        return options.tables.iter().map(select).collect::<Vec<_>>().join(" ");
+    }
     let status = match options.kind {
         DatabaseKind::Mariadb => "REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR",
-        _ => "REPLICATION SLAVE, REPLICATION CLIENT",
+        _ => "REPLICATION SLAVE, REPLICATION CLIENT, RELOAD",
     };
     let mut sql = format!("GRANT {status} ON *.* TO {user};");
     for name in databases(options) {
@@ -189,6 +193,13 @@ fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
             format!("give source {source} a `server_id` that no server or replica uses"),
         );
     }
+    if message.contains("GTID_MODE") || message.contains("gtid_mode") {
+        return CaptureError::definite(
+            format!("{source}: gtid_mode was changed before all was read: {message}"),
+            "SET GLOBAL gtid_mode = ON_PERMISSIVE (or OFF_PERMISSIVE, on the way to OFF), wait \
+             until this source has caught up, then change it again",
+        );
+    }
     let memory = ["max_allowed_packet", "memory", "checksum", "bogus data", "corrupt"];
     if memory.iter().any(|word| message.contains(word)) {
         return CaptureError::definite(
@@ -199,9 +210,9 @@ fn dump_error(options: &SourceOptions, message: &str) -> CaptureError {
     CaptureError::Gap {
         source_name: source.clone(),
         what: format!("the server no longer has what comes next: {message}"),
-        remedy:
-            "take the snapshot anew (`crossdock resync`), and raise binlog_expire_logs_seconds \
-                 (expire_logs_days) above the longest outage expected"
-                .into(),
+        remedy: format!(
+            "take the snapshot anew (`crossdock resync --source {source}`), and raise \
+             binlog_expire_logs_seconds (expire_logs_days) above the longest outage expected"
+        ),
     }
 }

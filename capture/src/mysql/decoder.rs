@@ -1,6 +1,7 @@
 //! Events of the log become transactions in blocks. No input or output: the stream feeds it.
 
 mod refusals;
+mod xa;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use super::statement::{self, Statement};
 use super::table_map::{self, Collations, TableMap};
 use super::wire::{Input, Malformed};
 use crate::{CaptureError, SourceOptions};
+
+pub(super) use xa::Prepared;
 
 /// Table maps kept before the oldest are forgotten (each open table has one).
 const TABLES_MAX: usize = 10_000;
@@ -37,6 +40,11 @@ pub(super) enum Next {
     },
     /// The event holds a compressed transaction: give its events to [`Decoder::unpacked`].
     Unpack,
+    /// An XA transaction was committed: give its events to [`Decoder::replayed`], then call
+    /// [`Decoder::replay_ends`].
+    Replay(Prepared),
+    /// As [`Replay`](Next::Replay), for a name that must be looked for in the log.
+    Search(String),
     /// A table was truncated: find it in the catalog, then call [`Decoder::truncated`].
     Truncate(TableName),
 }
@@ -53,6 +61,8 @@ struct Tx {
     begun: bool,
     /// True when it was read before.
     known: bool,
+    /// Name of an XA transaction, where the GTID has it.
+    xid: Option<String>,
 }
 
 /// The order of a place, for comparing numbers of files.
@@ -81,7 +91,12 @@ pub(super) struct Decoder {
     /// Where the last whole transaction ended.
     boundary: (String, u64),
     executed: Executed,
+    /// False until it is known what was executed before reading began (MySQL).
+    executed_whole: bool,
+    /// The present file is read from its beginning.
+    file_whole: bool,
     tx: Option<Tx>,
+    xa: xa::Xa,
     mapped: HashMap<u64, Mapped>,
     captured: HashMap<String, HashSet<String>>,
     collations: Collations,
@@ -114,8 +129,11 @@ impl Decoder {
             boundary: (name.to_string(), offset),
             file: name.to_string(),
             offset,
+            executed_whole: server.mariadb || !executed.is_empty(),
             executed,
+            file_whole: by_gtid || offset <= 4,
             tx: None,
+            xa: xa::Xa::default(),
             mapped: HashMap::new(),
             captured,
             collations,
@@ -129,7 +147,11 @@ impl Decoder {
         Position::Binlog {
             file: with_epoch(self.epoch, &self.boundary.0),
             offset: self.boundary.1,
-            gtid: self.executed.to_string(),
+            gtid: match self.executed_whole {
+                true => self.executed.to_string(),
+                // A set with gaps would let a server send again what was read long ago.
+                false => String::new(),
+            },
         }
     }
 
@@ -161,7 +183,7 @@ impl Decoder {
     pub(super) fn event(&mut self, header: &Header, data: &[u8]) -> Result<Next, CaptureError> {
         let artificial = header.flags & event::FLAG_ARTIFICIAL != 0 || header.end == 0;
         if !artificial && header.kind != kind::FORMAT_DESCRIPTION {
-            self.advance(header.end);
+            self.offset = event::offset_after(self.offset, header.end);
         }
         if header.kind == kind::TRANSACTION_PAYLOAD {
             return Ok(Next::Unpack);
@@ -180,22 +202,15 @@ impl Decoder {
         }
     }
 
-    /// Offsets in headers have 32 bits, files may be larger.
-    fn advance(&mut self, end: u32) {
-        let mut offset = self.offset & !0xffff_ffff | u64::from(end);
-        if offset < self.offset {
-            // An offset that no file reaches, after a rotation to nowhere, stays what it is.
-            offset = offset.saturating_add(1 << 32);
-        }
-        self.offset = offset;
-    }
-
     fn dispatch(
         &mut self,
         header: &Header,
         data: &[u8],
         artificial: bool,
     ) -> Result<Next, CaptureError> {
+        if self.xa_keeps(header, data).map_err(|what| self.malformed(header, what))? {
+            return Ok(Next::Go);
+        }
         if let Some(rows) = RowsKind::of(header.kind) {
             self.rows(header, rows, data)?;
             return Ok(Next::Go);
@@ -209,6 +224,11 @@ impl Decoder {
                 return self.query(header, &database, &text);
             }
             kind::XID => self.commit(),
+            kind::PREVIOUS_GTIDS if self.file_whole => {
+                self.executed.merge(Executed::previous(data).map_err(|e| bad(self, e))?);
+                self.executed_whole = true;
+            }
+            kind::XA_PREPARE => return Ok(self.xa_prepared(data.first() == Some(&1))),
             kind::MARIADB_GTID => {
                 let gtid = event::mariadb_gtid(header, data).map_err(|e| bad(self, e))?;
                 let begun = !gtid.standalone;
@@ -227,7 +247,8 @@ impl Decoder {
                 let (file, offset) = event::rotate(data).map_err(|e| bad(self, e))?;
                 self.rotate(file, offset, artificial);
             }
-            _ => self.rare(header, data)?,
+            kind::PREVIOUS_GTIDS => {}
+            _ => self.rare(header)?,
         }
         Ok(Next::Go)
     }
@@ -247,6 +268,7 @@ impl Decoder {
                 "check the server's binlog with mysqlbinlog (mariadb-binlog)",
             ));
         }
+        self.xa_forget();
         let start = self.offset.saturating_sub(u64::from(header.size));
         let origin = match header.flags & FLAG_SKIP_REPLICATION != 0 {
             true => Some("skip_replication".to_string()),
@@ -260,7 +282,9 @@ impl Decoder {
         if !known {
             self.compare_numbering(start);
         }
+        let prepares = event.prepares.then(|| event.xid.clone()).flatten();
         self.tx = Some(Tx {
+            xid: event.xid,
             header: TxHeader {
                 id,
                 commit: Position::Binlog {
@@ -280,6 +304,9 @@ impl Decoder {
             started: false,
             begun,
         });
+        if let Some(xid) = prepares {
+            self.xa_start(xid);
+        }
         Ok(())
     }
 
@@ -309,6 +336,7 @@ impl Decoder {
     }
 
     fn rotate(&mut self, file: String, offset: u64, artificial: bool) {
+        self.file_whole |= self.file != file;
         self.file = file;
         self.offset = offset;
         if !artificial {
@@ -357,8 +385,7 @@ impl Decoder {
     /// Opens the transaction in the block, unless it is open. False when it was read before.
     fn open(&mut self, header: &Header) -> Result<bool, CaptureError> {
         if self.tx.is_none() {
-            let gtid = GtidEvent { gtid: Gtid::Anonymous, standalone: false, commit_micros: None };
-            self.begin(header, gtid, true)?;
+            self.begin(header, GtidEvent::of(Gtid::Anonymous), true)?;
         }
         let Some(tx) = &mut self.tx else { return Ok(false) };
         if tx.known {
@@ -396,12 +423,21 @@ impl Decoder {
         match statement::sort(text) {
             Statement::Begin => match &mut self.tx {
                 Some(tx) => tx.begun = true,
-                None => {
-                    let gtid =
-                        GtidEvent { gtid: Gtid::Anonymous, standalone: false, commit_micros: None };
-                    self.begin(header, gtid, true)?;
-                }
+                None => self.begin(header, GtidEvent::of(Gtid::Anonymous), true)?,
             },
+            Statement::XaStart(xid) => {
+                if self.tx.is_none() {
+                    self.begin(header, GtidEvent::of(Gtid::Anonymous), true)?;
+                }
+                self.xa_start(xid);
+            }
+            Statement::XaCommit(xid) => {
+                if self.tx.is_none() {
+                    self.begin(header, GtidEvent::of(Gtid::Anonymous), false)?;
+                }
+                return Ok(self.xa_commit(xid));
+            }
+            Statement::XaRollback(xid) => self.xa_rollback(&xid),
             Statement::Commit => self.commit(),
             Statement::Rollback if self.tx.as_ref().is_some_and(|tx| tx.started) => {
                 return Err(self.rolled_back());

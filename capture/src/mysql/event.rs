@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Read as _;
 
+use super::statement;
 use super::wire::{Input, Malformed};
 
 /// Event type numbers of MySQL and MariaDB.
@@ -123,6 +124,14 @@ impl Header {
     }
 }
 
+/// The offset after an event that follows another. Offsets in headers have 32 bits, files may be
+/// larger.
+pub(super) fn offset_after(before: u64, end: u32) -> u64 {
+    let offset = before & !0xffff_ffff | u64::from(end);
+    // An offset that no file reaches, after a rotation to nowhere, stays what it is.
+    if offset < before { offset.saturating_add(1 << 32) } else { offset }
+}
+
 /// A transaction's name in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Gtid {
@@ -143,16 +152,45 @@ pub(super) struct GtidEvent {
     pub(super) standalone: bool,
     /// Commit time in microseconds, where the log has it so exactly.
     pub(super) commit_micros: Option<i64>,
+    /// MariaDB: name of the XA transaction that is prepared, committed or rolled back here.
+    pub(super) xid: Option<String>,
+    /// MariaDB: it is prepared.
+    pub(super) prepares: bool,
 }
 
-/// MariaDB's GTID event: sequence, domain, flags.
+impl GtidEvent {
+    /// An event that says no more than this.
+    pub(super) fn of(gtid: Gtid) -> Self {
+        Self { gtid, standalone: false, commit_micros: None, xid: None, prepares: false }
+    }
+}
+
+/// MariaDB's GTID event: sequence, domain, flags; then the id of a group commit and the name of an
+/// XA transaction, where the flags say so.
 pub(super) fn mariadb_gtid(header: &Header, data: &[u8]) -> Result<GtidEvent, Malformed> {
     let mut input = Input::new(data);
     let (sequence, domain, flags) = (input.u64()?, input.u32()?, input.u8()?);
+    const STANDALONE: u8 = 1;
+    const GROUP_COMMIT_ID: u8 = 2;
+    const PREPARED_XA: u8 = 64;
+    const COMPLETED_XA: u8 = 128;
+    if flags & GROUP_COMMIT_ID != 0 {
+        input.u64()?;
+    }
+    let xid = match flags & (PREPARED_XA | COMPLETED_XA) {
+        0 => None,
+        _ => {
+            let (format, global, branch) = (input.u32()?, input.u8()?, input.u8()?);
+            let (global, branch) =
+                (input.take(usize::from(global))?, input.take(usize::from(branch))?);
+            Some(statement::xid_of(format, global, branch))
+        }
+    };
     Ok(GtidEvent {
-        gtid: Gtid::MariaDb { domain, server: header.server_id, sequence },
-        standalone: flags & 1 != 0,
-        commit_micros: None,
+        standalone: flags & STANDALONE != 0,
+        prepares: flags & PREPARED_XA != 0,
+        xid,
+        ..GtidEvent::of(Gtid::MariaDb { domain, server: header.server_id, sequence })
     })
 }
 
@@ -178,7 +216,7 @@ pub(super) fn mysql_gtid(data: &[u8], anonymous: bool) -> Result<GtidEvent, Malf
         true => Gtid::Anonymous,
         false => Gtid::Mysql { source, number },
     };
-    Ok(GtidEvent { gtid, standalone: false, commit_micros })
+    Ok(GtidEvent { commit_micros, ..GtidEvent::of(gtid) })
 }
 
 /// MySQL 8.4's tagged GTID event, in its self-describing field format.
@@ -213,11 +251,11 @@ pub(super) fn mysql_tagged_gtid(data: &[u8]) -> Result<GtidEvent, Malformed> {
         let _ = write!(source, ":{tag}");
     }
     let number = u64::try_from(number).map_err(|_| Malformed("negative GTID number"))?;
-    Ok(GtidEvent { gtid: Gtid::Mysql { source, number }, standalone: false, commit_micros })
+    Ok(GtidEvent { commit_micros, ..GtidEvent::of(Gtid::Mysql { source, number }) })
 }
 
 /// One to nine bytes; the number of low set bits of the first is the number of further bytes.
-fn varlen_uint(input: &mut Input<'_>) -> Result<u64, Malformed> {
+pub(super) fn varlen_uint(input: &mut Input<'_>) -> Result<u64, Malformed> {
     let first = input.u8()?;
     let more = first.trailing_ones() as usize;
     if more == 8 {
@@ -317,6 +355,28 @@ mod tests {
     }
 
     #[test]
+    fn gtids_of_mysql_5_7_and_8_0() {
+        // Flags, UUID, number, and the logical clock of 5.7.
+        let mut data = vec![1];
+        data.extend([0xaa; 16]);
+        data.extend(7_u64.to_le_bytes());
+        data.push(2);
+        data.extend([1; 16]);
+        let old = mysql_gtid(&data, false).unwrap();
+        let source = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa".to_string();
+        assert_eq!(old.gtid, Gtid::Mysql { source, number: 7 });
+        assert_eq!(old.commit_micros, None);
+        // 8.0 adds when it was committed here, and there where it came from.
+        let micros = 1_795_421_730_123_456_u64;
+        data.extend(&(micros | 1 << 55).to_le_bytes()[..7]);
+        data.extend(&micros.to_le_bytes()[..7]);
+        let new = mysql_gtid(&data, true).unwrap();
+        assert_eq!(new.commit_micros, i64::try_from(micros).ok());
+        assert_eq!(new.gtid, Gtid::Anonymous);
+        assert!(mysql_gtid(&data[..20], false).is_err());
+    }
+
+    #[test]
     fn mariadb_gtids() {
         let header = Header {
             seconds: 0,
@@ -332,5 +392,17 @@ mod tests {
         assert_eq!(event.gtid, Gtid::MariaDb { domain: 3, server: 7, sequence: 4711 });
         assert!(event.standalone);
         assert!(mariadb_gtid(&header, &data[..8]).is_err());
+        // As MariaDB 10.11 logged XA PREPARE 'one','q',7; and with the id of a group commit.
+        let prepared = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x4c, 7, 0, 0, 0, 3, 1];
+        let event = mariadb_gtid(&header, &[&prepared[..], b"oneq"].concat()).unwrap();
+        assert_eq!(event.xid.as_deref(), Some("x'6f6e65',x'71',7"));
+        assert!(event.prepares && !event.standalone);
+        let mut grouped = prepared[..12].to_vec();
+        grouped.extend([0x8f, 9, 9, 9, 9, 9, 9, 9, 9]);
+        grouped.extend(&prepared[13..]);
+        let event = mariadb_gtid(&header, &[&grouped[..], b"oneq"].concat()).unwrap();
+        assert_eq!(event.xid.as_deref(), Some("x'6f6e65',x'71',7"));
+        assert!(!event.prepares && event.standalone);
+        assert!(mariadb_gtid(&header, &prepared).is_err());
     }
 }

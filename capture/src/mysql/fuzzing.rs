@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
-use crossdock_model::{Block, TableName};
+#[cfg(feature = "fuzzing")]
+use crossdock_model::Block;
+use crossdock_model::TableName;
 
 use super::catalog::Table;
 use super::charset::Charset;
 use super::connect::Server;
 use super::decoder::{Decoder, Next};
-use super::event::{Header, kind};
+use super::event::Header;
+#[cfg(feature = "fuzzing")]
+use super::event::kind;
 use super::gtid::Executed;
 use super::table_map::Collations;
 use crate::{DatabaseKind, SourceOptions, Tls};
 
-fn decoder(mariadb: bool) -> Decoder {
+/// A decoder of table `wms.t`.
+pub(super) fn decoder(mariadb: bool) -> Decoder {
     let options = SourceOptions {
         name: "wms".into(),
         kind: if mariadb { DatabaseKind::Mariadb } else { DatabaseKind::Mysql },
@@ -28,25 +33,32 @@ fn decoder(mariadb: bool) -> Decoder {
         slot_failover: false,
         publication: String::new(),
         server_id: 9,
+        zero_dates: Default::default(),
         block_bytes_max: 1 << 20,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     };
-    let server = Server { mariadb, version: String::new(), server_id: 1, gtids: true };
+    let server =
+        Server { mariadb, version: String::new(), server_id: 1, identity: "1".into(), gtids: true };
     let collations = Collations {
         charsets: [(8, Charset::Latin1), (45, Charset::Utf8), (63, Charset::Binary)].into(),
         geometries_counted: true,
     };
-    let place = ("binlog.000001".to_string(), 4);
-    Decoder::new(&options, &server, collations, place, Executed::default())
+    let place = ("binlog.000001", 4);
+    Decoder::new(&options, &server, collations, place, (Executed::default(), false))
+}
+
+pub(super) fn header(kind: u8, flags: u16, data: &[u8]) -> Header {
+    let size = 19 + u32::try_from(data.len()).unwrap_or(0);
+    Header { seconds: 1, kind, server_id: 1, size, end: 900, flags }
 }
 
 /// Feeds one event as the stream does.
-fn feed(decoder: &mut Decoder, kind: u8, flags: u16, data: &[u8]) -> bool {
-    let size = 19 + u32::try_from(data.len()).unwrap_or(0);
-    let header = Header { seconds: 1, kind, server_id: 1, size, end: 900, flags };
-    match decoder.event(&header, data) {
-        Ok(Next::Resolve { id, map, raw }) => match Table::from_log(*map, None) {
+pub(super) fn feed(decoder: &mut Decoder, kind: u8, flags: u16, data: &[u8]) -> bool {
+    match decoder.event(&header(kind, flags, data), data) {
+        Ok(Next::Resolve { id, map, raw }) => match Table::from_log(*map, None, Default::default())
+        {
             Some(table) => {
                 decoder.mapped(id, raw, Arc::new(table));
                 true
@@ -64,6 +76,7 @@ fn feed(decoder: &mut Decoder, kind: u8, flags: u16, data: &[u8]) -> bool {
 
 /// Events: each type, flags and length (two bytes), then its data. The first byte says whether it
 /// is MariaDB's log.
+#[cfg(feature = "fuzzing")]
 pub fn binlog(data: &[u8]) -> Option<Block> {
     let (&first, mut data) = data.split_first()?;
     let mut decoder = decoder(first & 1 == 1);
@@ -80,6 +93,7 @@ pub fn binlog(data: &[u8]) -> Option<Block> {
 
 /// A transaction with rows of one table: type of the event, length of the table's description,
 /// the description after its number, then the rows after theirs.
+#[cfg(feature = "fuzzing")]
 pub fn binlog_rows(data: &[u8]) -> Option<Block> {
     const TABLE: [u8; 8] = [7, 0, 0, 0, 0, 0, 1, 0];
     const NAMES: &[u8] = b"\x03wms\0\x01t\0";
@@ -96,6 +110,7 @@ pub fn binlog_rows(data: &[u8]) -> Option<Block> {
 }
 
 /// A value of type JSON as MySQL stores it.
+#[cfg(feature = "fuzzing")]
 pub fn jsonb(data: &[u8]) {
     let _ = super::jsonb::to_text(data);
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::event::Gtid;
+use super::event::{self, Gtid};
+use super::wire::{Input, Malformed};
 
 /// Executed GTIDs: MariaDB's last one by domain, or MySQL's set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,46 @@ impl Executed {
             }
         }
         Some(executed)
+    }
+
+    /// Reads MySQL's PREVIOUS_GTIDS event: all that was executed before its file began. Tags came
+    /// with 8.3, and with them another format, which the highest byte of the count tells.
+    pub(super) fn previous(data: &[u8]) -> Result<Self, Malformed> {
+        const TAGGED: u64 = 1;
+        let mut input = Input::new(data);
+        let count = input.u64()?;
+        let tagged = count >> 56 == TAGGED;
+        let count = if tagged { count << 8 >> 16 } else { count };
+        let mut executed = Self::default();
+        for _ in 0..count {
+            let mut source = event::uuid_text(&input.array()?);
+            if tagged {
+                let length = event::varlen_uint(&mut input)?;
+                let length = usize::try_from(length).map_err(|_| Malformed("length of a tag"))?;
+                let tag = std::str::from_utf8(input.take(length)?);
+                match tag.map_err(|_| Malformed("tag that is not a name"))? {
+                    "" => {}
+                    tag => source = format!("{source}:{tag}"),
+                }
+            }
+            let intervals = executed.sources.entry(source).or_default();
+            for _ in 0..input.u64()? {
+                let (from, behind) = (input.u64()?, input.u64()?);
+                let last = behind.checked_sub(1).ok_or(Malformed("interval without GTIDs"))?;
+                for_interval(intervals, from, last);
+            }
+        }
+        Ok(executed)
+    }
+
+    /// Adds all that another set has.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (source, intervals) in other.sources {
+            let known = self.sources.entry(source).or_default();
+            for (from, to) in intervals {
+                for_interval(known, from, to);
+            }
+        }
     }
 
     fn parse_source(&mut self, uuid: &str, rest: &str) -> Option<()> {
@@ -154,5 +195,31 @@ mod tests {
         assert!(executed.contains(&Gtid::Mysql { source: "aa".into(), number: 3 }));
         assert_eq!(Executed::parse("aa:tag:1-3").unwrap().to_string(), "aa:tag:1-3");
         assert_eq!(Executed::parse("0-1"), None);
+    }
+
+    #[test]
+    fn what_was_executed_before_a_file() {
+        let interval = |from: u64, behind: u64| [from.to_le_bytes(), behind.to_le_bytes()].concat();
+        let plain =
+            [&1_u64.to_le_bytes()[..], &[0xaa; 16], &1_u64.to_le_bytes(), &interval(1, 6)].concat();
+        let mut executed = Executed::previous(&plain).unwrap();
+        let uuid = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
+        assert_eq!(executed.to_string(), format!("{uuid}:1-5"));
+        let count = (1_u64 << 56 | 1 << 8 | 1).to_le_bytes();
+        let tagged = [
+            &count[..],
+            &[0xaa; 16],
+            &[8],
+            b"ours",
+            &2_u64.to_le_bytes(),
+            &interval(1, 2),
+            &interval(4, 6),
+        ]
+        .concat();
+        executed.merge(Executed::previous(&tagged).unwrap());
+        assert_eq!(executed.to_string(), format!("{uuid}:1-5,{uuid}:ours:1:4-5"));
+        for cut in 0..tagged.len() {
+            assert!(Executed::previous(&tagged[..cut]).is_err(), "{cut}");
+        }
     }
 }

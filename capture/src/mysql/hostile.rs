@@ -1,73 +1,18 @@
 //! Whatever the bytes of an event, decoding ends in events or in an error.
 
-use std::sync::Arc;
-
-use crossdock_model::TableName;
 use crossdock_model::block::decode;
 use proptest::prelude::*;
 
-use super::catalog::Table;
-use super::charset::Charset;
-use super::connect::Server;
-use super::decoder::{Decoder, Next};
+use super::decoder::Decoder;
 use super::event::{Header, kind};
-use super::gtid::Executed;
-use super::table_map::Collations;
-use crate::{DatabaseKind, SourceOptions, Tls};
+use super::fuzzing::{self, header};
 
 fn decoder() -> Decoder {
-    let options = SourceOptions {
-        name: "wms".into(),
-        kind: DatabaseKind::Mariadb,
-        host: String::new(),
-        port: 0,
-        user: String::new(),
-        password: String::new().into(),
-        database: String::new(),
-        tls: Tls::Disable,
-        tables: vec![TableName::new("wms", "t")],
-        slot: String::new(),
-        slot_failover: false,
-        publication: String::new(),
-        server_id: 9,
-        block_bytes_max: 1 << 20,
-        spill_dir: None,
-        snapshot: Default::default(),
-    };
-    let server = Server {
-        mariadb: true,
-        version: String::new(),
-        server_id: 1,
-        identity: "1".into(),
-        gtids: true,
-    };
-    let collations = Collations {
-        charsets: [(45, Charset::Utf8), (63, Charset::Binary)].into(),
-        geometries_counted: true,
-    };
-    let place = ("binlog.000001", 4);
-    Decoder::new(&options, &server, collations, place, (Executed::default(), false))
+    fuzzing::decoder(true)
 }
 
-fn header(kind: u8, data: &[u8]) -> Header {
-    Header { seconds: 1, kind, server_id: 1, size: 19 + data.len() as u32, end: 900, flags: 0 }
-}
-
-/// Feeds one event as the stream does.
 fn feed(decoder: &mut Decoder, kind: u8, data: &[u8]) -> bool {
-    match decoder.event(&header(kind, data), data) {
-        Ok(Next::Resolve { id, map, raw }) => {
-            let Some(table) = Table::from_log(*map, None) else { return false };
-            decoder.mapped(id, raw, Arc::new(table));
-            true
-        }
-        Ok(Next::Truncate(_)) => {
-            decoder.truncated(None);
-            true
-        }
-        Ok(Next::Go | Next::Unpack) => true,
-        Err(_) => false,
-    }
+    fuzzing::feed(decoder, kind, 0, data)
 }
 
 /// `wms.t(id INT UNSIGNED, name VARCHAR(20), kg DECIMAL(9,3), at DATETIME(3), kind ENUM)`, with
@@ -149,7 +94,7 @@ const KNOWN: [u8; 43] = [
 #[test]
 fn every_unknown_type_of_event_is_an_error() {
     for kind in (0..=u8::MAX).filter(|kind| !KNOWN.contains(kind)) {
-        let header = header(kind, &[]);
+        let header = header(kind, 0, &[]);
         let Err(error) = decoder().event(&header, &[]) else { panic!("{kind}") };
         assert!(error.to_string().contains(&format!("event of type {kind}")), "{error}");
         // Servers mark what a reader may leave out.

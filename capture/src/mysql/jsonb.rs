@@ -154,7 +154,8 @@ fn opaque(input: &mut Input<'_>, out: &mut String) -> Result<(), Malformed> {
     match field {
         246 => {
             let (precision, scale) = (body.u8()?, body.u8()?);
-            let codec = Codec { kind: Kind::Decimal { precision, scale }, json: false };
+            let kind = Kind::Decimal { precision, scale };
+            let codec = Codec::new(kind, false, true, Default::default());
             out.push_str(&codec.read(&mut body)?.to_text().unwrap_or_default());
         }
         7 | 10 | 12 => {

@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
+use crossdock_model::Value;
+use crossdock_model::database::ZeroDates;
+
 use super::charset::Charset;
+use super::wire::Malformed;
 
 /// How a column's cells are stored in row events, and what they mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,38 @@ pub(super) struct Codec {
     pub(super) kind: Kind,
     /// Text that is declared to be JSON (MariaDB's `json_valid` constraint).
     pub(super) json: bool,
+    /// What becomes of dates that no calendar has; `Epoch` in columns that are NOT NULL only.
+    pub(super) zero_dates: ZeroDates,
+}
+
+impl Codec {
+    pub(super) fn new(kind: Kind, json: bool, nullable: bool, zero_dates: ZeroDates) -> Self {
+        let zero_dates = match zero_dates {
+            ZeroDates::Epoch if nullable => ZeroDates::Null,
+            other => other,
+        };
+        Self { kind, json, zero_dates }
+    }
+
+    /// A date or time as it was decoded, where it is a text because no calendar has it.
+    #[inline]
+    pub(super) fn dated<'a>(&self, value: Value<'a>) -> Result<Value<'a>, Malformed> {
+        if !matches!(value, Value::Text(_)) {
+            return Ok(value);
+        }
+        match self.zero_dates {
+            ZeroDates::Text => Ok(value),
+            ZeroDates::Null => Ok(Value::Null),
+            ZeroDates::Epoch => Ok(match self.kind {
+                Kind::Date => Value::Date(0),
+                Kind::Timestamp { .. } | Kind::OldTimestamp => Value::TimestampTz(0),
+                _ => Value::Timestamp(0),
+            }),
+            ZeroDates::Error => Err(Malformed(
+                "a date that no calendar has, which `zero_dates = \"error\"` refuses",
+            )),
+        }
+    }
 }
 
 impl Kind {

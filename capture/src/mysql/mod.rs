@@ -18,19 +18,27 @@ mod gtid;
 mod jsonb;
 mod kind;
 mod mapping;
+mod packets;
 mod payload;
+mod place;
+mod poll;
 mod probe;
 mod progress;
 mod request;
+mod retention;
 mod rows;
+mod select;
+mod session;
 mod snapshot;
+mod spans;
 mod statement;
 mod stream;
 mod table_map;
 mod text;
+mod together;
 mod wire;
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
@@ -41,9 +49,12 @@ use tokio::task::JoinHandle;
 
 use progress::Parcel;
 
-use crate::{CaptureError, Memory, Purpose, ServerIdentity, SourceOptions, Start};
+use crate::{
+    CaptureError, CopyState, Memory, Purpose, ServerIdentity, SourceOptions, Start, TableCopy,
+};
 
 pub use check::check;
+pub(crate) use poll::PollLink;
 pub use probe::{BinlogProbe, probe};
 
 /// Reads a binlog; see [`LogReader`](crate::LogReader) for the contract.
@@ -60,7 +71,7 @@ impl BinlogReader {
         match self.blocks.recv().await {
             Some(parcel) => {
                 let Parcel { block, news } = parcel?;
-                self.memory.remember(news);
+                news.remember(&mut self.memory);
                 Ok(block)
             }
             None => Err(CaptureError::Transient {
@@ -108,12 +119,15 @@ pub async fn open(
     conn.disconnect().await.ok();
     let identity = ServerIdentity { id: server.identity.clone(), timeline: 0 };
     let last = memory.server.replace(identity);
+    let same_server = last.as_ref().is_some_and(|last| last.id == server.identity);
     if let (Start::After(from) | Start::Resume(from), Some(last)) = (&start, last) {
         changed_server(options, from, &last, &server)?;
     }
     let (options, known) = (options.clone(), memory.clone());
     let task = tokio::spawn(async move {
-        if let Err(stream::Stop::Failed(error)) = read(&options, start, &known, &sender).await {
+        if let Err(stream::Stop::Failed(error)) =
+            read(&options, start, (&known, same_server), &sender).await
+        {
             // Without a listener nobody wants to know.
             sender.send(Err(error)).await.ok();
         }
@@ -153,7 +167,7 @@ fn changed_server(
 async fn read(
     options: &SourceOptions,
     start: Start,
-    memory: &Memory,
+    (memory, same_server): (&Memory, bool),
     blocks: &stream::Blocks,
 ) -> Result<(), stream::Stop> {
     let (from, resumes) = match start {
@@ -163,7 +177,7 @@ async fn read(
             Some(why) => {
                 tracing::warn!(source = %options.name, why, "the snapshot is taken anew");
                 let from = snapshot::run(options, blocks).await?;
-                return stream::Stream::open(options, &from).await?.run(blocks).await;
+                return stream::Stream::open(options, &from, true).await?.run(blocks).await;
             }
         },
         Start::Now => {
@@ -178,17 +192,17 @@ async fn read(
                 blocks.closed().await;
                 return Ok(());
             }
-            return stream::Stream::open(options, &from).await?.run(blocks).await;
+            return stream::Stream::open(options, &from, true).await?.run(blocks).await;
         }
     };
-    let stream = stream::Stream::open(options, &from).await?;
+    let stream = stream::Stream::open(options, &from, same_server).await?;
     stream.with_tables(memory, resumes).await?.run(blocks).await
 }
 
 /// Where the log ends.
 async fn now(options: &SourceOptions) -> Result<Position, CaptureError> {
     let mut conn = connect::connect(options).await?;
-    let head = snapshot::head(options, &mut conn).await?;
+    let head = place::head(options, &mut conn).await?;
     conn.disconnect().await.ok();
     Ok(head)
 }
@@ -203,9 +217,10 @@ async fn why_not_resumed(
     }
     let mut conn = connect::connect(options).await?;
     let server = connect::server(options, &mut conn).await?;
-    for copy in backfill::pending(options, memory) {
+    let pending = |copy: &&TableCopy| copy.state == CopyState::Pending;
+    for copy in backfill::unfinished(options, memory).filter(pending) {
         let table = catalog::table(options, &server, &mut conn, &copy.table).await?;
-        let key = table.map_or(Ok(Vec::new()), |table| chunk::ordered_key(&table));
+        let key = table.map_or(Ok(Vec::new()), |table| select::ordered_key(&table));
         if let Err(why) = key {
             return Ok(Some(format!("{}: {why}", copy.table)));
         }

@@ -12,15 +12,15 @@ const ZSTD: usize = 0;
 const NONE: usize = 255;
 
 /// The events of one TRANSACTION_PAYLOAD event. Only one of them is in memory at a time.
-pub(super) struct Payload {
-    content: Box<dyn Read + Send>,
+pub(super) struct Payload<'a> {
+    content: Box<dyn Read + Send + 'a>,
     /// Bytes announced and not read yet.
     left: u64,
 }
 
-impl Payload {
+impl<'a> Payload<'a> {
     /// Reads the fields in front of the content.
-    pub(super) fn open(data: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn open(data: &'a [u8]) -> Result<Self, Malformed> {
         let mut input = Input::new(data);
         let (mut packed, mut plain, mut method) = (None, None, None);
         loop {
@@ -37,11 +37,11 @@ impl Payload {
             }
         }
         let packed = packed.ok_or(Malformed("compressed transaction without a length"))?;
-        let content = input.take(packed)?.to_vec();
+        let content = input.take(packed)?;
         if !input.is_empty() {
             return Err(Malformed("bytes behind a compressed transaction"));
         }
-        let content: Box<dyn Read + Send> = match method {
+        let content: Box<dyn Read + Send + 'a> = match method {
             Some(NONE) => Box::new(Cursor::new(content)),
             Some(ZSTD) => {
                 let mut decoder =

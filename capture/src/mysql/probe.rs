@@ -5,7 +5,8 @@ use crossdock_model::position::split_epoch;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::{connect, snapshot};
+use super::retention::Retention;
+use super::{connect, place};
 use crate::{CaptureError, Head, SourceOptions};
 
 /// A connection that asks about the log.
@@ -24,15 +25,22 @@ impl BinlogProbe {
     /// Where the log ends, how far behind it `at` is (0 without a position), and how much log the
     /// server keeps.
     pub async fn head(&mut self, at: Option<&Position>) -> Result<Head, CaptureError> {
-        let position = snapshot::head(&self.options, &mut self.conn).await?;
+        let position = place::head(&self.options, &mut self.conn).await?;
         let rows: Vec<Row> = self.conn.query("SHOW BINARY LOGS").await.map_err(|error| {
             connect::server_error(&self.options, "asking for the binlog files", error)
         })?;
         let files: Vec<(String, u64)> = rows.iter().filter_map(file).collect();
+        let kept = Retention::read(&mut self.conn).await.map_err(|error| {
+            connect::server_error(&self.options, "asking how long binlogs are kept", error)
+        })?;
+        let whole = at.and_then(|at| beginning(at, &position));
         Ok(Head {
             behind_bytes: at.map_or(0, |at| behind(at, &position, &files)),
             retained_bytes: files.iter().map(|(_, size)| size).sum(),
-            keep_limit_bytes: None,
+            unread_bytes: whole.as_ref().map_or(0, |at| behind(at, &position, &files)),
+            keep_limit_bytes: kept.bytes,
+            // The file that is being written does not expire.
+            keep_limit_age: whole.and(kept.age),
             position,
         })
     }
@@ -41,6 +49,16 @@ impl BinlogProbe {
 fn file(row: &Row) -> Option<(String, u64)> {
     let text = |at: usize| row.get_opt::<String, _>(at).and_then(Result::ok);
     Some((text(0)?, text(1)?.parse().ok()?))
+}
+
+/// Where the file begins that `at` is in, unless it is the one that is being written: files are
+/// purged whole.
+fn beginning(at: &Position, head: &Position) -> Option<Position> {
+    let (Position::Binlog { file, .. }, Position::Binlog { file: last, .. }) = (at, head) else {
+        return None;
+    };
+    let behind = split_epoch(file).1 != last;
+    behind.then(|| Position::Binlog { file: file.clone(), offset: 0, gtid: String::new() })
 }
 
 /// Bytes from `at` to `head` over the files between. When `at` was purged, everything kept.
@@ -76,5 +94,8 @@ mod tests {
         assert_eq!(behind(&at("b.000001:40"), &head, &files), 60 + 50 + 30);
         assert_eq!(behind(&at("b.000003:10"), &head, &files), 20);
         assert_eq!(behind(&at("b.000000:10"), &head, &files), 180);
+        let first = beginning(&at("1@b.000001:40"), &head).unwrap();
+        assert_eq!(behind(&first, &head, &files), 180);
+        assert_eq!(beginning(&at("b.000003:10"), &head), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Sid};
+use mysql_async::{Conn, Row, Sid};
 
 use super::connect::{Server, literal, server_error};
 use super::gtid::Executed;
@@ -34,6 +34,25 @@ pub(super) async fn gtids_at(
         .map_err(|error| server_error(options, "asking for the GTID position", error))?;
     let text = text.flatten().unwrap_or_default();
     Executed::parse(&text).ok_or_else(|| bad_gtid(options, &text))
+}
+
+/// Whether a file of MySQL is still the one that was read: it is there, and the server knows all
+/// GTIDs that were read.
+pub(super) async fn is_continued(
+    options: &SourceOptions,
+    conn: &mut Conn,
+    file: &str,
+    executed: &Executed,
+) -> Result<bool, CaptureError> {
+    let fail = |error| server_error(options, "asking for the binlog files", error);
+    let rows: Vec<Row> = conn.query("SHOW BINARY LOGS").await.map_err(fail)?;
+    let mut names = rows.iter().filter_map(|row| row.get_opt::<String, _>(0)?.ok());
+    if !names.any(|name| name == file) {
+        return Ok(false);
+    }
+    let sql = format!("SELECT GTID_SUBSET({}, @@gtid_executed)", literal(&executed.to_string()));
+    let known: Option<u8> = conn.query_first(sql).await.map_err(fail)?;
+    Ok(known == Some(1))
 }
 
 /// Says what kind of replica this is.

@@ -5,13 +5,19 @@
 pub(super) enum Statement {
     /// BEGIN, START TRANSACTION.
     Begin,
-    /// COMMIT, XA COMMIT.
+    /// COMMIT.
     Commit,
-    /// ROLLBACK, XA ROLLBACK.
+    /// ROLLBACK.
     Rollback,
+    /// XA START, with the transaction's name; see [`xid_of`].
+    XaStart(String),
+    /// XA COMMIT.
+    XaCommit(String),
+    /// XA ROLLBACK.
+    XaRollback(String),
     /// ROLLBACK TO SAVEPOINT.
     RollbackTo,
-    /// SAVEPOINT, RELEASE, XA START, XA END: nothing to do.
+    /// SAVEPOINT, RELEASE, XA END: nothing to do.
     Bracket,
     /// TRUNCATE, with database (if named) and table.
     Truncate(Option<String>, String),
@@ -35,8 +41,9 @@ pub(super) fn sort(text: &str) -> Statement {
             _ => Statement::Rollback,
         },
         "XA" => match second().as_str() {
-            "COMMIT" => Statement::Commit,
-            "ROLLBACK" => Statement::Rollback,
+            "START" | "BEGIN" => Statement::XaStart(xid(words.rest)),
+            "COMMIT" => Statement::XaCommit(xid(words.rest)),
+            "ROLLBACK" => Statement::XaRollback(xid(words.rest)),
             _ => Statement::Bracket,
         },
         "SAVEPOINT" | "RELEASE" => Statement::Bracket,
@@ -44,6 +51,20 @@ pub(super) fn sort(text: &str) -> Statement {
         "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "LOAD" | "WITH" | "MERGE" => Statement::Rows,
         _ => Statement::Other,
     }
+}
+
+/// The name of an XA transaction as the log writes it in statements, `X'6f6e65',X'',1`, in small
+/// letters.
+fn xid(rest: &str) -> String {
+    let name = rest.trim().to_ascii_lowercase();
+    let bare = name.strip_suffix("one phase").map_or(&*name, str::trim_end);
+    bare.to_string()
+}
+
+/// The same from its parts: format, global transaction and branch.
+pub(super) fn xid_of(format: u32, global: &[u8], branch: &[u8]) -> String {
+    let digits = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    format!("x'{}',x'{}',{format}", digits(global), digits(branch))
 }
 
 fn truncated(words: &mut Words<'_>) -> Option<Statement> {
@@ -135,7 +156,11 @@ mod tests {
     fn statements_by_their_first_words() {
         assert_eq!(sort("/* who */ begin"), Statement::Begin);
         assert_eq!(sort("ROLLBACK TO `a`"), Statement::RollbackTo);
-        assert_eq!(sort("XA COMMIT X'61',X'',1"), Statement::Commit);
+        let one = xid_of(1, b"a", b"");
+        assert_eq!(sort("XA START X'61',X'',1"), Statement::XaStart(one.clone()));
+        assert_eq!(sort("XA COMMIT X'61',X'',1 ONE PHASE"), Statement::XaCommit(one.clone()));
+        assert_eq!(sort("XA ROLLBACK X'61',X'',1"), Statement::XaRollback(one));
+        assert_eq!(sort("XA END X'61',X'',1"), Statement::Bracket);
         assert_eq!(
             sort("TRUNCATE TABLE `wms`.`od``d`"),
             Statement::Truncate(Some("wms".into()), "od`d".into())

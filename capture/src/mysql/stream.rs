@@ -1,5 +1,7 @@
 //! The task that reads a source: snapshot if asked, then the stream, block by block.
 
+mod prepared;
+
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -23,8 +25,8 @@ use super::event::{Header, kind};
 use super::gtid::Executed;
 use super::mapping::{self, Mapping};
 use super::payload::Payload;
-use super::progress::{Cursor, Parcel};
-use super::request::{HEARTBEAT, bad_gtid, gtids_at, prepare, sids};
+use super::progress::{Cursor, News, Parcel};
+use super::request::{self, HEARTBEAT, bad_gtid, gtids_at, prepare, sids};
 use super::table_map::TableMap;
 use super::wire::Malformed;
 use crate::{CaptureError, Memory, SourceOptions};
@@ -105,10 +107,12 @@ pub(super) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Asks the server for everything after `from`.
+    /// Asks the server for everything after `from`; `same_server`: that is the one that was read
+    /// until there.
     pub(super) async fn open(
         options: &'a SourceOptions,
         from: &Position,
+        same_server: bool,
     ) -> Result<Self, CaptureError> {
         let Position::Binlog { file, offset, gtid } = from else {
             return Err(CaptureError::definite(
@@ -121,7 +125,11 @@ impl<'a> Stream<'a> {
         let server = connect::server(options, &mut conn).await?;
         let collations = catalog::collations(options, &server, &mut conn).await?;
         let mut executed = Executed::parse(gtid).ok_or_else(|| bad_gtid(options, gtid))?;
-        let by_gtid = server.gtids && !executed.is_empty();
+        let mut by_gtid = server.gtids && !executed.is_empty();
+        if by_gtid && !server.mariadb && same_server && *offset <= u64::from(u32::MAX) {
+            // By GTID a server leaves out what has none, from before gtid_mode was ON.
+            by_gtid = !request::is_continued(options, &mut conn, name, &executed).await?;
+        }
         if server.mariadb && executed.is_empty() {
             executed = gtids_at(options, &mut conn, name, *offset).await?;
         }
@@ -170,14 +178,14 @@ impl<'a> Stream<'a> {
         snapshot_open: bool,
     ) -> Result<Self, CaptureError> {
         let mut keys = HashMap::new();
-        for copy in backfill::pending(self.options, memory) {
-            if Cursor::of(copy).after.is_some()
+        for copy in backfill::unfinished(self.options, memory) {
+            if Cursor::of(copy).left.is_some()
                 && let Some(table) = self.cataloged(&copy.table).await?
             {
                 keys.insert(copy.table.clone(), table.schema.key_columns());
             }
         }
-        self.backfill = Backfill::begin(self.options, memory, snapshot_open, keys);
+        self.backfill = Backfill::begin(self.options, memory, snapshot_open, &keys);
         Ok(self)
     }
 
@@ -233,9 +241,9 @@ impl<'a> Stream<'a> {
         if self.decoder.pending_bytes() > 0 {
             self.flush(blocks).await?;
         }
-        let here = Here { position: self.decoder.position(), order: self.decoder.place() };
+        let here = Here { position: self.decoder.position(), place: self.decoder.place() };
         let Some(backfill) = &mut self.backfill else { return Ok(()) };
-        for parcel in backfill.step(&here)? {
+        for parcel in backfill.step(here)? {
             send(blocks, parcel).await?;
         }
         if backfill.is_over() {
@@ -274,7 +282,7 @@ impl<'a> Stream<'a> {
         let mut block = self.decoder.take_block();
         self.reported = block.end.clone();
         self.reported_at = Instant::now();
-        let mut news = Vec::new();
+        let mut news = News::Nothing;
         if let Some(backfill) = &mut self.backfill {
             news = backfill.observe(&block)?;
             block.snapshot = backfill.part();
@@ -283,22 +291,14 @@ impl<'a> Stream<'a> {
     }
 
     async fn event(&mut self, event: &Event, blocks: &Blocks) -> Result<(), Stop> {
-        let raw = event.header();
-        let header = Header {
-            seconds: raw.timestamp(),
-            kind: raw.event_type_raw(),
-            server_id: raw.server_id(),
-            size: raw.event_size(),
-            end: raw.log_pos(),
-            flags: raw.flags_raw(),
-        };
+        let header = header_of(event);
         if self.is_repeated(&header) {
             return Ok(());
         }
         let data = self.verified(&header, event)?;
         match self.decoder.event(&header, data)? {
             Next::Unpack => self.unpack(&header, data, blocks).await,
-            next => Ok(self.follow(next).await?),
+            next => self.act(next, blocks).await,
         }
     }
 
@@ -319,17 +319,28 @@ impl<'a> Stream<'a> {
         let mut payload = Payload::open(data).map_err(|what| bad(self, what))?;
         while let Some((header, data)) = payload.next().map_err(|what| bad(self, what))? {
             let next = self.decoder.unpacked(&header, &data)?;
-            self.follow(next).await?;
+            self.act(next, blocks).await?;
             self.unpacked.push_back(header);
             self.flush_full(blocks).await?;
         }
         Ok(())
     }
 
+    async fn act(&mut self, next: Next, blocks: &Blocks) -> Result<(), Stop> {
+        match next {
+            Next::Replay(prepared) => self.replay(prepared, blocks).await,
+            Next::Search(xid) => {
+                let prepared = self.search(&xid).await?;
+                self.replay(prepared, blocks).await
+            }
+            next => Ok(self.follow(next).await?),
+        }
+    }
+
     /// Does what the decoder needs before the next event.
     async fn follow(&mut self, next: Next) -> Result<(), CaptureError> {
         match next {
-            Next::Go | Next::Unpack => {}
+            Next::Go | Next::Unpack | Next::Replay(_) | Next::Search(_) => {}
             Next::Resolve { id, map, raw } => {
                 let table = self.resolve(*map).await?;
                 self.decoder.mapped(id, raw, table);
@@ -389,14 +400,14 @@ impl<'a> Stream<'a> {
         }
         let fresh = !self.catalog.contains_key(&name);
         let known = self.cataloged(&name).await?;
-        let mut table = Table::from_log(map.clone(), known.as_deref());
+        let mut table = Table::from_log(map.clone(), known.as_deref(), self.options.zero_dates);
         let fits = |table: &Table, known: &Option<Arc<Table>>| {
             known.as_ref().is_some_and(|known| known.schema == table.schema)
         };
         if !fresh && table.as_ref().is_none_or(|table| !fits(table, &known)) {
             self.catalog.remove(&name);
             let known = self.cataloged(&name).await?;
-            table = Table::from_log(map, known.as_deref());
+            table = Table::from_log(map, known.as_deref(), self.options.zero_dates);
         }
         let mut table = table.ok_or_else(|| {
             CaptureError::definite(
@@ -453,6 +464,18 @@ impl<'a> Stream<'a> {
         self.side = Some(side);
         self.catalog.insert(name.clone(), table.clone());
         Ok(table)
+    }
+}
+
+fn header_of(event: &Event) -> Header {
+    let raw = event.header();
+    Header {
+        seconds: raw.timestamp(),
+        kind: raw.event_type_raw(),
+        server_id: raw.server_id(),
+        size: raw.event_size(),
+        end: raw.log_pos(),
+        flags: raw.flags_raw(),
     }
 }
 

@@ -40,6 +40,10 @@ pub(super) struct WireColumn {
     pub(super) members_known: bool,
     /// The type in the table map.
     code: u8,
+    /// Members of an ENUM or SET as they are in the log: in the column's character set.
+    choices: Vec<Vec<u8>>,
+    /// The character set of those, where the log says it.
+    choice_charset: Option<Charset>,
 }
 
 /// What must be known of the server to read its optional metadata.
@@ -101,6 +105,8 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
             charset_known: code == VECTOR,
             members_known: false,
             code,
+            choices: Vec::new(),
+            choice_charset: None,
         });
     }
     let mut map = TableMap { database, table, columns, key: None };
@@ -109,6 +115,7 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
         let value = Input::new(input.lenenc_bytes()?);
         map.optional(field, value, collations)?;
     }
+    map.columns.iter_mut().for_each(WireColumn::name_members);
     Ok(map)
 }
 
@@ -207,6 +214,24 @@ impl WireColumn {
     }
 }
 
+impl WireColumn {
+    /// Makes texts of the members, where their character set is known here: otherwise the catalog
+    /// is asked.
+    fn name_members(&mut self) {
+        let charset = match &self.choice_charset {
+            Some(charset) => charset,
+            None if self.choices.iter().all(|member| member.is_ascii()) => &Charset::Utf8,
+            None => return,
+        };
+        let texts = self.choices.iter().map(|member| Some(charset.decode(member).ok()?.into()));
+        let Some(texts) = texts.collect::<Option<Arc<[String]>>>() else { return };
+        if let Kind::Enum { members, .. } | Kind::Set { members, .. } = &mut self.kind {
+            self.members_known = !texts.is_empty();
+            *members = texts;
+        }
+    }
+}
+
 impl TableMap {
     fn optional(
         &mut self,
@@ -229,6 +254,19 @@ impl TableMap {
                 }
             }
             5 | 6 => self.members(if field == 5 { 248 } else { 247 }, input)?,
+            10 => {
+                let (usual, other) = default_collation(input)?;
+                let choices = self.columns.iter_mut().filter(|c| c.is_choice());
+                for (i, column) in choices.enumerate() {
+                    let collation = *other.get(&i).unwrap_or(&usual);
+                    column.choice_charset = collations.get(collation).cloned();
+                }
+            }
+            11 => {
+                for column in self.columns.iter_mut().filter(|c| c.is_choice()) {
+                    column.choice_charset = collations.get(input.lenenc()?).cloned();
+                }
+            }
             8 | 9 => {
                 let mut key = vec![None; self.columns.len()];
                 let mut place = 0;
@@ -259,18 +297,12 @@ impl TableMap {
         }
     }
 
-    /// The most frequent collation, then the columns (counted among the text columns) that differ.
     fn default_charset(
         &mut self,
-        mut input: Input<'_>,
+        input: Input<'_>,
         collations: &Collations,
     ) -> Result<(), Malformed> {
-        let usual = input.lenenc()?;
-        let mut other = HashMap::new();
-        while !input.is_empty() {
-            let column = input.lenenc()?;
-            other.insert(column, input.lenenc()?);
-        }
+        let (usual, other) = default_collation(input)?;
         let counted = self.columns.iter_mut().filter(|c| collations.counts(c));
         for (i, column) in counted.enumerate() {
             column.set_charset(collations.get(*other.get(&i).unwrap_or(&usual)));
@@ -280,20 +312,22 @@ impl TableMap {
 
     fn members(&mut self, code: u8, mut input: Input<'_>) -> Result<(), Malformed> {
         for column in self.columns.iter_mut().filter(|c| c.is_choice() && c.code == code) {
-            let count = input.lenenc()?;
-            let mut list = Vec::new();
-            let mut readable = true;
-            for _ in 0..count {
-                let member = input.lenenc_bytes()?;
-                readable &= std::str::from_utf8(member).is_ok();
-                list.push(String::from_utf8_lossy(member).into_owned());
-            }
-            // Members come in the column's own character set: without UTF-8 the catalog is asked.
-            column.members_known = readable;
-            if let Kind::Enum { members, .. } | Kind::Set { members, .. } = &mut column.kind {
-                *members = list.into();
+            column.choices.clear();
+            for _ in 0..input.lenenc()? {
+                column.choices.push(input.lenenc_bytes()?.to_vec());
             }
         }
         Ok(())
     }
+}
+
+/// The most frequent collation, and those of the columns (counted among their likes) that differ.
+fn default_collation(mut input: Input<'_>) -> Result<(usize, HashMap<usize, usize>), Malformed> {
+    let usual = input.lenenc()?;
+    let mut other = HashMap::new();
+    while !input.is_empty() {
+        let column = input.lenenc()?;
+        other.insert(column, input.lenenc()?);
+    }
+    Ok((usual, other))
 }

@@ -9,24 +9,26 @@ use super::charset::Charset;
 use super::kind::{Codec, Kind};
 use super::wire::Malformed;
 
+const BAD_TIME: Malformed = Malformed("text that is not a date or time");
+
 impl Codec {
     /// The value of a cell that the server sent as text; text columns are UTF-8 by then.
     pub(super) fn parse<'a>(&self, sent: &'a [u8]) -> Result<Value<'a>, Malformed> {
         Ok(match &self.kind {
             Kind::Int { width: 8, unsigned: true } => Value::UInt(number(sent)?),
-            Kind::Int { .. } | Kind::Year => Value::Int(number(sent)?),
+            Kind::Int { .. } | Kind::Year => Value::Int(integer(sent)?),
             Kind::Float => Value::Float32(number::<f64>(sent)? as f32),
             Kind::Double => Value::Float(number(sent)?),
             Kind::Decimal { .. } => Value::Decimal(decimal(utf8(sent)?)),
             Kind::Date => {
-                let [year, month, day] = ymd(utf8(sent)?)?;
-                cell::date_of(year, month, day)
+                let [year, month, day] = ymd(sent)?;
+                self.dated(cell::date_of(year, month, day))?
             }
-            Kind::Time { .. } | Kind::OldTime => clock(utf8(sent)?)?,
-            Kind::Datetime { digits } => moment(utf8(sent)?, *digits)?,
-            Kind::OldDatetime => moment(utf8(sent)?, 0)?,
-            Kind::Timestamp { digits } => instant(moment(utf8(sent)?, *digits)?),
-            Kind::OldTimestamp => instant(moment(utf8(sent)?, 0)?),
+            Kind::Time { .. } | Kind::OldTime => clock(sent)?,
+            Kind::Datetime { digits } => self.dated(moment(sent, *digits)?)?,
+            Kind::OldDatetime => self.dated(moment(sent, 0)?)?,
+            Kind::Timestamp { digits } => self.dated(instant(moment(sent, *digits)?))?,
+            Kind::OldTimestamp => self.dated(instant(moment(sent, 0)?))?,
             Kind::Bit { bits } => cell::bits(*bits, sent),
             Kind::Char { charset, .. }
             | Kind::Varchar { charset, .. }
@@ -55,6 +57,17 @@ fn utf8(sent: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(sent).map_err(|_| Malformed("text that is not UTF-8"))
 }
 
+/// Most are short: no more digits than can't overflow are counted here.
+#[inline]
+fn integer(sent: &[u8]) -> Result<i64, Malformed> {
+    let (negative, digits) = sent.strip_prefix(b"-").map_or((false, sent), |rest| (true, rest));
+    if !(1..=18).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return number(sent);
+    }
+    let size = digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+    Ok(if negative { -size } else { size })
+}
+
 fn number<T: std::str::FromStr>(sent: &[u8]) -> Result<T, Malformed> {
     utf8(sent)?.parse().map_err(|_| Malformed("text that is not a number of its column's type"))
 }
@@ -73,42 +86,58 @@ fn decimal(sent: &str) -> Cow<'_, str> {
     }
 }
 
-fn parts(text: &str, separator: char) -> Result<[u64; 3], Malformed> {
-    const BAD: Malformed = Malformed("text that is not a date or time");
+/// Three numbers with separators between them. Wider ones than the server can store would overflow
+/// further on.
+fn parts(text: &[u8], separator: u8) -> Option<[u64; 3]> {
     let mut numbers = [0; 3];
-    let mut found = text.splitn(3, separator);
-    for number in &mut numbers {
-        *number = found.next().and_then(|part| part.parse().ok()).ok_or(BAD)?;
+    let mut rest = text;
+    for (n, number) in numbers.iter_mut().enumerate() {
+        let end = if n < 2 { rest.iter().position(|b| *b == separator)? } else { rest.len() };
+        let (digits, behind) = rest.split_at_checked(end)?;
+        *number = small(digits)?;
+        rest = behind.get(1..).unwrap_or_default();
     }
-    // Wider numbers than the server can store would overflow further on.
-    match numbers.iter().all(|n| *n <= 9999) {
-        true => Ok(numbers),
-        false => Err(BAD),
-    }
+    Some(numbers)
 }
 
-fn ymd(text: &str) -> Result<[u64; 3], Malformed> {
-    parts(text, '-')
+/// A number of one to four digits.
+fn small(digits: &[u8]) -> Option<u64> {
+    let fits = (1..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    fits.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+fn ymd(text: &[u8]) -> Result<[u64; 3], Malformed> {
+    parts(text, b'-').ok_or(BAD_TIME)
 }
 
 /// Hours, minutes, seconds, and microseconds.
-fn hms(text: &str) -> Result<([u64; 3], i64), Malformed> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let micros = format!("{fraction:0<6.6}");
-    let micros = micros.parse().map_err(|_| Malformed("text that is not a time"))?;
-    Ok((parts(whole, ':')?, micros))
+fn hms(text: &[u8]) -> Result<([u64; 3], i64), Malformed> {
+    let point = text.iter().position(|b| *b == b'.').unwrap_or(text.len());
+    let (whole, fraction) = text.split_at_checked(point).ok_or(BAD_TIME)?;
+    let mut micros = 0;
+    let mut digits = fraction.iter().skip(1);
+    for _ in 0..6 {
+        micros = micros * 10
+            + match digits.next() {
+                Some(digit) if digit.is_ascii_digit() => i64::from(digit - b'0'),
+                Some(_) => return Err(BAD_TIME),
+                None => 0,
+            };
+    }
+    Ok((parts(whole, b':').ok_or(BAD_TIME)?, micros))
 }
 
-fn clock(text: &str) -> Result<Value<'static>, Malformed> {
-    let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+fn clock(text: &[u8]) -> Result<Value<'static>, Malformed> {
+    let (sign, text) = text.strip_prefix(b"-").map_or((1, text), |rest| (-1, rest));
     let ([hour, minute, second], micros) = hms(text)?;
     let seconds = ((hour * 60 + minute) * 60 + second) as i64;
     Ok(Value::Time(sign * (seconds * 1_000_000 + micros)))
 }
 
-fn moment(text: &str, digits: u8) -> Result<Value<'static>, Malformed> {
-    let (date, rest) = text.split_once(' ').ok_or(Malformed("text that is not a date and time"))?;
-    let (clock, micros) = hms(rest)?;
+fn moment(text: &[u8], digits: u8) -> Result<Value<'static>, Malformed> {
+    let space = text.iter().position(|b| *b == b' ').ok_or(BAD_TIME)?;
+    let (date, rest) = text.split_at_checked(space).ok_or(BAD_TIME)?;
+    let (clock, micros) = hms(rest.get(1..).unwrap_or_default())?;
     Ok(cell::datetime_of(ymd(date)?, clock, micros, digits))
 }
 
@@ -150,8 +179,12 @@ pub(super) fn now_micros(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
+    fn codec(kind: Kind) -> Codec {
+        Codec::new(kind, false, true, Default::default())
+    }
+
     fn parse(kind: Kind, text: &str) -> Value<'static> {
-        Codec { kind, json: false }.parse(text.as_bytes()).unwrap().into_owned()
+        codec(kind).parse(text.as_bytes()).unwrap().into_owned()
     }
 
     #[test]
@@ -168,6 +201,16 @@ mod tests {
             "2026-00-00 00:00:00.000"
         );
         assert_eq!(parse(at, "1970-01-01 00:00:00.001"), Value::Timestamp(1000));
+        let int = || Kind::Int { width: 8, unsigned: false };
+        assert_eq!(parse(int(), "-9223372036854775808"), Value::Int(i64::MIN));
+        assert_eq!(parse(int(), "-120"), Value::Int(-120));
+        for bad in ["", "-", "+", "1x", "99999999999999999999"] {
+            assert!(codec(int()).parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for bad in ["", "2026-01", "2026-01-01", "2026-01-01 10:00", "2026-01-01 10:00:00.1x"] {
+            let at = codec(Kind::Datetime { digits: 0 });
+            assert!(at.parse(bad.as_bytes()).is_err(), "{bad}");
+        }
         let id = "00112233-4455-6677-8899-aabbccddeeff";
         assert_eq!(parse(Kind::Uuid, id).to_text().unwrap(), id);
     }

@@ -17,6 +17,7 @@ use super::progress::{Cursor, OPEN_END, SnapshotCursor};
 use super::ranges;
 use super::visible::Visible;
 use super::{errors, sql};
+use crate::snapshot::Refusal;
 use crate::{CaptureError, SourceOptions, TableCopy};
 
 /// Rows of a chunk are held in memory until their place in the stream comes: not more than this,
@@ -62,14 +63,6 @@ pub(super) struct Piece {
     pub next: Option<Cursor>,
 }
 
-/// Why a table can't be read as it was asked for.
-pub(super) enum Refusal {
-    /// Not before somebody does something about it.
-    Table(String),
-    /// Not this time.
-    Again(String),
-}
-
 impl Reading {
     /// Looks the table up.
     pub(super) async fn prepare(
@@ -79,16 +72,17 @@ impl Reading {
         standby: bool,
     ) -> Result<Self, Refusal> {
         let names = std::slice::from_ref(&copy.table);
-        let mut found = catalog::find(client, options, names).await.map_err(refusal)?;
+        let mut found = catalog::find(client, options, names).await.map_err(Refusal::from)?;
         let Some(found) = found.pop() else {
             return Err(Refusal::Table("the table does not exist".to_string()));
         };
-        let fingerprint = fingerprint(client, options, found.oid).await.map_err(refusal)?;
+        let fingerprint = fingerprint(client, options, found.oid).await.map_err(Refusal::from)?;
         let name = copy.table.clone();
-        let columns = catalog::columns(client, options, found.oid).await.map_err(refusal)?;
-        let table =
-            catalog::table(client, options, found.oid, name, &columns).await.map_err(refusal)?;
-        let key = key_order(client, options, found.oid).await.map_err(refusal)?;
+        let columns = catalog::columns(client, options, found.oid).await.map_err(Refusal::from)?;
+        let table = catalog::table(client, options, found.oid, name, &columns)
+            .await
+            .map_err(Refusal::from)?;
+        let key = key_order(client, options, found.oid).await.map_err(Refusal::from)?;
         let key_columns: Option<Vec<usize>> =
             key.0.iter().map(|column| table.schema.column(&column.name)).collect();
         let Some(key_columns) = key_columns.filter(|columns| !columns.is_empty()) else {
@@ -125,7 +119,7 @@ impl Reading {
                     db.message(),
                     db.code().code()
                 ))),
-                None => Err(refusal(errors::sql(options, "trying the filter", error))),
+                None => Err(Refusal::from(errors::sql(options, "trying the filter", error))),
             },
         }
     }
@@ -160,9 +154,9 @@ impl Reading {
     ) -> Result<Piece, Refusal> {
         let doing = format!("reading {} beside the stream", self.found.name);
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {LIMITS}");
-        connection.query(&doing, &begin).map_err(refusal)?;
+        connection.query(&doing, &begin).map_err(Refusal::from)?;
         let piece = self.within(connection, client, runtime, cursor, &doing)?;
-        connection.query(&doing, "COMMIT").map_err(refusal)?;
+        connection.query(&doing, "COMMIT").map_err(Refusal::from)?;
         Ok(piece)
     }
 
@@ -176,14 +170,14 @@ impl Reading {
     ) -> Result<Piece, Refusal> {
         // Keeps the table as it is until the end of the transaction.
         let lock = format!("SELECT FROM {} LIMIT 0", self.from());
-        connection.query(doing, &lock).map_err(refusal)?;
+        connection.query(doing, &lock).map_err(Refusal::from)?;
         let options = connection.options.clone();
         let now = runtime.block_on(fingerprint(client, &options, self.found.oid));
-        if now.map_err(refusal)? != self.fingerprint {
+        if now.map_err(Refusal::from)? != self.fingerprint {
             return Err(Refusal::Again("its columns were changed".to_string()));
         }
         // Refuses a table that was rewritten between the snapshot and the lock.
-        let heaps = ranges::heaps(connection, doing, &self.found).map_err(refusal)?;
+        let heaps = ranges::heaps(connection, doing, &self.found).map_err(Refusal::from)?;
         if self.rows_max == 0 {
             self.estimate(&heaps);
         }
@@ -229,12 +223,12 @@ impl Reading {
             if self.standby { "pg_last_wal_replay_lsn()" } else { "pg_current_wal_insert_lsn()" };
         let rows = connection
             .query(doing, &format!("SELECT pg_current_snapshot(), {place}"))
-            .map_err(refusal)?;
+            .map_err(Refusal::from)?;
         let mut row = rows.into_iter().flatten().map(Option::unwrap_or_default);
         let visible = row.next().and_then(|text| Visible::parse(&text));
         match (visible, row.next().map(|text| text.parse())) {
             (Some(visible), Some(Ok(Position::Postgres { lsn }))) => Ok((visible, lsn)),
-            _ => Err(refusal(connection.odd(b'D'))),
+            _ => Err(Refusal::from(connection.odd(b'D'))),
         }
     }
 
@@ -257,7 +251,7 @@ impl Reading {
                     self.rows_max - 1
                 ),
             )
-            .map_err(refusal)?;
+            .map_err(Refusal::from)?;
         Ok(rows.into_iter().next().map(|row| row.into_iter().flatten().collect()))
     }
 
@@ -290,7 +284,7 @@ impl Reading {
             }
             Ok(())
         })
-        .map_err(refusal)?;
+        .map_err(Refusal::from)?;
         drop(writer);
         builder.end();
         if full && cut.is_none() {
@@ -420,12 +414,4 @@ async fn key_order(
         greater: row.get(5),
     };
     Ok(KeyOrder(rows.iter().map(column).collect()))
-}
-
-/// Sorts an error by what it means for the table.
-pub(super) fn refusal(error: CaptureError) -> Refusal {
-    match error {
-        CaptureError::Transient { what, .. } => Refusal::Again(what),
-        other => Refusal::Table(other.to_string()),
-    }
 }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::chunk::{Piece, Reading, Refusal, refusal};
+use super::chunk::{Piece, Reading};
 use super::connection::Connection;
 use super::control::Control;
 use super::progress::Cursor;
 use super::{errors, sql};
+use crate::snapshot::Refusal;
 use crate::{CaptureError, SourceOptions, TableCopy};
 
 /// Prefix of the messages that let the stream move on while nobody writes. They are not captured.
@@ -100,7 +101,7 @@ impl ChunkThread {
         if !self.standby
             && let Err(error) = self.outwait_writers(client, &prepared)
         {
-            return Ok(Answer::Refused(refusal(error)));
+            return Ok(Answer::Refused(error.into()));
         }
         let key_columns = prepared.key_columns.clone();
         let key_names = prepared.key_names();

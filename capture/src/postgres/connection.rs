@@ -3,34 +3,30 @@
 //!
 //! Source: PostgreSQL manual, "Frontend/Backend Protocol", "Streaming Replication Protocol".
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
-use rustls_pki_types::ServerName;
 
-use super::control::{Control, stopped};
+use super::control::Control;
 use super::errors::{self, ServerError};
 use super::pace::SHORT_READ_BYTES;
-use super::{session, tls};
-use crate::{CaptureError, SourceOptions};
+use super::session;
+use crate::buffer::ReadBuffer;
+use crate::socket::{Socket, is_pause};
+use crate::{CaptureError, SourceOptions, tls};
 
-/// Room for reading; one read may fill it.
-const BUFFER_BYTES: usize = 256 * 1024;
 /// PostgreSQL's own limit for one message (`PQ_LARGE_MESSAGE_LIMIT`).
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// Receive window towards a server on the same machine; the kernel gives the buffer twice as much.
 /// Smaller ones close sooner. It must hold one of loopback's segments of 64 KiB whatever part of
 /// the buffer goes to overhead, or else the server's kernel waits 200 ms each time to send less.
 const GATHERING_WINDOW_BYTES: usize = 128 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A read returns after this long without data, so that acknowledgements go out soon.
-const READ_TIMEOUT: Duration = Duration::from_millis(100);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server says at once whether it offers TLS.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements may wait for locks and for running transactions; a peer that is silent for longer
 /// than this is taken for dead.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -40,15 +36,8 @@ pub(super) struct Connection {
     pub(super) options: Arc<SourceOptions>,
     control: Arc<Control>,
     socket: Socket,
-    buffer: Vec<u8>,
-    /// The unread part of `buffer`.
-    unread: Range<usize>,
+    buffer: ReadBuffer,
     out: BytesMut,
-}
-
-enum Socket {
-    Plain(TcpStream),
-    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
 }
 
 /// What a read brought.
@@ -69,15 +58,15 @@ impl Connection {
         control: &Arc<Control>,
         replication: bool,
     ) -> Result<Self, CaptureError> {
-        let socket = connect(options)?;
+        let socket = Socket::connect(&options.host, options.port)
+            .map_err(|e| errors::socket(options, "connecting", e))?;
         control.watch(&socket, options)?;
         let socket = protect(socket, options)?;
         let mut connection = Self {
             options: options.clone(),
             control: control.clone(),
             socket,
-            buffer: vec![0; BUFFER_BYTES],
-            unread: 0..0,
+            buffer: ReadBuffer::new(),
             out: BytesMut::new(),
         };
         session::start(&mut connection, replication)?;
@@ -94,7 +83,7 @@ impl Connection {
 
     /// True when the connection is encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
-        matches!(self.socket, Socket::Tls(_))
+        self.socket.is_encrypted()
     }
 
     /// Writes what `build` puts into the buffer.
@@ -104,10 +93,9 @@ impl Connection {
     ) -> Result<(), CaptureError> {
         self.out.clear();
         let built = build(&mut self.out);
-        let written = built.and_then(|()| match &mut self.socket {
-            Socket::Plain(stream) => stream.write_all(&self.out),
-            Socket::Tls(stream) => stream.write_all(&self.out).and_then(|()| stream.flush()),
-        });
+        let written = built
+            .and_then(|()| self.socket.write_all(&self.out))
+            .and_then(|()| self.socket.flush());
         // Passwords pass through here.
         self.out.fill(0);
         written.map_err(|e| self.broken("sending", e))
@@ -115,30 +103,18 @@ impl Connection {
 
     /// Reads once, waiting for a short time at most.
     pub(super) fn fill(&mut self) -> Result<Filled, CaptureError> {
-        self.make_room();
-        let space = self.buffer.get_mut(self.unread.end..).unwrap_or_default();
-        let read = match &mut self.socket {
-            Socket::Plain(stream) => stream.read(space),
-            Socket::Tls(stream) => stream.read(space),
-        };
+        let read = self.buffer.fill(&mut self.socket);
         if self.control.stopped() {
-            return Err(stopped());
+            return Err(CaptureError::stopped());
         }
         match read {
             Ok(0) => Err(CaptureError::Transient {
                 what: format!("source {}: the server closed the connection", self.options.name),
                 source: None,
             }),
-            Ok(count) => {
-                self.unread.end += count;
-                Ok(Filled::Bytes(count))
-            }
-            Err(e) => match e.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {
-                    Ok(Filled::Nothing)
-                }
-                _ => Err(self.broken("reading", e)),
-            },
+            Ok(count) => Ok(Filled::Bytes(count)),
+            Err(error) if is_pause(&error) => Ok(Filled::Nothing),
+            Err(error) => Err(self.broken("reading", error)),
         }
     }
 
@@ -166,7 +142,7 @@ impl Connection {
     /// the receive window from growing, so that it closes. True when the server is on the same
     /// machine. Over a network the kernel goes on fitting the window to the way.
     pub(super) fn gather(&self) -> Result<bool, CaptureError> {
-        let stream = self.stream();
+        let stream = self.socket.tcp();
         let ends = stream.local_addr().and_then(|ours| Ok((ours, stream.peer_addr()?)));
         let (ours, theirs) = ends.map_err(|e| self.broken("connecting", e))?;
         let near = ours.ip() == theirs.ip();
@@ -179,33 +155,24 @@ impl Connection {
     }
 
     fn nonblocking(&self, on: bool) -> Result<(), CaptureError> {
-        self.stream().set_nonblocking(on).map_err(|e| self.broken("reading", e))
-    }
-
-    fn stream(&self) -> &TcpStream {
-        match &self.socket {
-            Socket::Plain(stream) => stream,
-            Socket::Tls(stream) => &stream.sock,
-        }
+        self.socket.tcp().set_nonblocking(on).map_err(|e| self.broken("reading", e))
     }
 
     /// The next whole message in the buffer.
     #[inline]
     pub(super) fn frame(&mut self) -> Result<Option<Frame>, CaptureError> {
         let Some((tag, length)) = self.header()? else { return Ok(None) };
-        let end = self.unread.start + 1 + length;
-        if end > self.unread.end {
+        if self.buffer.unread().len() < 1 + length {
             return Ok(None);
         }
-        let body = self.unread.start + 5..end;
-        self.unread.start = end;
-        Ok(Some((tag, body)))
+        let taken = self.buffer.take(1 + length);
+        Ok(Some((tag, taken.start + 5..taken.end)))
     }
 
     /// The body of a message; empty for one that is gone.
     #[inline]
     pub(super) fn body(&self, frame: &Frame) -> &[u8] {
-        self.buffer.get(frame.1.clone()).unwrap_or_default()
+        self.buffer.get(frame.1.clone())
     }
 
     /// Waits for the next message. Notices, parameter changes and notifications are passed over.
@@ -273,15 +240,14 @@ impl Connection {
 
     fn broken(&self, doing: &str, error: std::io::Error) -> CaptureError {
         if self.control.stopped() {
-            return stopped();
+            return CaptureError::stopped();
         }
         errors::socket(&self.options, doing, error)
     }
 
     #[inline]
     fn header(&self) -> Result<Option<(u8, usize)>, CaptureError> {
-        let unread = self.buffer.get(self.unread.clone()).unwrap_or_default();
-        let Some(([tag, length @ ..], _)) = unread.split_first_chunk::<5>() else {
+        let Some(([tag, length @ ..], _)) = self.buffer.unread().split_first_chunk::<5>() else {
             return Ok(None);
         };
         let length = u32::from_be_bytes(*length) as usize;
@@ -289,26 +255,6 @@ impl Connection {
             Ok(Some((*tag, length)))
         } else {
             Err(self.odd(*tag))
-        }
-    }
-
-    /// Moves the unread bytes to the front when the room behind them gets short, and grows the
-    /// buffer while one message does not fit: by doubling, as its bytes arrive, whatever length it
-    /// claims to have.
-    fn make_room(&mut self) {
-        if self.unread.is_empty() {
-            self.unread = 0..0;
-            if self.buffer.len() > 4 * BUFFER_BYTES {
-                self.buffer.truncate(BUFFER_BYTES);
-                self.buffer.shrink_to_fit();
-            }
-        }
-        if self.buffer.len() - self.unread.end < BUFFER_BYTES / 4 {
-            self.buffer.copy_within(self.unread.clone(), 0);
-            self.unread = 0..self.unread.len();
-            if self.buffer.len() - self.unread.end < BUFFER_BYTES / 4 {
-                self.buffer.resize(self.buffer.len() * 2, 0);
-            }
         }
     }
 }
@@ -344,54 +290,29 @@ pub(super) fn data_row(body: &[u8]) -> Option<Vec<Option<String>>> {
     Some(row)
 }
 
-fn connect(options: &SourceOptions) -> Result<TcpStream, CaptureError> {
-    let broken = |e| errors::socket(options, "connecting", e);
-    let mut failure = std::io::Error::new(ErrorKind::NotFound, "the host name has no address");
-    for address in (&*options.host, options.port).to_socket_addrs().map_err(broken)? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => {
-                let set = stream
-                    .set_nodelay(true)
-                    .and_then(|()| stream.set_read_timeout(Some(READ_TIMEOUT)))
-                    .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
-                return set.map(|()| stream).map_err(broken);
-            }
-            Err(e) => failure = e,
-        }
-    }
-    Err(broken(failure))
-}
-
 /// Begins TLS where the options ask for it.
-fn protect(mut stream: TcpStream, options: &SourceOptions) -> Result<Socket, CaptureError> {
-    let Some(config) = tls::config(options)? else { return Ok(Socket::Plain(stream)) };
+fn protect(mut socket: Socket, options: &SourceOptions) -> Result<Socket, CaptureError> {
+    let Some(config) = tls::config(options)? else { return Ok(socket) };
+    let name = tls::server_name(options)?;
     let broken = |e| errors::socket(options, "beginning TLS", e);
-    stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(broken)?;
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
-    stream.write_all(&request).map_err(broken)?;
+    socket.write_all(&request).map_err(broken)?;
     let mut answer = [0];
-    stream.read_exact(&mut answer).map_err(broken)?;
+    let until = Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        match socket.read_exact(&mut answer) {
+            Err(error) if is_pause(&error) && Instant::now() < until => {}
+            other => break other.map_err(broken)?,
+        }
+    }
     if answer != *b"S" {
         return Err(CaptureError::definite(
             format!("source {}: the server offers no TLS", options.name),
             "set ssl = on in postgresql.conf, or tls = \"disable\" for a private network",
         ));
     }
-    let name = ServerName::try_from(options.host.clone()).map_err(|_| {
-        CaptureError::definite(
-            format!("source {}: `{}` is no name for a certificate", options.name, options.host),
-            "give the host as it stands in the server's certificate",
-        )
-    })?;
-    let client = rustls::ClientConnection::new(Arc::new(config), name)
-        .map_err(|e| broken(std::io::Error::other(e)))?;
-    let mut tls = rustls::StreamOwned::new(client, stream);
-    while tls.conn.is_handshaking() {
-        tls.conn.complete_io(&mut tls.sock).map_err(broken)?;
-    }
-    tls.sock.set_read_timeout(Some(READ_TIMEOUT)).map_err(broken)?;
-    Ok(Socket::Tls(Box::new(tls)))
+    socket.encrypted(config, name).map_err(broken)
 }
 
 impl Drop for Connection {
@@ -401,14 +322,15 @@ impl Drop for Connection {
             frontend::terminate(out);
             Ok(())
         });
-        let _ = self.stream().shutdown(Shutdown::Both);
+        self.socket.shut_down();
     }
 }
 
 impl Control {
     /// Lets `stop` interrupt whatever waits on this socket.
-    fn watch(&self, stream: &TcpStream, options: &SourceOptions) -> Result<(), CaptureError> {
-        let copy = stream.try_clone().map_err(|e| errors::socket(options, "connecting", e))?;
+    fn watch(&self, socket: &Socket, options: &SourceOptions) -> Result<(), CaptureError> {
+        let copy =
+            socket.tcp().try_clone().map_err(|e| errors::socket(options, "connecting", e))?;
         self.set_socket(copy);
         Ok(())
     }

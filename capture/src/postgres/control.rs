@@ -4,7 +4,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::{CaptureError, ServerIdentity};
+use crate::ServerIdentity;
+use crate::snapshot::Halt;
 
 /// Shared by the handle and the thread of one reader.
 #[derive(Default)]
@@ -53,7 +54,12 @@ impl Control {
     }
 }
 
-/// The reader was dropped; nobody sees this.
-pub(super) fn stopped() -> CaptureError {
-    CaptureError::Transient { what: "stopped".to_string(), source: None }
+impl Halt for Control {
+    fn halt(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    fn is_halted(&self) -> bool {
+        self.stopped()
+    }
 }

@@ -34,6 +34,7 @@ mod key_order;
 mod outbox;
 mod pace;
 mod pgoutput;
+mod poll;
 mod prepare;
 mod probe;
 mod progress;
@@ -70,6 +71,7 @@ use snapshot::Keep;
 use worker::{Begin, Delivery, Worker};
 
 pub use outbox::OutboxCleaner;
+pub(crate) use poll::PollLink;
 pub use probe::{PostgresProbe, probe};
 
 /// Reads one PostgreSQL database's log. Dropping it ends its thread and its connection.
@@ -152,7 +154,7 @@ fn why_not_resumed(memory: &Memory, prepared: &Prepared) -> Option<String> {
 fn lsn_of(options: &SourceOptions, position: &Position) -> Result<u64, CaptureError> {
     match position {
         Position::Postgres { lsn } => Ok(*lsn),
-        Position::Binlog { .. } => Err(CaptureError::definite(
+        Position::Binlog { .. } | Position::Poll { .. } => Err(CaptureError::definite(
             format!("source {}: {position} is no place in a PostgreSQL log", options.name),
             "rewind the source to an LSN, or forget its position",
         )),
@@ -164,7 +166,7 @@ impl PostgresReader {
     pub async fn next(&mut self) -> Result<Block, CaptureError> {
         match self.blocks.recv().await {
             Some(Ok(Parcel { block, news })) => {
-                progress::remember(&mut self.memory, news);
+                news.remember(&mut self.memory);
                 if let Some(server) = self.control.server.get() {
                     self.memory.server = Some(server.clone());
                 }

@@ -43,12 +43,14 @@ impl PostgresProbe {
         let retained_bytes = bytes(row.get(1)).unwrap_or(0);
         let behind_bytes = match at {
             Some(Position::Postgres { lsn: at }) => lsn.saturating_sub(*at),
-            Some(Position::Binlog { .. }) | None => 0,
+            Some(Position::Binlog { .. } | Position::Poll { .. }) | None => 0,
         };
         Ok(Head {
             position: Position::Postgres { lsn },
             behind_bytes,
             retained_bytes,
+            unread_bytes: retained_bytes,
+            keep_limit_age: None,
             keep_limit_bytes: keep_limit(retained_bytes, row.get(2), row.get(3)),
         })
     }

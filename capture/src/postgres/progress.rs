@@ -1,34 +1,18 @@
 //! What has been read of each table, carried beside the blocks: so that the reader's memory says
 //! exactly what has been handed over.
 
-use crossdock_model::{Block, TableName};
 use serde::{Deserialize, Serialize};
 
-use crate::{Memory, TableCopy};
+use crate::TableCopy;
+use crate::snapshot::{self, Part};
 
 /// End of a range that has none: pages that the table got later belong to its last range.
 pub(super) const OPEN_END: u32 = u32::MAX;
 
-/// A block, and what is to be remembered once it is handed over.
-pub(super) struct Parcel {
-    pub block: Block,
-    pub news: News,
-}
-
-/// What becomes known with a block. Workers hand over in any order: each says only what it did.
-pub(super) enum News {
-    Nothing,
-    /// A snapshot begins: the tables it reads, in place of whatever was known of them.
-    Begun(Vec<TableCopy>),
-    /// Rows of a snapshot; with the range that they complete, if any.
-    Rows {
-        table: TableName,
-        rows: u64,
-        completes: Option<Range>,
-    },
-    /// Tables that are read beside the stream stand like this now.
-    Copies(Vec<TableCopy>),
-}
+/// A block, and what becomes known with it.
+pub(super) type Parcel = snapshot::Parcel<Range>;
+/// What becomes known with a block.
+pub(super) type News = snapshot::News<Range>;
 
 /// Pages of one part of a table, `from` to before `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +42,12 @@ pub(super) struct Cursor {
 pub(super) struct SnapshotCursor {
     /// Transactions before this one have ended in it; those from it on may have been missed.
     pub xmin: u64,
-    pub parts: Vec<Part>,
+    pub parts: Vec<Pages>,
 }
 
 /// A table, or a partition of one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Part {
+pub(super) struct Pages {
     pub oid: u32,
     /// The file that the pages are of: another one after `VACUUM FULL`.
     pub filenode: u32,
@@ -102,53 +86,33 @@ impl SnapshotCursor {
     }
 }
 
-/// Takes what a block brought into the memory.
-pub(super) fn remember(memory: &mut Memory, news: News) {
-    match news {
-        News::Nothing => {}
-        News::Begun(copies) => {
-            memory.tables.retain(|known| !copies.iter().any(|copy| copy.table == known.table));
-            memory.tables.extend(copies);
+impl Part for Range {
+    fn note(&self, copy: &mut TableCopy) {
+        let mut cursor = Cursor::of(copy);
+        let Some(snapshot) = &mut cursor.snapshot else { return };
+        snapshot.add(self);
+        if snapshot.is_complete() {
+            copy.finish();
+        } else {
+            copy.cursor = cursor.to_json();
         }
-        News::Rows { table, rows, completes } => {
-            let Some(copy) = memory.tables.iter_mut().find(|copy| copy.table == table) else {
-                return;
-            };
-            copy.rows += rows;
-            copy.rows_estimated = copy.rows_estimated.max(copy.rows);
-            if let Some(range) = completes {
-                complete(copy, &range);
-            }
-        }
-        News::Copies(copies) => memory.remember(copies),
-    }
-}
-
-fn complete(copy: &mut TableCopy, range: &Range) {
-    let mut cursor = Cursor::of(copy);
-    let Some(snapshot) = &mut cursor.snapshot else { return };
-    snapshot.add(range);
-    if snapshot.is_complete() {
-        copy.finish();
-    } else {
-        copy.cursor = cursor.to_json();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CopyState;
-    use crossdock_model::Position;
+    use crate::{CopyState, Memory};
+    use crossdock_model::{Position, TableName};
 
     fn rows(rows: u64, from: u32, to: u32) -> News {
         let table = TableName::new("s", "t");
-        News::Rows { table, rows, completes: Some(Range { oid: 7, from, to }) }
+        News::Rows { table, rows, part: Some(Range { oid: 7, from, to }) }
     }
 
     #[test]
     fn a_table_is_done_when_all_its_ranges_are() {
-        let part = Part { oid: 7, filenode: 8, done: vec![] };
+        let part = Pages { oid: 7, filenode: 8, done: vec![] };
         let cursor = Cursor {
             snapshot: Some(SnapshotCursor { xmin: 5, parts: vec![part] }),
             ..Cursor::default()
@@ -157,13 +121,13 @@ mod tests {
         let mut copy = TableCopy::begun(TableName::new("s", "t"), 9, since);
         copy.cursor = cursor.to_json();
         let mut memory = Memory::default();
-        remember(&mut memory, News::Begun(vec![copy]));
-        remember(&mut memory, rows(4, 20, OPEN_END));
-        remember(&mut memory, rows(3, 0, 10));
+        News::Begun(vec![copy]).remember(&mut memory);
+        rows(4, 20, OPEN_END).remember(&mut memory);
+        rows(3, 0, 10).remember(&mut memory);
         let done = |memory: &Memory| Cursor::of(&memory.tables[0]).snapshot.unwrap().parts;
         assert_eq!(done(&memory)[0].done, [(0, 10), (20, OPEN_END)]);
         assert_eq!(memory.tables[0].state, CopyState::Pending);
-        remember(&mut memory, rows(5, 10, 20));
+        rows(5, 10, 20).remember(&mut memory);
         assert_eq!((memory.tables[0].rows, &memory.tables[0].state), (12, &CopyState::Done));
         assert_eq!(memory.tables[0].rows_estimated, 12);
     }

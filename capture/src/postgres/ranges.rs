@@ -7,13 +7,13 @@ use crossdock_model::TableName;
 use super::catalog::Found;
 use super::connection::Connection;
 use super::image::Table;
-use super::progress::{OPEN_END, Part, Range};
+use super::progress::{OPEN_END, Pages, Range};
 use super::sql;
 use crate::CaptureError;
 
 /// A table as it is read.
 pub(super) struct Plan {
-    pub parts: Vec<Part>,
+    pub parts: Vec<Pages>,
     pub rows_estimated: u64,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn plan(
         let range = Range { oid: found.oid, from: 0, to: OPEN_END };
         let sql = format!("COPY (SELECT {columns} FROM {whole}) TO STDOUT");
         work.push_back(Work { table: index, range, sql });
-        let part = Part { oid: found.oid, ..Part::default() };
+        let part = Pages { oid: found.oid, ..Pages::default() };
         return Ok(Plan { parts: vec![part], rows_estimated });
     }
     for heap in &heaps {
@@ -85,7 +85,7 @@ pub(super) fn plan(
             work.push_back(Work { table: index, range, sql });
         }
     }
-    let part = |heap: &Heap| Part { oid: heap.oid, filenode: heap.filenode, done: Vec::new() };
+    let part = |heap: &Heap| Pages { oid: heap.oid, filenode: heap.filenode, done: Vec::new() };
     Ok(Plan { parts: heaps.iter().map(part).collect(), rows_estimated })
 }
 

@@ -295,9 +295,11 @@ pub(super) mod tests {
             slot_failover: true,
             publication: "crossdock".into(),
             server_id: 0,
+            zero_dates: Default::default(),
             block_bytes_max: 65_536,
             spill_dir: None,
             snapshot: Default::default(),
+            poll: None,
         }
     }
 

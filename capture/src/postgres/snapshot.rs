@@ -4,29 +4,20 @@
 //! Several connections share that snapshot. Each takes one range of pages after the other.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use crossdock_model::{BlockBuilder, Position, SnapshotPart, TableName, TxHeader};
-use tokio::sync::mpsc::Sender;
+use crossdock_model::{BlockBuilder, Position, SnapshotPart, TxHeader};
 
 use super::catalog::Found;
 use super::connection::Connection;
-use super::control::{Control, stopped};
+use super::control::Control;
 use super::copy::{RowWriter, copy};
 use super::image::Table;
-use super::progress::{Cursor, News, Parcel, Range, SnapshotCursor};
+use super::progress::{Cursor, News, Range, SnapshotCursor};
 use super::ranges::{self, Work};
-use super::worker::{Delivery, Worker};
+use super::worker::Worker;
 use super::{slot, sql};
-use crate::snapshot::Throttle;
+use crate::snapshot::{Crew, Hand, WORKERS_MAX};
 use crate::{CaptureError, TableCopy};
-
-/// More connections than this don't make a snapshot faster.
-const WORKERS_MAX: usize = 16;
-/// How long a throttled worker sleeps at one time: it has to notice when it is to end.
-const NAP: Duration = Duration::from_millis(50);
 
 /// What becomes of the slot that a snapshot is taken with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,18 +64,11 @@ pub(super) fn take(worker: &Worker, keep: Keep) -> Result<u64, CaptureError> {
     drop(replication);
     tracing::info!(source = options.name, at = %header.commit, workers, ranges = work.len(),
         "snapshot begins");
-    let crew = Crew {
-        blocks: &worker.blocks,
-        control: crew_control,
-        tables: &worker.prepared.tables,
-        header,
-        block_bytes_max: options.block_bytes_max.max(1),
-        work: Mutex::new(work),
-        throttle: Throttle::new(options.snapshot.rows_per_second),
-        failure: Mutex::new(None),
-    };
+    let (blocks, tables) = (&worker.blocks, &worker.prepared.tables);
+    let crew = Crew::new(options, blocks, &*crew_control, header, work);
     crew.edge(SnapshotPart::First, News::Begun(copies))?;
-    crew.read(connections)?;
+    let hand = |connection| PageReader { connection, tables };
+    crew.read(connections.into_iter().map(hand).collect())?;
     crew.edge(SnapshotPart::Last, News::Nothing)?;
     Ok(point)
 }
@@ -154,115 +138,39 @@ fn plan(
     Ok((copies, work))
 }
 
-/// Those who read under one snapshot.
-struct Crew<'w> {
-    blocks: &'w Sender<Delivery>,
-    /// Ends all of them when one has failed.
-    control: Arc<Control>,
+/// A connection that reads pages under the snapshot.
+struct PageReader<'w> {
+    connection: Connection,
     tables: &'w [(Found, Table)],
-    header: TxHeader,
-    block_bytes_max: usize,
-    work: Mutex<VecDeque<Work>>,
-    throttle: Throttle,
-    failure: Mutex<Option<CaptureError>>,
 }
 
-impl Crew<'_> {
-    /// Reads everything, each connection in a thread of its own.
-    fn read(&self, connections: Vec<Connection>) -> Result<(), CaptureError> {
-        std::thread::scope(|scope| {
-            for mut connection in connections {
-                scope.spawn(move || {
-                    if let Err(error) = self.run(&mut connection) {
-                        self.fail(error);
-                    }
-                });
-            }
-        });
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// Keeps the first error, which is the cause of those that follow.
-    fn fail(&self, error: CaptureError) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert(error);
-        self.control.stop.store(true, Ordering::Release);
-    }
-
-    fn run(&self, connection: &mut Connection) -> Result<(), CaptureError> {
-        let mut builder = BlockBuilder::new();
-        loop {
-            let next = self.work.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(work) = next else { break };
-            self.range(connection, &mut builder, work)?;
-        }
-        connection.query("ending the snapshot", "COMMIT").map(drop)
-    }
-
-    fn range(
-        &self,
-        connection: &mut Connection,
+impl Hand<Work, Range> for PageReader<'_> {
+    fn read(
+        &mut self,
+        crew: &Crew<'_, Work, Range>,
         builder: &mut BlockBuilder,
         work: Work,
     ) -> Result<(), CaptureError> {
         let Some((found, table)) = self.tables.get(work.table) else { return Ok(()) };
         let mut writer = RowWriter::new(table);
         let mut rows = 0;
-        copy(connection, &format!("reading {}", found.name), &work.sql, |line| {
+        copy(&mut self.connection, &format!("reading {}", found.name), &work.sql, |line| {
             if !builder.in_transaction() {
-                builder.begin(&self.header, true);
+                builder.begin(&crew.header, true);
             }
             writer.row(builder, line)?;
             rows += 1;
-            if builder.len() >= self.block_bytes_max {
-                self.hand_over(builder, &found.name, std::mem::take(&mut rows), None)?;
+            if builder.len() >= crew.block_bytes_max {
+                crew.hand_over(builder, &found.name, std::mem::take(&mut rows), None)?;
             }
             Ok(())
         })?;
-        tracing::debug!(source = connection.options.name, table = %found.name,
+        tracing::debug!(source = self.connection.options.name, table = %found.name,
             oid = work.range.oid, from = work.range.from, "pages read");
-        self.hand_over(builder, &found.name, rows, Some(work.range))
+        crew.hand_over(builder, &found.name, rows, Some(work.range))
     }
 
-    fn hand_over(
-        &self,
-        builder: &mut BlockBuilder,
-        table: &TableName,
-        rows: u64,
-        completes: Option<Range>,
-    ) -> Result<(), CaptureError> {
-        let news = News::Rows { table: table.clone(), rows, completes };
-        self.send(builder, SnapshotPart::Middle, news)?;
-        let mut wait = self.throttle.take(rows, Instant::now());
-        while !wait.is_zero() {
-            if self.control.stopped() {
-                return Err(stopped());
-            }
-            std::thread::sleep(wait.min(NAP));
-            wait = wait.saturating_sub(NAP);
-        }
-        Ok(())
-    }
-
-    /// The first or last block, which has no rows.
-    fn edge(&self, part: SnapshotPart, news: News) -> Result<(), CaptureError> {
-        self.send(&mut BlockBuilder::new(), part, news)
-    }
-
-    fn send(
-        &self,
-        builder: &mut BlockBuilder,
-        part: SnapshotPart,
-        news: News,
-    ) -> Result<(), CaptureError> {
-        if builder.in_transaction() {
-            builder.end();
-        }
-        let mut block = builder.finish(self.header.commit.clone(), part);
-        block.commit_micros = self.header.commit_micros;
-        self.blocks.blocking_send(Ok(Parcel { block, news })).map_err(|_| stopped())
+    fn end(&mut self) -> Result<(), CaptureError> {
+        self.connection.query("ending the snapshot", "COMMIT").map(drop)
     }
 }

@@ -6,8 +6,8 @@ use secrecy::ExposeSecret;
 use tokio_postgres::{Client, NoTls, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{errors, session, tls};
-use crate::{CaptureError, SourceOptions};
+use super::{errors, session};
+use crate::{CaptureError, SourceOptions, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unsent data and silence for this long mean that the peer is gone.

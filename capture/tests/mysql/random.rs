@@ -136,6 +136,10 @@ const COLUMNS: &[Column] = &[
     ("mediumblob", |r| bytes(r, 1000)),
     ("enum('a','ö','''')", |r| r.random_range(1..=3).to_string()),
     ("enum('x','ü') CHARACTER SET latin1", |r| r.random_range(1..=2).to_string()),
+    ("enum('a','ü') CHARACTER SET utf16", |r| r.random_range(1..=2).to_string()),
+    ("enum('a','ä') CHARACTER SET swe7", |r| r.random_range(1..=2).to_string()),
+    // In latin1, the bytes of these are UTF-8 of something else.
+    ("set('Ã¼','b') CHARACTER SET latin1", |r| r.random_range(0..4).to_string()),
     ("set('a','ö','c')", |r| r.random_range(0..8).to_string()),
     ("date", |r| format!("'{}'", date(r))),
     ("datetime", moment),

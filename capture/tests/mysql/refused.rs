@@ -7,7 +7,7 @@ use crossdock_model::Value;
 use super::proxy;
 use super::rig::{Rig, Server, on_both, options};
 
-on_both!(a_packet_that_is_no_event_is_an_error, prepared_xa_transactions_are_refused);
+on_both!(a_packet_that_is_no_event_is_an_error);
 
 const DOCS: &str = "CREATE DATABASE wms; USE wms;
     CREATE TABLE docs(id INT PRIMARY KEY, doc JSON, n INT);
@@ -121,30 +121,4 @@ async fn a_packet_that_is_no_event_is_an_error(kind: DatabaseKind) {
         assert!(error.to_string().contains("wms: "), "{error}");
         assert_eq!(rig.durable, Some(from.clone()));
     }
-}
-
-async fn prepared_xa_transactions_are_refused(kind: DatabaseKind) {
-    let server = Server::start(kind);
-    server.sql("", DOCS).unwrap();
-    let mut rig = Rig::open(&options(&server, &["wms.docs"]), None).await;
-    rig.snapshot().await;
-    server
-        .sql(
-            "wms",
-            "XA START 'one'; INSERT INTO docs VALUES (2, NULL, 2); XA END 'one';
-             XA COMMIT 'one' ONE PHASE;
-             XA START 'away'; INSERT INTO other VALUES (2, NULL); XA END 'away'; XA PREPARE 'away';
-             XA COMMIT 'away'; INSERT INTO docs VALUES (3, NULL, 3);",
-        )
-        .unwrap();
-    rig.until(|rig| rig.events("docs").len() == 3).await;
-    server
-        .sql(
-            "wms",
-            "XA START 'two'; INSERT INTO docs VALUES (4, NULL, 4); XA END 'two'; XA PREPARE 'two';
-             XA COMMIT 'two';",
-        )
-        .unwrap();
-    let error = definite(&rig.error().await);
-    assert!(error.contains("XA"), "{error}");
 }

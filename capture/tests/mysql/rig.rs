@@ -104,9 +104,11 @@ pub fn options(server: &Server, tables: &[&str]) -> SourceOptions {
         slot_failover: false,
         publication: String::new(),
         server_id: 4_000_000_001,
+        zero_dates: Default::default(),
         block_bytes_max: 16 * 1024,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Snapshot, stream, and what stands between them.
 
+use std::time::Duration;
+
 use crossdock_capture::{DatabaseKind, Severity, check, describe, probe};
 use crossdock_model::{Op, Position, RowImage, Value};
 
@@ -219,7 +221,10 @@ async fn tagged_gtids_and_progress_rows_of_mysql_are_seen() {
 async fn the_server_is_checked_described_and_probed(kind: DatabaseKind) {
     let server = server(kind);
     let options = options(&server, &["wms.orders", "wms.missing"]);
+    server.sql("", "SET GLOBAL binlog_expire_logs_seconds = 7200").unwrap();
     let found = check(&options).await.unwrap();
+    let short = found.iter().find(|f| f.what.contains("expire")).unwrap();
+    assert_eq!((short.severity, &*short.what), (Severity::Warning, "binlogs expire after 2 hours"));
     let errors: Vec<_> =
         found.iter().filter(|f| f.severity == Severity::Error).map(|f| &f.what).collect();
     assert_eq!(errors.len(), 1, "{found:#?}");
@@ -229,8 +234,13 @@ async fn the_server_is_checked_described_and_probed(kind: DatabaseKind) {
     assert_eq!(&*schemas[0].columns[2].type_name, "varchar(200)");
     let mut probe = probe(&options).await.unwrap();
     let head = probe.head(None).await.unwrap();
+    // The file that is being written does not expire.
+    assert_eq!((head.unread_bytes, head.keep_limit_age), (0, None));
     server.sql("wms", "INSERT INTO orders(n) VALUES (1); FLUSH BINARY LOGS;").unwrap();
     let later = probe.head(Some(&head.position)).await.unwrap();
     assert!(later.behind_bytes > 100 && later.behind_bytes < 4096, "{later:?}");
-    assert!(later.retained_bytes >= later.behind_bytes);
+    assert!(later.retained_bytes >= later.unread_bytes);
+    assert!(later.unread_bytes > later.behind_bytes, "files count whole: {later:?}");
+    assert_eq!(later.keep_limit_age, Some(Duration::from_secs(7200)));
+    assert_eq!(later.keep_limit_bytes, None);
 }

@@ -1,11 +1,16 @@
-//! One row has one set of values, whether the snapshot or the stream brought it.
+//! One row has one set of values, whether the snapshot, the stream or polling brought it.
 
 use crossdock_capture::DatabaseKind;
+use crossdock_model::database::ZeroDates;
 use crossdock_model::{Op, RowImage, Value};
 
 use super::rig::{Rig, Server, on_both, options};
 
-on_both!(values_agree_with_full_metadata, values_agree_without_metadata);
+on_both!(
+    values_agree_with_full_metadata,
+    values_agree_without_metadata,
+    dates_that_no_calendar_has_by_policy,
+);
 
 const TYPES: &str = "CREATE DATABASE wms; USE wms; CREATE TABLE tm(
  id bigint unsigned AUTO_INCREMENT PRIMARY KEY,
@@ -97,10 +102,12 @@ async fn snapshot_and_stream_agree(kind: DatabaseKind, settings: &str) {
     let (streamed, copied) = (values(&streaming, Op::Create), values(&copying, Op::Read));
     let schema = streaming.events("tm")[0].table.clone().unwrap();
     assert_eq!(*schema, **copying.events("tm")[0].table.as_ref().unwrap());
-    assert_eq!((streamed.len(), copied.len()), (4, 4));
+    let polled = crate::poll::all_rows(&options, "id").await;
+    assert_eq!((streamed.len(), copied.len(), polled.len()), (4, 4, 4));
     for (row, (streamed, copied)) in streamed.iter().zip(&copied).enumerate() {
         for (i, column) in schema.columns.iter().enumerate() {
             assert_eq!(streamed[i], copied[i], "{} of row {row}", column.name);
+            assert_eq!(streamed[i], polled[row][i], "{} of row {row}, polled", column.name);
         }
     }
     by_hand(&server, &schema, &streamed);
@@ -141,4 +148,53 @@ async fn values_agree_with_full_metadata(kind: DatabaseKind) {
 async fn values_agree_without_metadata(kind: DatabaseKind) {
     let least = if kind == DatabaseKind::Mysql { "MINIMAL" } else { "NO_LOG" };
     snapshot_and_stream_agree(kind, &format!("SET GLOBAL binlog_row_metadata = {least}")).await;
+}
+
+const DATES: &str = "CREATE DATABASE wms; USE wms; SET sql_mode = 'ALLOW_INVALID_DATES';
+    CREATE TABLE tm(id INT PRIMARY KEY, d DATE, dn DATE NOT NULL, t DATETIME(1),
+        tn DATETIME(1) NOT NULL, s TIMESTAMP NULL, sn TIMESTAMP NOT NULL DEFAULT 0, ok DATE);";
+const ZEROS: &str = "SET sql_mode = 'ALLOW_INVALID_DATES';
+    INSERT INTO tm VALUES (1, '0000-00-00', '2026-02-30', '2026-00-00', '0000-00-00', 0, 0,
+        '2026-11-23')";
+
+async fn dates_that_no_calendar_has_by_policy(kind: DatabaseKind) {
+    let server = Server::start(kind);
+    server.sql("", DATES).unwrap();
+    let options = options(&server, &["wms.tm"]);
+    let mut rig = Rig::open(&options, None).await;
+    rig.snapshot().await;
+    let from = rig.durable.clone().unwrap();
+    drop(rig);
+    server.sql("wms", ZEROS).unwrap();
+    let text = |text: &str| Value::Text(text.to_string().into());
+    let null = || Value::Null;
+    let texts = ["0000-00-00", "2026-02-30", "2026-00-00 00:00:00.0", "0000-00-00 00:00:00.0"];
+    let mut printed: Vec<_> = texts.map(text).into();
+    printed.extend([text("0000-00-00 00:00:00"), text("0000-00-00 00:00:00")]);
+    let epochs = [Value::Date(0), Value::Timestamp(0), Value::TimestampTz(0)];
+    let [date, wall, instant] = epochs;
+    let policies = [
+        (ZeroDates::Text, printed),
+        (ZeroDates::Null, vec![Value::Null; 6]),
+        (ZeroDates::Epoch, vec![null(), date, null(), wall, null(), instant]),
+    ];
+    let mut other = options.clone();
+    other.server_id += 1;
+    for (policy, mut expected) in policies {
+        expected.push(Value::Date(20_780));
+        (other.zero_dates, other.server_id) = (policy, other.server_id + 2);
+        let mut streaming = Rig::open(&other, Some(&from)).await;
+        streaming.until(|rig| rig.events("tm").len() == 1).await;
+        other.server_id += 1;
+        let mut copying = Rig::open(&other, None).await;
+        copying.snapshot().await;
+        assert_eq!(values(&streaming, Op::Create)[0][1..], expected, "{policy:?}");
+        assert_eq!(values(&copying, Op::Read)[0][1..], expected, "{policy:?}");
+    }
+    (other.zero_dates, other.server_id) = (ZeroDates::Error, other.server_id + 1);
+    for from in [Some(&from), None] {
+        let error = Rig::open(&other, from).await.error().await;
+        assert!(error.to_string().contains("wms.tm.d"), "{error}");
+        assert!(error.to_string().contains("zero_dates"), "{error}");
+    }
 }

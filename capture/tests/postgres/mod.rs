@@ -91,9 +91,11 @@ async fn database_on(
         slot_failover: true,
         publication: format!("pub_{name}"),
         server_id: 0,
+        zero_dates: Default::default(),
         block_bytes_max: 64 * 1024,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     };
     (options, client)
 }

@@ -1,4 +1,4 @@
-//! Snapshot, stream and reading beside the stream give the same value for the same row: random
+//! Snapshot, stream, reading beside the stream and polling give the same value for the same row: random
 //! rows of every type, inserted before and after the snapshot.
 
 use proptest::prelude::*;
@@ -297,15 +297,22 @@ async fn a_row_is_the_same_however_it_was_read() {
     let mut reader = ledger.open(&options, Start::After(position)).await;
     ledger.until_copied(&mut reader).await;
     assert_eq!((read.len(), ledger.rows.len()), (2 * rows.len(), 2 * rows.len()));
+    // And without the log.
+    let schema = crossdock_capture::describe(&options).await.unwrap().remove(0);
+    let polled = crate::poll::all_rows(&options, "id").await.into_iter();
+    let named = |(column, value): (&crossdock_model::Column, Value<'static>)| {
+        (column.name.to_string(), Some(value))
+    };
+    let polled = polled.map(|row| schema.columns.iter().zip(row).map(named).collect());
     let mut by_row: BTreeMap<String, Vec<BTreeMap<String, Option<Value<'static>>>>> =
         BTreeMap::new();
-    for mut row in read.into_values().chain(ledger.rows.into_values()) {
+    for mut row in read.into_values().chain(ledger.rows.into_values()).chain(polled) {
         row.remove("id");
         by_row.entry(format!("{:?}", row["row"])).or_default().push(row);
     }
     for (row, mut images) in by_row {
         let first = images.pop().unwrap();
-        assert_eq!(images.len(), 3, "row {row}");
+        assert_eq!(images.len(), 5, "row {row}");
         for other in images {
             // By text, so that NaN is itself.
             for (column, value) in &first {

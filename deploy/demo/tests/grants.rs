@@ -32,9 +32,11 @@ fn sources(systems: &Systems) -> Vec<SourceOptions> {
         slot_failover: true,
         publication: format!("crossdock_demo_{name}"),
         server_id: 7101,
+        zero_dates: Default::default(),
         block_bytes_max: BLOCK_BYTES_MAX,
         spill_dir: None,
         snapshot: Default::default(),
+        poll: None,
     })
     .collect()
 }

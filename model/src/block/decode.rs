@@ -145,6 +145,7 @@ impl<'a> Input<'a> {
                 offset: self.unsigned()?,
                 gtid: self.text()?.into_owned(),
             },
+            2 => Position::Poll { round: self.unsigned()?, step: self.unsigned()? },
             _ => return Err(self.error("a position")),
         })
     }

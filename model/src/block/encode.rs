@@ -100,6 +100,11 @@ pub(super) fn put_position(out: &mut Vec<u8>, position: &Position) {
             put_unsigned(out, *offset);
             put_bytes(out, gtid.as_bytes());
         }
+        Position::Poll { round, step } => {
+            out.push(2);
+            put_unsigned(out, *round);
+            put_unsigned(out, *step);
+        }
     }
 }
 

@@ -51,7 +51,10 @@ fn image() -> impl Strategy<Value = Option<RowImage<'static>>> {
 fn header(n: u64) -> TxHeader {
     TxHeader {
         id: n.to_string(),
-        commit: Position::Postgres { lsn: n },
+        commit: match n {
+            2 => Position::Poll { round: u64::MAX, step: n },
+            _ => Position::Postgres { lsn: n },
+        },
         commit_micros: -5,
         origin: (n.is_multiple_of(2)).then(|| "o".into()),
         snapshot: n.is_multiple_of(3),

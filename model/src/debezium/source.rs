@@ -56,6 +56,7 @@ pub(super) fn transaction_id(header: &TxHeader) -> String {
             Some(gtid) => gtid.to_string(),
             None => format!("file={file},pos={offset}"),
         },
+        Position::Poll { .. } => format!("{}:{}", header.id, header.commit),
     }
 }
 
@@ -87,6 +88,10 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
             (source.db.as_str(), Json::from(format!("[\"{lsn}\",\"{lsn}\"]")))
         }
         Position::Binlog { .. } => (schema, Json::Null),
+        Position::Poll { .. } if source.connector == Connector::Postgres => {
+            (source.db.as_str(), Json::Null)
+        }
+        Position::Poll { .. } => (schema, Json::Null),
     };
     let incremental = header.snapshot && header.id == TxHeader::BACKFILL;
     let snapshot = match (header.snapshot, incremental) {
@@ -126,6 +131,43 @@ pub(super) fn block(event: &ChangeEvent, header: &TxHeader, source: &SourceInfo)
             put("thread", Json::Null);
             put("query", Json::Null);
         }
+        Position::Poll { .. } => {
+            for (name, json) in without_log(event, schema, table, source) {
+                put(name, json);
+            }
+        }
     }
     Json::Object(block)
+}
+
+/// What is said of a row that was read without a log: the fields of its kind of database, which
+/// name no place in any log.
+fn without_log(
+    event: &ChangeEvent,
+    schema: &str,
+    table: &str,
+    source: &SourceInfo,
+) -> Vec<(&'static str, Json)> {
+    match source.connector {
+        Connector::Postgres => vec![
+            ("schema", schema.into()),
+            ("table", table.into()),
+            ("txId", Json::Null),
+            ("lsn", Json::Null),
+            ("xmin", Json::Null),
+            ("origin", Json::Null),
+            ("origin_lsn", Json::Null),
+        ],
+        // File and place may not be absent.
+        Connector::Mysql | Connector::Mariadb => vec![
+            ("table", table.into()),
+            ("server_id", source.server_id.into()),
+            ("gtid", Json::Null),
+            ("file", "".into()),
+            ("pos", 0.into()),
+            ("row", event.ordinal.into()),
+            ("thread", Json::Null),
+            ("query", Json::Null),
+        ],
+    }
 }

@@ -102,6 +102,33 @@ fn a_postgres_update_with_an_unchanged_column() {
 }
 
 #[test]
+fn polled_rows_name_no_place_in_a_log() {
+    let place = "poll:2026-11-23T10:00:00Z+3";
+    for (connector, expected) in [
+        (
+            Connector::Postgres,
+            json!({"snapshot": "false", "db": "oracle", "schema": "s", "table": "t", "lsn": null,
+                   "txId": null, "sequence": null}),
+        ),
+        (
+            Connector::Mariadb,
+            json!({"snapshot": "false", "db": "s", "table": "t", "file": "", "pos": 0,
+                   "gtid": null, "row": 0}),
+        ),
+    ] {
+        let update = event(Op::Update, &table("s", "t", &[("id", "integer")]), None, full(&[1]));
+        let fragment = whole(header(TxHeader::POLL, place), vec![update]);
+        let records = records(connector, Options::new(connector), fragment);
+        let [record] = &records[..] else { panic!("{records:?}") };
+        let source = record.value["source"].as_object().unwrap();
+        for (field, value) in expected.as_object().unwrap() {
+            assert_eq!(source.get(field), Some(value), "{field}");
+        }
+        assert_eq!((&record.value["op"], &record.value["before"]), (&json!("u"), &json!(null)));
+    }
+}
+
+#[test]
 fn rows_read_beside_the_stream_are_incremental() {
     let read = event(Op::Read, &table("public", "t", &[("id", "integer")]), None, full(&[1]));
     let header = TxHeader { snapshot: true, ..header(TxHeader::BACKFILL, "0/10") };

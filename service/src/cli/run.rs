@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use crossdock_config::Config;
+use crossdock_config::{Config, SourceConfig};
 use crossdock_model::database::Severity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -88,14 +88,16 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 fn board(config: &Config) -> Arc<Board> {
-    let source =
-        |name: &str| Arc::new(SourceBoard { name: name.to_string(), ..SourceBoard::default() });
+    let source = |source: &SourceConfig| {
+        let (name, polled) = (source.name.to_string(), source.is_polled());
+        Arc::new(SourceBoard { name, polled, ..SourceBoard::default() })
+    };
     let target =
         |name: &str| Arc::new(TargetBoard { name: name.to_string(), ..TargetBoard::default() });
     let mirrors = config.mirrors.iter().map(|m| target(&m.name));
     Arc::new(Board {
         name: config.name.to_string(),
-        sources: config.sources.iter().map(|s| source(&s.name)).collect(),
+        sources: config.sources.iter().map(source).collect(),
         targets: config.targets.iter().map(|t| target(&t.name)).chain(mirrors).collect(),
         ..Board::default()
     })
@@ -122,6 +124,7 @@ fn start_stages(
         metrics: metrics.clone(),
         committed,
         checkpointed: None,
+        next_due: None,
     };
     let (integrate, jobs) = handle();
     handles.insert("integrate".to_string(), integrate);

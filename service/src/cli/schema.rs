@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use crossdock_config::Config;
+use crossdock_model::TableName;
 use crossdock_schema_registry::{EntityDef, avro, json_schema, subject};
 
-use super::{ConfigFile, fail, load};
+use super::{ConfigFile, checkpoints, fail, load, moved};
+use crate::control::Client;
+use crate::operator::{Moved, TableRequest};
 use crate::registry::Registry;
 use crate::wiring;
 
@@ -36,6 +39,21 @@ pub enum SchemaCommand {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Take a table of a source that has changed for what is meant.
+    ///
+    /// When a column that files read is gone, or its values are of another kind, the source's
+    /// changes wait in its journal (`crossdock status` says so). Mend the files and start again;
+    /// or, when they are right as they are, let the changes go on with this.
+    Accept {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The source.
+        #[arg(long, value_name = "NAME")]
+        source: String,
+        /// The table.
+        #[arg(long, value_name = "SCHEMA.TABLE", value_parser = super::table)]
+        table: TableName,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -56,6 +74,17 @@ pub async fn schema(command: SchemaCommand) -> ExitCode {
             Ok(config) => check(&config).await,
             Err(code) => code,
         },
+        SchemaCommand::Accept { config, source, table } => match load(&config.config) {
+            Ok(config) => moved(accept(&config, TableRequest { source, table }).await),
+            Err(code) => code,
+        },
+    }
+}
+
+async fn accept(config: &Config, request: TableRequest) -> anyhow::Result<Moved> {
+    match Client::connect(&wiring::control_socket(config)).await? {
+        Some(mut client) => client.post("/accept", &request).await,
+        None => checkpoints::offline(config)?.accept_table(request).await,
     }
 }
 

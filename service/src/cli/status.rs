@@ -80,16 +80,25 @@ fn print(status: &Json) {
 
 /// What is going on beside the stream.
 fn print_source(source: &Json) {
+    if source["capture"] == "poll" {
+        println!("    polled, at least once, deletes by reconcile");
+    }
     let snapshots = source["snapshots"].as_array().into_iter().flatten();
     for line in snapshots.filter_map(|line| serde_json::from_value(line.clone()).ok()) {
         println!("    snapshot {}", super::snapshot::sentence(&line));
     }
     if let Some(hours) = source["hours_until_loss"].as_f64() {
+        let limit = match source["keep_limit_bytes"].as_u64() {
+            Some(limit) => format!("{} of at most {limit} bytes of log", source["retained_bytes"]),
+            None => "its log for a limited time".to_string(),
+        };
         println!(
-            "    the server keeps {} of at most {} bytes of log: unread changes are lost in {hours:.1} \
-             hours if this goes on",
-            source["retained_bytes"], source["keep_limit_bytes"]
+            "    the server keeps {limit}: unread changes are lost in {hours:.1} hours if this \
+             goes on"
         );
+    }
+    if let Some(why) = source["drift"].as_str() {
+        println!("    its changes wait in the journal: {why}");
     }
     if source["gap_open"] == true {
         println!("    its log has a gap: crossdock gaps list");

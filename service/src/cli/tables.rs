@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
-use crossdock_config::Config;
+use crossdock_config::{Config, SourceConfig};
 use crossdock_model::TableName;
 use crossdock_model::database::Severity;
 
@@ -54,6 +54,12 @@ async fn add(
     if config.source(&source).is_none() {
         let known: Vec<&str> = config.sources.iter().map(|s| &*s.name).collect();
         bail!("there is no source {source}; there are: {}", known.join(", "));
+    }
+    if config.source(&source).is_some_and(SourceConfig::is_polled) {
+        bail!(
+            "source {source} is polled: add [source.{source}.poll.\"{table}\"] with `key` and \
+             `cursor` to the config, and restart"
+        );
     }
     let running = Client::connect(&wiring::control_socket(config)).await?;
     let listed = config.tables_of(&source).contains(&table);

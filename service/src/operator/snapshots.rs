@@ -107,8 +107,10 @@ impl Operator {
             tables_can_be_read(&captured.options, asked).await?;
         }
         let source = request.source.clone();
-        let moved =
-            self.change_memory(&source, move |memory| change(memory, &all, &request)).await?;
+        let polled = captured.options.poll.is_some();
+        let moved = self
+            .change_memory(&source, move |memory| change(memory, &all, polled, &request))
+            .await?;
         self.settled(&source).await?;
         Ok(moved)
     }
@@ -255,14 +257,12 @@ async fn tables_can_be_read(options: &SourceOptions, tables: &[TableName]) -> an
 fn change(
     memory: &mut Memory,
     all: &[TableName],
+    polled: bool,
     request: &SnapshotRequest,
 ) -> anyhow::Result<Vec<String>> {
     if request.what == SnapshotCommand::Start {
-        return start(
-            memory,
-            if request.tables.is_empty() { all } else { &request.tables },
-            request,
-        );
+        let tables = if request.tables.is_empty() { all } else { &request.tables };
+        return start(memory, tables, polled, request);
     }
     let fits = |copy: &TableCopy| match request.what {
         SnapshotCommand::Pause => copy.state == CopyState::Pending,
@@ -302,6 +302,7 @@ fn change(
 fn start(
     memory: &mut Memory,
     tables: &[TableName],
+    polled: bool,
     request: &SnapshotRequest,
 ) -> anyhow::Result<Vec<String>> {
     let busy = |copy: &&TableCopy| matches!(copy.state, CopyState::Pending | CopyState::Paused);
@@ -317,9 +318,14 @@ fn start(
     }
     let mut lines = Vec::new();
     for table in tables {
+        let mut copy = TableCopy::new(table.clone(), Purpose::Requested);
+        copy.filter.clone_from(&request.filter);
+        if polled && let Some(known) = memory.table(table) {
+            // Where rounds stand: they go on meanwhile.
+            copy.cursor.clone_from(&known.cursor);
+        }
         memory.tables.retain(|copy| copy.table != *table);
-        let copy = TableCopy::new(table.clone(), Purpose::Requested);
-        memory.tables.push(TableCopy { filter: request.filter.clone(), ..copy });
+        memory.tables.push(copy);
         lines.push(format!("{table}: its rows are read again"));
     }
     Ok(lines)
@@ -347,7 +353,7 @@ mod tests {
         };
         let mut memory = Memory { server: None, tables: vec![done("a"), done("b")] };
         let mut run = |what, tables: &[&str]| {
-            let lines = change(&mut memory, &all, &request(what, tables));
+            let lines = change(&mut memory, &all, false, &request(what, tables));
             let states: Vec<_> = all.iter().map(|t| memory.table(t).map(copies::state)).collect();
             (lines.map_err(|e| e.to_string()), states)
         };

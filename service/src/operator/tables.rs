@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Moved, Operator};
 use crate::board::lock;
+use crate::stage::drift;
 
 /// Asks for a table to be captured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +19,24 @@ pub struct TableRequest {
 }
 
 impl Operator {
+    /// Takes a table that has changed for what is meant, so that its source's changes, which wait
+    /// for it, go on.
+    pub async fn accept_table(&self, request: TableRequest) -> anyhow::Result<Moved> {
+        let TableRequest { source, table } = request;
+        self.captured(&source)?;
+        let checkpoints = self.checkpoints.clone();
+        let (of, which) = (source.clone(), table.clone());
+        let accepted = self.standing_still("integrate", move || async move {
+            Ok(tokio::task::block_in_place(|| drift::accept(&checkpoints, &of, &which))?)
+        });
+        let Some(accepted) = accepted.await? else {
+            bail!("source {source} does not wait for a change of {table}: crossdock status");
+        };
+        let what = accepted.changes.join(", ");
+        tracing::info!(source, %table, what, "change of a table accepted by an operator");
+        Ok(Moved { lines: vec![format!("{table} of source {source}: {what}: accepted")] })
+    }
+
     /// Captures a table from now on: the source is opened again with it, which adds it to the
     /// publication and reads its rows beside the stream. When the source can't be opened with it,
     /// it goes on without.

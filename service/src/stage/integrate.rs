@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Progress};
 use crossdock_canonical::{Rules, Workspace};
 use crossdock_model::TxHeader;
-use crossdock_model::canonical::{Name, Outcome, SourceRow, Tally};
+use crossdock_model::canonical::{Name, Outcome, RecordKey, SourceRow, Tally};
 use crossdock_state::checkpoints::saved::{integrate_key, save};
 use crossdock_state::{Journal, LocalJournal, SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
 use super::StageError;
-use super::journals::{Cursor, Journals, Lone, Resynced, Run};
+use super::drift::DriftWatch;
+use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
 use crate::metrics::Metrics;
@@ -24,6 +25,10 @@ use crate::supervisor::Stage;
 
 /// About as much of each source's journal is judged and committed at once.
 const BATCH_BYTES: usize = 64 * 1024;
+/// Records whose time has come, judged and committed at once.
+const DUE_RECORDS: usize = 200;
+/// A deadline that somebody changes in the store is seen after this long at the latest.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
 /// Rows that are gone, judged and committed at once.
 const GONE_ROWS: usize = 500;
 /// The copies in sled are for listing; the store is the authority.
@@ -49,6 +54,8 @@ pub struct IntegrateStage {
     pub committed: watch::Sender<u64>,
     /// When the copies in sled were written last.
     pub checkpointed: Option<Instant>,
+    /// When the next deadline passes, microseconds since the Unix epoch.
+    pub next_due: Option<i64>,
 }
 
 /// What is judged and committed at once.
@@ -56,6 +63,8 @@ pub struct IntegrateStage {
 pub struct Batch {
     runs: Vec<Run>,
     gone: Option<Gone>,
+    /// Records whose time has come.
+    due: Vec<RecordKey>,
     progress: Vec<Progress>,
 }
 
@@ -70,6 +79,7 @@ struct Gone {
 pub struct Reading {
     cursors: Vec<Cursor>,
     looking: VecDeque<Looking>,
+    drift: DriftWatch,
 }
 
 /// A table was read again after a gap: its rows in the store that were not seen since are deleted,
@@ -105,10 +115,13 @@ impl IntegrateStage {
                 same_journal(journal, done)?;
             }
             self.note(source, seq);
-            cursors.push(Cursor { source: source.clone(), seq });
+            cursors.push(Cursor::new(source, seq));
+            self.board.set_drift(source, None);
         }
+        self.next_due = store.next_due_micros().await?;
+        let drift = DriftWatch::new(self.rules.clone(), self.checkpoints.clone());
         self.board.integrate.set(StageState::Running, None);
-        Ok((store, Reading { cursors, looking: VecDeque::new() }))
+        Ok((store, Reading { cursors, looking: VecDeque::new(), drift }))
     }
 
     /// Waits for whole transactions of any source, or takes further rows that are gone.
@@ -120,12 +133,16 @@ impl IntegrateStage {
         if let Some(batch) = look_further(store, reading).await? {
             return Ok(batch);
         }
+        if let Some(batch) = self.due(store, reading).await? {
+            return Ok(batch);
+        }
         let mut lone = Lone::default();
         // By source: what later blocks of the same source bring takes its place.
         let mut progress = BTreeMap::new();
         let mut runs;
         loop {
             runs = self.journals.next_runs(&reading.cursors, BATCH_BYTES).await?;
+            self.hold_back(reading, &mut runs)?;
             for run in &runs {
                 reading.passed(run);
                 // What is looked for later moves the progress when it is done.
@@ -145,7 +162,52 @@ impl IntegrateStage {
         for run in &mut runs {
             reading.look_for_gone(run);
         }
-        Ok(Batch { runs, progress: progress.into_values().collect(), gone: None })
+        Ok(Batch { runs, progress: progress.into_values().collect(), ..Batch::default() })
+    }
+
+    /// Leaves out what must not be judged, because a table has changed under the files. What comes
+    /// before it in the same journal is read once more, block by block.
+    fn hold_back(&self, reading: &mut Reading, runs: &mut Vec<Run>) -> Result<(), StageError> {
+        let mut kept = Vec::with_capacity(runs.len());
+        for run in runs.drain(..) {
+            let found = tokio::task::block_in_place(|| reading.drift.look(&run))?;
+            let cursor = reading.cursors.iter_mut().find(|c| c.source == run.source);
+            match (found, cursor) {
+                (Some(_), Some(cursor)) if cursor.step == Step::Batch => cursor.step = Step::Block,
+                (Some(drift), Some(cursor)) => {
+                    tracing::error!(source = %run.source, "{drift}");
+                    cursor.step = Step::Halted;
+                    self.board.set_drift(&run.source, Some(drift.to_string()));
+                }
+                _ => kept.push(run),
+            }
+        }
+        *runs = kept;
+        Ok(())
+    }
+
+    /// Waits for changes or for the next deadline, whichever comes first. Gives records whose time
+    /// has come; `None` when there are changes to be read first. What is in the journals comes
+    /// before the clock: a state that has ended by now does not last too long.
+    async fn due(
+        &mut self,
+        store: &mut PostgresStore,
+        reading: &Reading,
+    ) -> Result<Option<Batch>, StageError> {
+        while let Some(due) = self.next_due {
+            let left = u64::try_from(due.saturating_sub(now_micros())).unwrap_or(0);
+            let left = Duration::from_micros(left).min(CLOCK_EVERY);
+            let changes = self.journals.wait(&reading.cursors);
+            if tokio::time::timeout(left, changes).await.is_ok() {
+                return Ok(None);
+            }
+            let due = store.due_records(now_micros(), DUE_RECORDS).await?;
+            if !due.is_empty() {
+                return Ok(Some(Batch { due, ..Batch::default() }));
+            }
+            self.next_due = store.next_due_micros().await?;
+        }
+        Ok(None)
     }
 
     /// What the changes mean and who may write them.
@@ -160,6 +222,7 @@ impl IntegrateStage {
                 work.take_in(&run.source, &header, events);
             }
         }
+        work.take_in_due(batch.due.drain(..));
         if let Some(Gone { source, header, rows }) = batch.gone.take() {
             work.take_in_gone(&source, &header, rows);
         }
@@ -181,6 +244,8 @@ impl IntegrateStage {
     ) -> Result<(), StageError> {
         store.commit(outcome, &batch.progress, self.rules.hash()).await?;
         self.count(outcome);
+        let deadlines = outcome.deadlines.iter().filter(|d| !d.raised && !d.gone);
+        self.next_due = deadlines.map(|d| d.due_micros).chain(self.next_due).min();
         for target in &self.board.targets {
             let owed = outcome.deliveries.iter().filter(|d| *d.target == *target.name).count();
             target.pending.fetch_add(owed as u64, Ordering::Relaxed);

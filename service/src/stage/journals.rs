@@ -26,6 +26,26 @@ pub struct Cursor {
     pub source: Name,
     /// Last block consumed; 0 for none.
     pub seq: u64,
+    /// How much is read at once.
+    pub step: Step,
+}
+
+impl Cursor {
+    /// After a block.
+    pub fn new(source: &Name, seq: u64) -> Self {
+        Self { source: source.clone(), seq, step: Step::Batch }
+    }
+}
+
+/// How much of a journal is read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// As much as makes a good batch.
+    Batch,
+    /// Single blocks, each to the end of its transactions.
+    Block,
+    /// Nothing: its changes wait.
+    Halted,
 }
 
 /// One whole transaction.
@@ -97,6 +117,11 @@ impl Journals {
         self.wait(cursors).await?;
         let mut runs = Vec::new();
         for cursor in cursors {
+            let bytes_max = match cursor.step {
+                Step::Batch => bytes_max,
+                Step::Block => 1,
+                Step::Halted => continue,
+            };
             if let Some(journal) = self.0.get(&cursor.source) {
                 runs.extend(read_run(journal, cursor, bytes_max)?);
             }
@@ -104,9 +129,11 @@ impl Journals {
         Ok(runs)
     }
 
-    async fn wait(&self, cursors: &[Cursor]) -> Result<(), StageError> {
+    /// Waits until a source has blocks after its cursor.
+    pub async fn wait(&self, cursors: &[Cursor]) -> Result<(), StageError> {
         let waits: Vec<_> = cursors
             .iter()
+            .filter(|cursor| cursor.step != Step::Halted)
             .filter_map(|cursor| {
                 let mut visible = self.0.get(&cursor.source)?.visible();
                 let seq = cursor.seq;

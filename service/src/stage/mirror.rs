@@ -74,7 +74,7 @@ impl MirrorStage {
 
     /// Waits for whole transactions after block `done`.
     pub async fn next_batch(&mut self, done: u64) -> Result<MirrorBatch, StageError> {
-        let mut cursor = Cursor { source: self.source.clone(), seq: done };
+        let mut cursor = Cursor::new(&self.source, done);
         let write = TargetBatch { stream: self.stream(), upto: done, writes: Vec::new() };
         let mut batch = MirrorBatch { write, resynced: Vec::new() };
         let mut lone = Lone::default();

@@ -1,6 +1,7 @@
 //! The stages that `pipeline` is made of: each holds what its loop needs and does one step a call.
 
 mod deliver;
+pub mod drift;
 mod error;
 mod ingest;
 mod integrate;

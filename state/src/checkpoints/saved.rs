@@ -76,6 +76,16 @@ pub fn gaps_key(source: &str) -> String {
     format!("gaps/{source}")
 }
 
+/// Key of the versions of a source's table.
+pub fn schemas_key(source: &str, table: &str) -> String {
+    format!("schemas/{source}/{table}")
+}
+
+/// Key of the change of a table for which a source's changes wait.
+pub fn drift_key(source: &str) -> String {
+    format!("drift/{source}")
+}
+
 /// Key of a savepoint.
 pub fn savepoint_key(name: &str) -> String {
     format!("savepoint/{name}")

@@ -9,14 +9,13 @@ use crate::mysql::wire::Malformed;
 
 impl Decoder {
     /// Events without influence, and those that can't be captured.
-    pub(super) fn rare(&mut self, header: &Header, data: &[u8]) -> Result<(), CaptureError> {
+    pub(super) fn rare(&self, header: &Header) -> Result<(), CaptureError> {
         let at = format!("{} at {}:{}", self.options.name, self.file, self.offset);
         match header.kind {
             kind::FORMAT_DESCRIPTION
             | kind::STOP
             | kind::HEARTBEAT
             | kind::HEARTBEAT_V2
-            | kind::PREVIOUS_GTIDS
             | kind::MARIADB_GTID_LIST
             | kind::MARIADB_BINLOG_CHECKPOINT
             | kind::MARIADB_ANNOTATE_ROWS
@@ -30,17 +29,6 @@ impl Decoder {
             | kind::USER_VAR
             | kind::BEGIN_LOAD_QUERY => Ok(()),
             kind::EXECUTE_LOAD_QUERY => Err(self.statement_logged("LOAD DATA")),
-            // Prepared and committed at once, or without rows that are captured.
-            kind::XA_PREPARE
-                if data.first() == Some(&1) || self.tx.as_ref().is_none_or(|tx| !tx.started) =>
-            {
-                self.commit();
-                Ok(())
-            }
-            kind::XA_PREPARE => Err(CaptureError::definite(
-                format!("{at}: an XA transaction was prepared on a captured table"),
-                "commit without XA on this server, or leave the table out; XA is not captured yet",
-            )),
             kind::INCIDENT => Err(CaptureError::Gap {
                 source_name: self.options.name.clone(),
                 what: format!("the server lost changes before {}:{}", self.file, self.offset),

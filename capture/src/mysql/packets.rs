@@ -1,0 +1,227 @@
+//! Packets of the client/server protocol over a blocking connection, handed out as slices of the
+//! read buffer.
+//!
+//! Source: MySQL internals, "Client/Server Protocol", "MySQL Packets".
+
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mysql_async::{Error, IoError};
+
+use super::connect::{PACKET_MAX, server_error};
+use crate::buffer::ReadBuffer;
+use crate::snapshot::Halt;
+use crate::socket::{Socket, is_pause};
+use crate::{CaptureError, SourceOptions, tls};
+
+/// A packet of this length is continued by the next one.
+const CONTINUED: usize = 0xff_ffff;
+const HEADER: usize = 4;
+/// Statements may wait for locks; a peer that is silent for longer is taken for dead.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// A connection that packets come from.
+pub(super) struct Packets {
+    pub(super) options: Arc<SourceOptions>,
+    halt: Arc<dyn Halt + Send + Sync>,
+    /// `None` once it has been given up.
+    socket: Option<Socket>,
+    buffer: ReadBuffer,
+    /// Number of the next packet of this exchange.
+    sequence: u8,
+    out: Vec<u8>,
+}
+
+impl Packets {
+    /// Connects, without a word.
+    pub(super) fn connect(
+        options: &Arc<SourceOptions>,
+        halt: Arc<dyn Halt + Send + Sync>,
+    ) -> Result<Self, CaptureError> {
+        let socket = Socket::connect(&options.host, options.port)
+            .map_err(|error| broken(options, "connecting", error))?;
+        Ok(Self {
+            options: options.clone(),
+            halt,
+            socket: Some(socket),
+            buffer: ReadBuffer::new(),
+            sequence: 0,
+            out: Vec::new(),
+        })
+    }
+
+    /// Encrypts what follows, once the server has agreed to it.
+    pub(super) fn encrypt(&mut self, config: rustls::ClientConfig) -> Result<(), CaptureError> {
+        let name = tls::server_name(&self.options)?;
+        let Some(socket) = self.socket.take() else { return Err(self.odd("no connection")) };
+        let encrypted = socket.encrypted(config, name);
+        self.socket =
+            Some(encrypted.map_err(|error| broken(&self.options, "beginning TLS", error))?);
+        Ok(())
+    }
+
+    /// True when the connection is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::is_encrypted)
+    }
+
+    /// Begins a new exchange: the next packet is its first.
+    pub(super) fn command(&mut self, command: u8, argument: &[u8]) -> Result<(), CaptureError> {
+        self.sequence = 0;
+        self.send(|out| {
+            out.push(command);
+            out.extend_from_slice(argument);
+        })
+    }
+
+    /// Sends what `build` appends as one packet.
+    pub(super) fn send(&mut self, build: impl FnOnce(&mut Vec<u8>)) -> Result<(), CaptureError> {
+        self.out.clear();
+        self.out.extend_from_slice(&[0; HEADER]);
+        build(&mut self.out);
+        let length = self.out.len() - HEADER;
+        if length >= CONTINUED {
+            return Err(self.odd("a statement of 16 MiB or more was to be sent"));
+        }
+        let [a, b, c, _] = (length as u32).to_le_bytes();
+        if let Some(header) = self.out.first_chunk_mut::<HEADER>() {
+            *header = [a, b, c, self.sequence];
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        let written = match &mut self.socket {
+            Some(socket) => socket.write_all(&self.out).and_then(|()| socket.flush()),
+            None => Err(std::io::ErrorKind::NotConnected.into()),
+        };
+        // Passwords pass through here.
+        self.out.fill(0);
+        written.map_err(|error| broken(&self.options, "sending", error))
+    }
+
+    /// Waits for the next packet; returns where in the buffer it is until the next call.
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<Range<usize>, CaptureError> {
+        loop {
+            if let Some(packet) = self.whole()? {
+                return Ok(packet);
+            }
+            self.fill()?;
+        }
+    }
+
+    /// The bytes of a packet; empty for one that is gone.
+    #[inline]
+    pub(super) fn body(&self, packet: &Range<usize>) -> &[u8] {
+        self.buffer.get(packet.clone())
+    }
+
+    /// An answer that has no place here.
+    pub(super) fn odd(&self, what: &str) -> CaptureError {
+        CaptureError::definite(
+            format!("{}: unexpected answer of the server: {what}", self.options.name),
+            "check that the port is that of a MySQL or MariaDB server",
+        )
+    }
+
+    #[inline]
+    fn whole(&mut self) -> Result<Option<Range<usize>>, CaptureError> {
+        let unread = self.buffer.unread();
+        let Some(([a, b, c, sequence], rest)) = unread.split_first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let (length, sequence) = (u32::from_le_bytes([*a, *b, *c, 0]) as usize, *sequence);
+        if length == CONTINUED {
+            return self.joined();
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        self.in_order(sequence)?;
+        let taken = self.buffer.take(HEADER + length);
+        Ok(Some(taken.start + HEADER..taken.end))
+    }
+
+    /// A packet in several parts, once all are here: the headers between them are cut out.
+    fn joined(&mut self) -> Result<Option<Range<usize>>, CaptureError> {
+        let unread = self.buffer.unread();
+        let (mut end, mut parts) = (0, Vec::new());
+        loop {
+            let header = unread.get(end..).and_then(|rest| rest.first_chunk::<HEADER>());
+            let Some([a, b, c, sequence]) = header else { return Ok(None) };
+            let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+            parts.push((end + HEADER..end + HEADER + length, *sequence));
+            end += HEADER + length;
+            if end > PACKET_MAX {
+                return Err(self.odd("a packet of more than 1 GiB"));
+            }
+            if end > unread.len() {
+                return Ok(None);
+            }
+            if length < CONTINUED {
+                break;
+            }
+        }
+        let start = self.buffer.take(end).start;
+        let mut to = start + HEADER;
+        for (part, sequence) in parts {
+            self.in_order(sequence)?;
+            self.buffer.copy_within(start + part.start..start + part.end, to);
+            to += part.len();
+        }
+        Ok(Some(start + HEADER..to))
+    }
+
+    #[inline]
+    fn in_order(&mut self, sequence: u8) -> Result<(), CaptureError> {
+        if sequence != self.sequence {
+            return Err(CaptureError::Transient {
+                what: format!("{}: packets of the server are out of order", self.options.name),
+                source: None,
+            });
+        }
+        self.sequence = sequence.wrapping_add(1);
+        Ok(())
+    }
+
+    fn fill(&mut self) -> Result<(), CaptureError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let read = match &mut self.socket {
+                Some(socket) => self.buffer.fill(socket),
+                None => Err(std::io::ErrorKind::NotConnected.into()),
+            };
+            if self.halt.is_halted() {
+                return Err(CaptureError::stopped());
+            }
+            let what = match read {
+                Ok(0) => "the server closed the connection".to_string(),
+                Ok(_) => return Ok(()),
+                Err(error) if !is_pause(&error) => {
+                    return Err(broken(&self.options, "reading", error));
+                }
+                Err(_) if Instant::now() < until => continue,
+                Err(_) => format!("no answer for {} s", PATIENCE.as_secs()),
+            };
+            return Err(CaptureError::Transient {
+                what: format!("{}: {what}", self.options.name),
+                source: None,
+            });
+        }
+    }
+}
+
+impl Drop for Packets {
+    fn drop(&mut self) {
+        // COM_QUIT; a server that is in the middle of an answer notices the closed socket.
+        let _ = self.command(1, &[]);
+        if let Some(socket) = &self.socket {
+            socket.shut_down();
+        }
+    }
+}
+
+fn broken(options: &SourceOptions, doing: &str, error: std::io::Error) -> CaptureError {
+    let place = format!("{doing} ({}:{})", options.host, options.port);
+    server_error(options, &place, Error::Io(IoError::Io(error)))
+}
