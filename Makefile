@@ -8,10 +8,10 @@ DEMO_RATE ?= 8
 TMS ?= mariadb
 CRASH_KILLS ?= 200
 BENCH_RUNS ?= 5
-POSTGRES_VERSIONS ?= 14 18
+POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup build mysql test test-mysql test-postgres-versions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
+.PHONY: help setup build mysql test test-mysql test-postgres-versions test-postgres-extensions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
   bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
 
 help: ## This list
@@ -35,9 +35,13 @@ test-mysql: setup ## The tests that need a MySQL server
 	deploy/setup/mysql.sh
 	cargo test --locked -p crossdock-harness -p crossdock-capture --test main mysql
 
-test-postgres-versions: setup ## The PostgreSQL tests of capture on the oldest and newest server that npm has
+test-postgres-versions: setup ## The PostgreSQL tests of capture on other servers: POSTGRES_VERSIONS="13 14 15 16 17 18 extensions"
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh "$(POSTGRES_VERSIONS)" cargo test --locked -p crossdock-capture --test main postgres::
+
+test-postgres-extensions: setup ## Values of PostGIS and pgvector, on a server of Debian 13 (needs root)
+	cargo test --locked -p crossdock-capture --no-run
+	deploy/setup/postgres-versions.sh extensions cargo test --locked -p crossdock-capture --test main postgres::same_value
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi

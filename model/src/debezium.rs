@@ -19,6 +19,7 @@ mod hstore;
 mod kind;
 mod schema;
 mod value;
+mod vector;
 
 mod envelope;
 #[cfg(test)]

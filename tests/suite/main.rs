@@ -10,6 +10,7 @@ mod gaps;
 mod memory;
 mod mirror;
 mod operation;
+mod outbox;
 mod polling;
 mod registry;
 mod rest;

@@ -26,7 +26,7 @@ pub(super) struct Slot {
     pub wal_status: Option<String>,
     /// Why it is lost, in the server's word (17 and newer).
     pub invalidation: Option<String>,
-    /// It clashed with the replay of a standby (16 and newer).
+    /// It clashed with the replay of a standby (16 and newer), or, in 16, was lost however.
     pub conflicting: bool,
     /// It is to be kept on standbys (17 and newer).
     pub failover: bool,
@@ -104,7 +104,8 @@ impl Slot {
                 "set idle_replication_slot_timeout = 0, or let it last for the longest outage",
             ),
             Some(_) => ("the server has invalidated it", "look into the server's log for why"),
-            None if self.conflicting => {
+            // 16 calls every lost slot conflicting; one whose log is gone has no place any more.
+            None if self.conflicting && self.restart_lsn.is_some() => {
                 ("it clashed with what the standby replays from its primary", FEEDBACK)
             }
             None if self.wal_status.as_deref() == Some("lost") || self.restart_lsn.is_none() => {
@@ -341,7 +342,8 @@ pub(super) mod tests {
             (lost(Some("wal_level_insufficient"), true), "wal_level"),
             (lost(Some("idle_timeout"), false), "idle_replication_slot_timeout"),
             (lost(Some("of_a_newer_version"), false), "server's log"),
-            (lost(None, true), "hot_standby_feedback"),
+            (Slot { restart_lsn: Some(0x10), ..lost(None, true) }, "hot_standby_feedback"),
+            (lost(None, true), "max_slot_wal_keep_size"),
             (lost(None, false), "max_slot_wal_keep_size"),
         ];
         for (slot, word) in expected {

@@ -309,6 +309,10 @@ impl Stream {
                 };
                 let (_, sent) = lsn_and_clock(head);
                 self.server_micros = sent;
+                if message.is_empty() {
+                    // 13 sends it in place of an origin that it does not find any more.
+                    return Ok(Reader::There);
+                }
                 let resolver = &mut self.resolver;
                 match self.in_progress.take(message)? {
                     Taken::Not => {

@@ -2,6 +2,7 @@
 
 mod access;
 mod backfill;
+mod documented;
 mod faults;
 mod identity;
 mod in_progress;
@@ -132,6 +133,11 @@ async fn until_done(reader: &mut PostgresReader) -> Vec<Block> {
             return blocks;
         }
     }
+}
+
+/// Whether the stream has logical messages, and transactions in progress: from 14 on.
+fn is_talkative() -> bool {
+    server().version().unwrap() >= 140_000
 }
 
 /// Before 14, logical messages are not in the stream: by database, the place of the last `done`.

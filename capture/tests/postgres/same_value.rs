@@ -10,8 +10,9 @@ use crossdock_capture::Purpose;
 use super::ledger::Ledger;
 use super::*;
 
-/// Types that come with the server's contrib modules, where it has them.
-const EXTENSIONS: [&str; 4] = ["hstore", "citext", "ltree", "vector"];
+/// Types that come with modules, where the server has them: all of them, where
+/// `CROSSDOCK_PG_EXTENSIONS` is set.
+const EXTENSIONS: [&str; 5] = ["hstore", "citext", "ltree", "vector", "postgis"];
 
 const TYPES: &str = "
     CREATE SCHEMA one; CREATE SCHEMA two;
@@ -195,7 +196,7 @@ fn others() -> Vec<(&'static str, Texts)> {
         ("path", pick(&["[(1,2),(3,4)]", "((1,2),(3,4))"])),
         ("circle", pick(&["<(1,2),3.5>"])),
         ("int4range", pick(&["[1,5)", "empty", "(,7]", "(,)"])),
-        ("numrange", pick(&["[1.50,2.0]", "(-Infinity,NaN]", "empty"])),
+        ("numrange", numeric_range()),
         ("tstzrange", pick(&["[2026-01-01 10:00+02,infinity)", "(,2026-01-01 BC)"])),
         ("pg_lsn", pick(&["0/16B3748", "FFFFFFFF/FFFFFFFF"])),
         ("xid", digits(0..4_294_967_296)),
@@ -214,6 +215,34 @@ fn others() -> Vec<(&'static str, Texts)> {
     ]
 }
 
+/// Numbers have infinities from 14 on.
+fn numeric_range() -> Texts {
+    let finite = pick(&["[1.50,2.0]", "(-1e20,NaN]", "empty"]);
+    if is_talkative() { prop_oneof![finite, pick(&["(-Infinity,NaN]"])].boxed() } else { finite }
+}
+
+fn vector() -> Texts {
+    proptest::collection::vec(real(), 1..5)
+        .prop_filter("finite", |parts| {
+            parts.iter().all(|part| part.parse::<f32>().is_ok_and(f32::is_finite))
+        })
+        .prop_map(|parts| format!("[{}]", parts.join(",")))
+        .boxed()
+}
+
+fn geometry() -> Texts {
+    let point = (-180..180i32, 0..1000u32).prop_map(|(x, y)| format!("POINT({x}.25 {y}.5)"));
+    let others = pick(&[
+        "SRID=3857;POINT Z (1 2 3)",
+        "LINESTRING M (0 0 1,1 1 2)",
+        "POLYGON((0 0,4 0,4 4,0 0))",
+        "MULTIPOINT((1 2),(3 4))",
+        "GEOMETRYCOLLECTION EMPTY",
+        "POINT EMPTY",
+    ]);
+    prop_oneof![point, others].boxed()
+}
+
 /// Of the modules that this server has.
 fn modules(present: &[String]) -> Vec<(&'static str, Texts)> {
     let all: Vec<(&str, &'static str, Texts)> = vec![
@@ -221,7 +250,16 @@ fn modules(present: &[String]) -> Vec<(&'static str, Texts)> {
         ("citext", "public.citext", odd_text()),
         ("citext", "public.citext[]", array(odd_text())),
         ("ltree", "public.ltree", pick(&["Top.Science", ""])),
-        ("vector", "public.vector", pick(&["[1,2.5,-3]"])),
+        ("vector", "public.vector", vector()),
+        ("vector", "public.vector(3)", pick(&["[1,2.5,-3]"])),
+        ("vector", "public.halfvec", pick(&["[1,2.5,-3]", "[65504,6e-8]"])),
+        ("vector", "public.sparsevec", pick(&["{1:1.5,3:-2}/5", "{}/3"])),
+        ("vector", "public.vector[]", array(pick(&["[1,2.5,-3]"]))),
+        ("postgis", "public.geometry", geometry()),
+        ("postgis", "public.geometry(Point,4326)", pick(&["SRID=4326;POINT(9.99 53.55)"])),
+        ("postgis", "public.geography", pick(&["POINT(9.99 53.55)", "LINESTRING(0 0,1 1.5)"])),
+        ("postgis", "public.geometry[]", pick(&["{}"])),
+        ("postgis", "public.box2d", pick(&["BOX(1 2,3 4.5)"])),
     ];
     let here = |module: &str| present.iter().any(|name| name == module);
     all.into_iter().filter(|(module, ..)| here(module)).map(|(_, name, of)| (name, of)).collect()
@@ -295,6 +333,8 @@ async fn extensions(client: &Client) -> Vec<String> {
             present.push(name.to_string());
         }
     }
+    let all = std::env::var_os("CROSSDOCK_PG_EXTENSIONS").is_some();
+    assert!(!all || present == EXTENSIONS, "the server has only {present:?}");
     present
 }
 

@@ -114,6 +114,10 @@ async fn from_now_on_means_no_snapshot() {
     let blocks = until_done(&mut reader).await;
     assert_eq!(changes(&blocks).len(), 1);
     drop(reader);
+    if !is_talkative() {
+        // The slot has moved on, with the block that said `done`.
+        return;
+    }
     // From the first block's position everything comes again: the slot is there from then on.
     let mut reader = loop {
         match postgres::open(&options, Start::After(first.end.clone()), Memory::default()).await {

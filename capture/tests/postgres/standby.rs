@@ -1,5 +1,12 @@
 //! Reading a standby, and reading on after a standby was promoted.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossdock_capture::{CopyState, Purpose};
+
+use super::backfill::{WIDE, write_at_random};
+use super::ledger::Ledger;
 use super::*;
 
 const SCRIPT: &str = "CREATE TABLE item(id int PRIMARY KEY); INSERT INTO item VALUES (1);";
@@ -21,23 +28,11 @@ async fn a_standby_is_read_like_its_primary() {
         database_on(primary.port(), "standby", SCRIPT, &["public.item"]).await;
     options.port = standby.port();
     caught_up(&client, &standby).await;
-    // The publication has to come from the primary.
-    let error = postgres::open(&options, Start::Snapshot, Memory::default()).await.err().unwrap();
-    let CaptureError::Definite { remedy, .. } = &error else { panic!("{error}") };
-    let (_, statement) = remedy.split_once("on the primary: ").expect("names the statement");
-    client.batch_execute(statement).await.unwrap();
-    caught_up(&client, &standby).await;
+    publish(&options, &client, &standby).await;
     let findings = postgres::check(&options).await.unwrap();
     assert!(findings.iter().any(|f| f.what.contains("the server is a standby")), "{findings:?}");
     let mut reader = open(&options, None).await;
-    // Making the slot waits for the primary's word.
-    let primary_client = self::client(primary.port(), "postgres").await;
-    let says = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
-        while primary_client.batch_execute("SELECT pg_log_standby_snapshot()").await.is_ok() {
-            tick.tick().await;
-        }
-    });
+    let says = say_what_runs(&primary).await;
     let mut blocks = snapshot(&mut reader).await;
     says.abort();
     assert_eq!(changes(&blocks).len(), 1);
@@ -62,6 +57,52 @@ async fn a_standby_is_read_like_its_primary() {
     say_done(&client).await;
     assert_eq!(changes(&until_done(&mut reader).await).len(), 1);
     assert_eq!(reader.memory().server.as_ref().map(|server| server.timeline), Some(2));
+}
+
+/// The publication has to come from the primary.
+async fn publish(options: &SourceOptions, client: &Client, standby: &Postgres) {
+    let error = postgres::open(options, Start::Snapshot, Memory::default()).await.err().unwrap();
+    let CaptureError::Definite { remedy, .. } = &error else { panic!("{error}") };
+    let (_, statement) = remedy.split_once("on the primary: ").expect("names the statement");
+    client.batch_execute(statement).await.unwrap();
+    caught_up(client, standby).await;
+}
+
+/// Making a slot on a standby waits for the primary's word: here it comes all the time.
+async fn say_what_runs(primary: &Postgres) -> tokio::task::JoinHandle<()> {
+    let client = self::client(primary.port(), "postgres").await;
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        while client.batch_execute("SELECT pg_log_standby_snapshot()").await.is_ok() {
+            tick.tick().await;
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_table_is_read_beside_the_stream_of_a_standby() {
+    let Some((primary, standby)) = pair(&[], 160_000) else { return };
+    let (mut options, client) =
+        database_on(primary.port(), "standby_beside", WIDE, &["public.wide"]).await;
+    options.port = standby.port();
+    caught_up(&client, &standby).await;
+    publish(&options, &client, &standby).await;
+    let mut ledger = Ledger::with(&["public.wide"], Purpose::Requested);
+    let says = say_what_runs(&primary).await;
+    let mut reader = ledger.open(&options, Start::Now).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let database = options.database.clone();
+    let writer = tokio::spawn(write_at_random(database, primary.port(), stop.clone()));
+    ledger.until_copied(&mut reader).await;
+    stop.store(true, Ordering::Release);
+    let written = writer.await.unwrap();
+    say_done(&client).await;
+    ledger.until_done(&mut reader).await;
+    says.abort();
+    assert_eq!(ledger.state("public.wide"), CopyState::Done);
+    assert!(written > 20 && ledger.reads > 1000, "{written} written, {} read", ledger.reads);
+    let expected = server_texts(&client, "wide", "id,n,big").await;
+    assert_eq!(ledger.texts("public.wide", "id,n,big"), expected);
 }
 
 #[tokio::test]

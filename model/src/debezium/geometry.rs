@@ -36,3 +36,31 @@ pub(super) fn of_postgres_point(text: &str) -> Json {
     wkb.extend_from_slice(&y.to_le_bytes());
     json!({"x": float(x), "y": float(y), "wkb": base64(&wkb), "srid": null})
 }
+
+/// Of the type in PostGIS's extended form, which puts a reference system behind it.
+const HAS_SRID: u32 = 0x2000_0000;
+
+/// PostGIS's text: its extended well-known binary, in hexadecimal digits. It is handed on whole.
+pub(super) fn of_postgis(text: &str) -> Json {
+    let Some(bytes) = from_hex(text.as_bytes()) else { return Json::from(text) };
+    let Some(([order, kind @ ..], rest)) = bytes.split_first_chunk::<5>() else {
+        return Json::from(text);
+    };
+    let number = |bytes: [u8; 4]| match order {
+        0 => u32::from_be_bytes(bytes),
+        _ => u32::from_le_bytes(bytes),
+    };
+    let srid = match rest.first_chunk::<4>() {
+        Some(srid) if number(*kind) & HAS_SRID != 0 => Json::from(number(*srid).cast_signed()),
+        _ => Json::Null,
+    };
+    json!({"wkb": base64(&bytes), "srid": srid})
+}
+
+fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let bytes =
+        pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok());
+    bytes.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())
+}

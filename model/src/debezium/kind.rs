@@ -53,6 +53,14 @@ pub(super) enum Kind {
     Bits(i64),
     Point,
     Geometry,
+    /// Of PostGIS, on a sphere.
+    Geography,
+    /// pgvector's `vector`.
+    DoubleVector,
+    /// pgvector's `halfvec`.
+    FloatVector,
+    /// pgvector's `sparsevec`.
+    SparseVector,
     Array(Box<Kind>),
 }
 
@@ -135,6 +143,11 @@ fn postgres(name: &TypeName<'_>) -> Kind {
         time if time.starts_with("timestamp") => Kind::Timestamp(digits),
         time if time.starts_with("time") => Kind::Time(digits),
         "point" => Kind::Point,
+        "geometry" => Kind::Geometry,
+        "geography" => Kind::Geography,
+        "vector" => Kind::DoubleVector,
+        "halfvec" => Kind::FloatVector,
+        "sparsevec" => Kind::SparseVector,
         "bit" if first.unwrap_or(1) == 1 => Kind::Bool,
         "bit" => Kind::Bits(first.unwrap_or(1)),
         "bit varying" => Kind::Bits(first.unwrap_or(BITS_UNBOUNDED)),

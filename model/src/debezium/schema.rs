@@ -110,10 +110,26 @@ fn point() -> Schema {
     ])
 }
 
-fn geometry() -> Schema {
-    let mut schema = Schema::named("struct", "io.debezium.data.geometry.Geometry");
-    schema.doc = Some("Geometry");
+fn shape(name: &'static str) -> Schema {
+    let mut schema = Schema::named("struct", &format!("io.debezium.data.geometry.{name}"));
+    schema.doc = Some(name);
     schema.fields(vec![field("bytes", "wkb", false), field("int32", "srid", true)])
+}
+
+/// Vectors as pgvector's are; elements never are null.
+fn vector(name: &str, element: &'static str) -> Schema {
+    let mut schema = Schema::named("array", &format!("io.debezium.data.{name}"));
+    schema.inner.push(("items", Schema::plain(element).json(false, None)));
+    schema
+}
+
+fn sparse_vector() -> Schema {
+    let mut schema = Schema::named("struct", "io.debezium.data.SparseVector");
+    schema.doc = Some("Sparse vector");
+    let mut elements = Schema::plain("map");
+    elements.inner.push(("keys", Schema::plain("int16").json(false, None)));
+    elements.inner.push(("values", Schema::plain("double").json(false, None)));
+    schema.fields(vec![field("int16", "dimensions", false), elements.json(false, Some("vector"))])
 }
 
 fn hstore_map() -> Schema {
@@ -172,7 +188,11 @@ pub(super) fn of_kind(kind: &Kind, options: &Options) -> Schema {
             Schema::named("bytes", "io.debezium.data.Bits").with("length", length)
         }
         Kind::Point => point(),
-        Kind::Geometry => geometry(),
+        Kind::Geometry => shape("Geometry"),
+        Kind::Geography => shape("Geography"),
+        Kind::DoubleVector => vector("DoubleVector", "double"),
+        Kind::FloatVector => vector("FloatVector", "float"),
+        Kind::SparseVector => sparse_vector(),
         Kind::Array(element) => {
             // Debezium says of an enum's elements that they are never null.
             let optional = !matches!(**element, Kind::Enum(_));

@@ -9,7 +9,7 @@ use crate::debezium::kind::Kind;
 use crate::debezium::options::{
     BigintUnsignedMode, BinaryMode, DecimalMode, HstoreMode, IntervalMode, Options, TimeMode,
 };
-use crate::debezium::{Connector, UNAVAILABLE, clock, geometry, hstore};
+use crate::debezium::{Connector, UNAVAILABLE, clock, geometry, hstore, vector};
 use crate::{Value, value};
 
 /// `money` has two decimals.
@@ -160,6 +160,9 @@ impl Encoding<'_> {
         match kind {
             Kind::Money => self.money(text),
             Kind::Point => geometry::of_postgres_point(text),
+            Kind::Geometry | Kind::Geography => geometry::of_postgis(text),
+            Kind::DoubleVector | Kind::FloatVector => vector::dense(text),
+            Kind::SparseVector => vector::sparse(text),
             Kind::Hstore => match self.options.hstore {
                 HstoreMode::Json => hstore::parse(text).map_or_else(
                     || Json::from(text),
@@ -257,8 +260,8 @@ impl Encoding<'_> {
             Kind::Timestamp(_) => self.scalar(&Value::Timestamp(0), kind),
             Kind::Interval => self.scalar(&Value::Interval(0, 0, 0), kind),
             Kind::Int16 | Kind::Int32 | Kind::Int64 | Kind::Year => Json::from(0),
-            Kind::Array(_) => Json::Array(Vec::new()),
-            Kind::Point | Kind::Geometry => Json::Null,
+            Kind::Array(_) | Kind::DoubleVector | Kind::FloatVector => Json::Array(Vec::new()),
+            Kind::Point | Kind::Geometry | Kind::Geography | Kind::SparseVector => Json::Null,
             Kind::Text
             | Kind::Bytes { .. }
             | Kind::Uuid

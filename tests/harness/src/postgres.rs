@@ -146,6 +146,7 @@ impl Postgres {
             "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\n\
              wal_level = logical\nmax_wal_senders = 30\nmax_replication_slots = 30\n\
              max_connections = 100\nshared_buffers = 64MB\nmax_wal_size = 1GB\n\
+             password_encryption = 'scram-sha-256'\n\
              log_min_messages = warning\n",
             self.port,
             data.display()

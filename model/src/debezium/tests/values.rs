@@ -114,6 +114,39 @@ fn postgres_values() {
 }
 
 #[test]
+fn values_of_postgres_extensions() {
+    let little = "0101000020E6100000000000000000F83F0000000000000440";
+    let big = "00000000013FF80000000000004004000000000000";
+    let srid = json!({"wkb": "AQEAACDmEAAAAAAAAAAA+D8AAAAAAAAEQA==", "srid": 4326});
+    check(
+        Options::new(Connector::Postgres),
+        Connector::Postgres,
+        &[
+            ("public.geometry(Point,4326)", text(little), srid.clone()),
+            ("public.geography", text(little), srid),
+            (
+                "public.geometry",
+                text(big),
+                json!({"wkb": "AAAAAAE/+AAAAAAAAEAEAAAAAAAA", "srid": null}),
+            ),
+            // Not PostGIS's.
+            ("other.geometry", text("(1,2)"), json!("(1,2)")),
+            ("other.geometry", text("01"), json!("01")),
+            ("public.vector(3)", text("[1,2.5,-3]"), json!([1.0, 2.5, -3.0])),
+            ("public.halfvec(2)", text("[0.1,1e-05]"), json!([0.1, 0.00001])),
+            (
+                "public.sparsevec(5)",
+                text("{1:1.5,3:2}/5"),
+                json!({"dimensions": 5, "vector": [[1, 1.5], [3, 2.0]]}),
+            ),
+            ("public.sparsevec", text("{}/3"), json!({"dimensions": 3, "vector": []})),
+            ("other.vector", text("north"), json!("north")),
+            ("other.sparsevec", text("{1}/2"), json!("{1}/2")),
+        ],
+    );
+}
+
+#[test]
 fn mariadb_values() {
     let stamp = 1_777_641_255_000_000;
     let mut point = vec![0; 4];
