@@ -83,6 +83,10 @@ impl PollLink {
         let Some(found) = found else { return Ok(None) };
         let oid: u32 = found.get(0);
         let columns = catalog::columns(&self.client, &self.options, oid).await?;
+        if columns.is_empty() {
+            // It was dropped since it was found; what has its name now is found the next time.
+            return Ok(None);
+        }
         let table =
             catalog::table(&self.client, &self.options, oid, name.clone(), &columns).await?;
         let types: Vec<u32> = columns.iter().map(|column| column.type_oid).collect();
