@@ -110,7 +110,8 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::R
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let read = tokio::select! {
-            _ = way.changed() => None,
+            // When the gate is gone, connections stay as they are.
+            Ok(()) = way.changed() => None,
             read = from.read(&mut bytes) => Some(read),
         };
         let now = *way.borrow();
