@@ -12,6 +12,10 @@ use crate::{CaptureError, SourceOptions};
 /// An idle server says so this often.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// A server gives up a connection into which it could not write for so long. Until then, MariaDB
+/// lets the next one with the same server id wait: not longer than we wait for a sign of life.
+const WRITE_TIMEOUT_SECONDS: u32 = 20;
+
 /// A text that is no GTID position.
 pub(super) fn bad_gtid(options: &SourceOptions, gtid: &str) -> CaptureError {
     CaptureError::definite(
@@ -68,7 +72,7 @@ pub(super) async fn prepare(
         "SET @master_binlog_checksum = @@global.binlog_checksum, \
          @source_binlog_checksum = @@global.binlog_checksum"
             .to_string(),
-        "SET SESSION net_write_timeout = 600".to_string(),
+        format!("SET SESSION net_write_timeout = {WRITE_TIMEOUT_SECONDS}"),
     ];
     if server.mariadb {
         sql.push("SET @mariadb_slave_capability = 4".into());
