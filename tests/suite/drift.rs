@@ -69,6 +69,8 @@ fn changes_wait_when_a_mapped_column_is_gone_until_the_mapping_is_mended() {
     world.start();
     assert_eq!(weight(&world, 1), "9");
     assert_eq!(drift(&world), None);
+    let late = ["schema", "accept", "--source", "shop", "--table", "public.parcels"];
+    assert!(world.refused(&late).contains("does not wait"));
 }
 
 #[test]

@@ -100,6 +100,8 @@ impl DriftWatch {
         if observed != Observed::Known {
             known.accept(schema, &position);
             note(&self.checkpoints, source, &schema.name, &known)?;
+            // What the source waited for has been mended in the files.
+            self.checkpoints.remove(&drift_key(source))?;
         }
         self.last.insert(table, schema.clone());
         Ok(None)
