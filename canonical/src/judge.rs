@@ -104,6 +104,15 @@ pub(crate) struct Batch<'b> {
     pub now_micros: i64,
 }
 
+/// What all transactions come to.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// What is to be committed.
+    pub outcome: Outcome,
+    /// Every record that was looked at, as it is after that.
+    pub recs: HashMap<RecordKey, Rec>,
+}
+
 /// Judges all transactions.
 ///
 /// # Errors
@@ -113,7 +122,7 @@ pub(crate) fn judge_all(
     installation: &str,
     store: &RecordStore,
     batch: &Batch<'_>,
-) -> Result<Outcome, Needs> {
+) -> Result<Judged, Needs> {
     let mut judge = Judge {
         rules,
         installation,
@@ -448,7 +457,7 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn finish(mut self) -> Result<Outcome, Needs> {
+    fn finish(mut self) -> Result<Judged, Needs> {
         let needs = Needs {
             records: self.needs.records.into_iter().collect(),
             linking_to: self.needs.linking.into_iter().collect(),
@@ -465,12 +474,12 @@ impl<'j> Judge<'j> {
             let old = before(key);
             moved.extend(rec.evidence.keys().copied().filter(|id| !old.evidence.contains_key(id)));
         }
-        let mut recs: Vec<(RecordKey, Rec)> = self.recs.into_iter().collect();
-        recs.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut recs: Vec<(&RecordKey, &Rec)> = self.recs.iter().collect();
+        recs.sort_by_key(|(key, _)| *key);
         for (key, rec) in recs {
-            differences(before(&key), rec, |id| !moved.contains(id), &mut self.out);
+            differences(before(key), rec, |id| !moved.contains(id), &mut self.out);
         }
         self.out.exceptions = self.troubles.into_items();
-        Ok(self.out)
+        Ok(Judged { outcome: self.out, recs: self.recs })
     }
 }

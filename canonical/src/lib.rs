@@ -30,6 +30,7 @@ mod links;
 mod lookups;
 mod mapping;
 mod matrix;
+mod memory;
 mod names;
 mod ownership;
 mod problems;
@@ -56,6 +57,7 @@ mod writing;
 
 pub use lanes::{Lane, Maintenance};
 pub use matrix::Ownership;
+pub use memory::Memory;
 pub use rehearsal::{Failure, TestResult};
 pub use rules::{Known, Rules};
 pub use ruleset::Ruleset;

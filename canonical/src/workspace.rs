@@ -12,8 +12,9 @@ use crossdock_schema_registry::Entities;
 use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone};
 use crate::foresee;
-use crate::judge::{Batch, RecordStore, judge_all};
-use crate::rows::{RowStore, map_all};
+use crate::judge::{Batch, Judged, judge_all};
+use crate::memory::Memory;
+use crate::rows::map_all;
 use crate::rules::Rules;
 use crate::step::Mapped;
 
@@ -26,12 +27,11 @@ pub struct Workspace<'r> {
     now_micros: i64,
     tables: Tables,
     transactions: Vec<Folded>,
-    rows: RowStore,
-    records: RecordStore,
+    memory: Memory,
     /// What was asked for last.
     asked: Needs,
     mapped: Option<Mapped>,
-    outcome: Option<Outcome>,
+    judged: Option<Judged>,
     /// Records whose time has come.
     due: BTreeSet<RecordKey>,
 }
@@ -40,17 +40,22 @@ impl<'r> Workspace<'r> {
     /// An empty batch. `installation` is the configured name, which identities carry;
     /// `now_micros` is the present, microseconds since the Unix epoch.
     pub fn new(rules: &'r Rules, installation: &str, now_micros: i64) -> Self {
+        Self::with(rules, installation, now_micros, Memory::default())
+    }
+
+    /// An empty batch that knows what those before it have learned. The memory must be of the same
+    /// rules, and of batches that are all committed or are about to be, in order.
+    pub fn with(rules: &'r Rules, installation: &str, now_micros: i64, memory: Memory) -> Self {
         Self {
             rules,
             installation: installation.to_string(),
             now_micros,
             tables: Tables::default(),
             transactions: Vec::new(),
-            rows: RowStore::default(),
-            records: RecordStore::default(),
+            memory,
             asked: Needs::default(),
             mapped: None,
-            outcome: None,
+            judged: None,
             due: BTreeSet::new(),
         }
     }
@@ -59,7 +64,7 @@ impl<'r> Workspace<'r> {
     /// everything else, and what is overdue raises its exception.
     pub fn take_in_due(&mut self, records: impl IntoIterator<Item = RecordKey>) {
         self.due.extend(records);
-        (self.mapped, self.outcome) = (None, None);
+        (self.mapped, self.judged) = (None, None);
     }
 
     /// Adds a whole transaction of a source.
@@ -76,7 +81,7 @@ impl<'r> Workspace<'r> {
         }
         let folded = fold(&mut self.tables, source, header, events, &wanted);
         self.transactions.push(folded);
-        (self.mapped, self.outcome) = (None, None);
+        (self.mapped, self.judged) = (None, None);
     }
 
     /// Adds rows that are in the store and not in their source any more, as it was found out at
@@ -89,9 +94,9 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows));
         for row in rows {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+            self.memory.loaded(row);
         }
-        (self.mapped, self.outcome) = (None, None);
+        (self.mapped, self.judged) = (None, None);
     }
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
@@ -105,23 +110,28 @@ impl<'r> Workspace<'r> {
         }
     }
 
+    /// Whether the store can answer only once the batch before this one is committed there.
+    pub fn must_be_committed(&self, needs: &Needs) -> bool {
+        self.memory.must_be_committed(needs)
+    }
+
     /// Maps once all rows that will be read are there, and judges once all records are.
     fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
-            known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
-            self.mapped = Some(map_all(self.rules, &self.rows, &self.transactions)?);
+            known(foresee::rows(self.rules, &self.memory.rows, &self.transactions))?;
+            self.mapped = Some(map_all(self.rules, &self.memory.rows, &self.transactions)?);
         }
         let Some(mapped) = &self.mapped else { return Ok(()) };
-        if self.outcome.is_none() {
-            known(foresee::records(self.rules, &self.records, &mapped.steps))?;
+        if self.judged.is_none() {
+            known(foresee::records(self.rules, &self.memory.records, &mapped.steps))?;
             let batch = Batch {
                 transactions: &self.transactions,
                 steps: &mapped.steps,
                 due: &self.due,
                 now_micros: self.now_micros,
             };
-            let outcome = judge_all(self.rules, &self.installation, &self.records, &batch)?;
-            self.outcome = Some(outcome);
+            let store = &self.memory.records;
+            self.judged = Some(judge_all(self.rules, &self.installation, store, &batch)?);
         }
         Ok(())
     }
@@ -129,50 +139,56 @@ impl<'r> Workspace<'r> {
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
     pub fn provide(&mut self, loaded: Loaded) {
         let entities = &self.rules.entities;
-        for row in loaded.rows.into_iter().chain(loaded.referring.iter().cloned()) {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
-        }
-        for row in loaded.referring {
+        let memory = &mut self.memory;
+        for row in &loaded.referring {
             for other in &row.refers_to {
-                self.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
+                memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
+        loaded.rows.into_iter().chain(loaded.referring).for_each(|row| memory.loaded(row));
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
+            memory.loaded_record(key, || unpack(typed(state, entities)));
         }
         for (to, from) in loaded.linking {
-            self.records.linking.entry(to).or_default().insert(from);
+            memory.records.linking.entry(to).or_default().insert(from);
         }
         let asked = std::mem::take(&mut self.asked);
         for key in &asked.releases_on {
             let depends = |r: &&Release| r.depends.contains(key);
             let found = loaded.releases.iter().filter(depends).cloned().collect();
-            self.records.releases_on.insert(key.clone(), found);
+            memory.records.releases_on.insert(key.clone(), found);
         }
         for key in asked.rows {
-            self.rows.rows.entry(key).or_insert(None);
+            memory.rows.rows.entry(key).or_insert(None);
         }
         for key in asked.referring_to {
-            self.rows.referring.entry(key).or_default();
+            memory.rows.referring.entry(key).or_default();
         }
         for key in asked.records {
-            self.records.records.entry(key).or_default();
+            memory.records.records.entry(key).or_default();
         }
         for key in asked.linking_to {
-            self.records.linking.entry(key).or_default();
+            memory.records.linking.entry(key).or_default();
         }
     }
 
     /// What the batch comes to. Without an empty [`Workspace::needs`] before it, nothing.
     pub fn finish(self) -> Outcome {
-        let (Some(mapped), Some(mut outcome)) = (self.mapped, self.outcome) else {
-            return Outcome::default();
+        self.end().0
+    }
+
+    /// As [`Workspace::finish`], with what the next batch may know.
+    pub fn end(self) -> (Outcome, Memory) {
+        let (Some(mapped), Some(Judged { mut outcome, recs })) = (self.mapped, self.judged) else {
+            return (Outcome::default(), Memory::default());
         };
+        let mut memory = self.memory;
+        memory.take_in(&mapped.rows, recs, &outcome.evidence);
         outcome.rows = mapped.rows;
         for (tally, n) in mapped.tallies {
             *outcome.tallies.entry(tally).or_default() += n;
         }
-        outcome
+        (outcome, memory)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crossdock_canonical::{Known, Rules, Scratch, Workspace};
+use crossdock_canonical::{Known, Memory, Rules, Scratch, Workspace};
 use crossdock_model::canonical::{Delivery, Fields, Name, RecordKey, SourceRow};
 use crossdock_model::{
     ChangeEvent, Column, Op, Position, RowImage, SourceText, TableName, TableSchema, TxHeader,
@@ -89,6 +89,37 @@ pub fn run_at(rules: &Rules, store: &mut Store, now: i64, batch: &[Tx], due: &[R
         workspace.provide(store.load(&needs));
     }
     panic!("the needs never end");
+}
+
+/// Judges batch after batch as a process does: with what those before have learned, and with the
+/// last one not committed yet unless it has to be.
+pub fn run_remembering<'t>(
+    rules: &Rules,
+    store: &mut Store,
+    batches: impl IntoIterator<Item = &'t [Tx]>,
+) {
+    let mut memory = Memory::default();
+    let mut uncommitted = None;
+    for batch in batches {
+        let mut workspace = Workspace::with(rules, "test", 1_800_000_000_000_000, memory);
+        for tx in batch {
+            workspace.take_in(&tx.source, &tx.header, tx.events.clone());
+        }
+        loop {
+            let needs = workspace.needs();
+            if needs.is_empty() {
+                break;
+            }
+            if workspace.must_be_committed(&needs) {
+                uncommitted.take().into_iter().for_each(|outcome| store.apply(outcome));
+            }
+            workspace.provide(store.load(&needs));
+        }
+        let outcome;
+        (outcome, memory) = workspace.end();
+        uncommitted.replace(outcome).into_iter().for_each(|outcome| store.apply(outcome));
+    }
+    uncommitted.into_iter().for_each(|outcome| store.apply(outcome));
 }
 
 /// Judges rows that are not in their source any more, as found at `lsn`, and commits the result.

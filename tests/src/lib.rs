@@ -129,13 +129,10 @@ impl Drop for Crossdock {
     }
 }
 
-/// The program, beside the test's own in the target folder.
+/// The program: beside this one, or beside the folder of tests that this one is in.
 pub fn binary() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test.parent().and_then(Path::parent).context("the target folder")?;
-    let binary = profile.join("crossdock");
-    if !binary.exists() {
-        bail!("{} is missing: run `make build` first", binary.display());
-    }
-    Ok(binary)
+    let this = std::env::current_exe()?;
+    let folders = this.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("crossdock")).find(|path| path.is_file());
+    found.with_context(|| format!("no crossdock beside {}: run `make build` first", this.display()))
 }

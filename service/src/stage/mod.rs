@@ -7,6 +7,7 @@ mod ingest;
 mod integrate;
 mod journals;
 mod mirror;
+mod overlap;
 mod start;
 
 pub use deliver::{DeliverStage, stream_name as deliver_stream};
