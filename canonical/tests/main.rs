@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod demo;
 mod demo_files;
 mod judging;
 mod language;
+mod manufacturer;
 mod problems;
 mod properties;
 mod scenario;
