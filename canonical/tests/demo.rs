@@ -279,6 +279,26 @@ impl Logs {
         self.shipment(n, "US", &["", &format!("ship_status=90, ship_confirm_ts={at}")])
     }
 
+    /// The warehouse overwrites terms that the ERP decides.
+    pub fn terms(&mut self, n: u32, site: &str, terms: &str) -> Tx {
+        self.shipment(n, site, &[&format!("incoterm={terms}"), &format!("freight_terms={terms}")])
+    }
+
+    /// The warehouse books what it ships of its line.
+    pub fn line_shipped(&mut self, n: u32, site: &str, qty: &str) -> Tx {
+        let id = row_id(n, site);
+        match site {
+            "EU" => {
+                let row = format!("line_ref=SO-{n}/1, qty_shipped={qty}");
+                self.owned("wms_eu", &[("wms.order_lines", row)])
+            }
+            _ => {
+                let row = format!("line_id={id}, qty_shipped={qty}");
+                self.owned("wms_us", &[("wms.outbound_order_line", row)])
+            }
+        }
+    }
+
     /// The warehouse cancels it.
     pub fn cancelled(&mut self, n: u32, site: &str) -> Tx {
         self.shipment(n, site, &["status=CANCELLED", "ship_status=99"])

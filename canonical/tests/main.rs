@@ -4,10 +4,12 @@
 
 mod demo;
 mod demo_files;
+mod interleavings;
 mod judging;
 mod language;
 mod manufacturer;
 mod problems;
 mod properties;
 mod scenario;
+mod schedules;
 mod store;
