@@ -8,6 +8,7 @@ mod interleavings;
 mod judging;
 mod language;
 mod manufacturer;
+mod ownership;
 mod problems;
 mod properties;
 mod scenario;
