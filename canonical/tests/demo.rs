@@ -454,7 +454,7 @@ pub fn erp_delivery(store: &Store, shipment: &str) -> String {
         write.columns.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.to_json())
     };
     let about = told.filter(|w| column(w, "business_key").unwrap() == shipment);
-    let status =
+    let mut status =
         about.map(|w| column(w, "payload").unwrap()["status"].as_str().unwrap().to_owned());
-    status.last().unwrap_or_else(|| "open".to_owned())
+    status.next_back().unwrap_or_else(|| "open".to_owned())
 }

@@ -269,7 +269,7 @@ fn judged(rng: &mut StdRng, rules: &Rules, txs: &[Tx]) -> Store {
 fn compare(ownership: &Ownership, store: &Store, expected: &[Expected]) {
     for (n, record) in expected.iter().enumerate() {
         let key = format!("ord:SO-{n}");
-        let found = store.records.values().find(|r| &*r.key.key == key);
+        let found = store.records.values().find(|r| *r.key.key == key);
         let there = found.is_some_and(|r| !r.deleted);
         assert_eq!(there, record.is_there(), "{key}");
         for (at, field) in FIELDS.iter().enumerate().filter(|_| there) {
