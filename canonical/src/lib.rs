@@ -9,6 +9,7 @@
 //! Knows nothing of I/O, async or the clock.
 
 mod check;
+mod coded;
 mod codes;
 mod compute;
 mod deadline;
@@ -54,6 +55,7 @@ mod window;
 mod workspace;
 mod writing;
 
+pub use coded::CodedColumn;
 pub use lanes::{Lane, Maintenance};
 pub use matrix::Ownership;
 pub use rehearsal::{Failure, TestResult};

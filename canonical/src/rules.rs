@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::coded::{self, CodedColumn};
 use crate::codes::{self, Codes};
 use crate::deliver::{Telling, TellingReader};
 use crate::document::{File, Section};
@@ -143,6 +144,11 @@ impl Rules {
     /// these columns hits.
     pub fn uses(&self, source: &str, table: &TableSchema, columns: &[Name]) -> Vec<Problem> {
         verify::uses(self, source, table, columns)
+    }
+
+    /// Columns of a source whose values must stand in a code table.
+    pub fn coded_columns(&self, source: &str) -> Vec<CodedColumn> {
+        coded::coded_columns(self, source)
     }
 
     /// How subscriptions and releases write into the tables of targets.
