@@ -3,6 +3,7 @@
 
 mod architecture;
 mod config_errors;
+mod contracts;
 mod crash;
 mod debezium;
 mod drift;
