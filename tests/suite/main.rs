@@ -18,4 +18,5 @@ mod rest;
 mod snapshots;
 mod stage;
 mod takeover;
+mod two_way;
 mod world;
