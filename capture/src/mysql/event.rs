@@ -99,8 +99,8 @@ impl Header {
         })
     }
 
-    /// Whether the checksum at the event's end is right.
-    pub(super) fn checksum_holds(&self, data: &[u8], tail: &[u8], checksum: [u8; 4]) -> bool {
+    /// A checksum over the header, to which the event's data is added.
+    pub(super) fn checksum(&self) -> crc32fast::Hasher {
         let flags = match self.kind {
             kind::FORMAT_DESCRIPTION => self.flags & !FLAG_IN_USE,
             _ => self.flags,
@@ -112,8 +112,13 @@ impl Header {
         crc.update(&self.size.to_le_bytes());
         crc.update(&self.end.to_le_bytes());
         crc.update(&flags.to_le_bytes());
+        crc
+    }
+
+    /// Whether the checksum at the event's end is right.
+    pub(super) fn checksum_holds(&self, data: &[u8], checksum: [u8; 4]) -> bool {
+        let mut crc = self.checksum();
         crc.update(data);
-        crc.update(tail);
         crc.finalize() == u32::from_le_bytes(checksum)
     }
 

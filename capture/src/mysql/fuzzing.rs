@@ -19,6 +19,11 @@ use crate::{DatabaseKind, SourceOptions, Tls};
 
 /// A decoder of table `wms.t`.
 pub(super) fn decoder(mariadb: bool) -> Decoder {
+    decoder_of(mariadb, vec![TableName::new("wms", "t")])
+}
+
+/// A decoder of these tables.
+pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
     let options = SourceOptions {
         name: "wms".into(),
         kind: if mariadb { DatabaseKind::Mariadb } else { DatabaseKind::Mysql },
@@ -28,7 +33,7 @@ pub(super) fn decoder(mariadb: bool) -> Decoder {
         password: String::new().into(),
         database: String::new(),
         tls: Tls::Disable,
-        tables: vec![TableName::new("wms", "t")],
+        tables,
         slot: String::new(),
         slot_failover: false,
         publication: String::new(),

@@ -9,6 +9,8 @@ mod catalog;
 mod cell;
 mod charset;
 mod check;
+#[cfg(test)]
+mod checksum;
 mod chunk;
 mod connect;
 mod decoder;
@@ -42,6 +44,8 @@ mod wire;
 pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod recorded;
 
 use crossdock_model::{Block, BlockBuilder, Position, SnapshotPart, TableSchema};
 use tokio::sync::mpsc;

@@ -369,7 +369,7 @@ impl<'a> Stream<'a> {
             if header.kind == kind::ROTATE
                 && header.body_bytes().is_ok_and(|bytes| data.len() == bytes as usize)
                 && let Some((body, sum)) = data.split_last_chunk::<4>()
-                && header.checksum_holds(body, &[], *sum)
+                && header.checksum_holds(body, *sum)
             {
                 return Ok(body);
             }
@@ -380,7 +380,7 @@ impl<'a> Stream<'a> {
             _ => &[],
         };
         match event.checksum() {
-            Some(sum) if header.checksum_holds(data, tail, sum) => Ok(data),
+            Some(sum) if header.checksum_holds(&[data, tail].concat(), sum) => Ok(data),
             _ => Err(CaptureError::definite(
                 format!(
                     "{}: event of type {} ending at {} has a wrong checksum",

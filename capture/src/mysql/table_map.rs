@@ -61,7 +61,7 @@ impl Collations {
     }
 
     fn counts(&self, column: &WireColumn) -> bool {
-        column.is_text() || (self.geometries_counted && column.code == 255)
+        column.is_text() || (self.geometries_counted && column.code == GEOMETRY)
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
             nullable: bit(nullable, i),
             name: None,
             signed_known: false,
-            // Vectors are bytes, and not counted among the texts.
+            // Vectors are bytes, whatever the log says of its texts.
             charset_known: code == VECTOR,
             members_known: false,
             code,
@@ -121,6 +121,8 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
 
 /// Type code of MySQL's vectors.
 const VECTOR: u8 = 242;
+/// Type code of geometries.
+const GEOMETRY: u8 = 255;
 
 /// Kind of a column by type code and metadata, and the code once CHAR has been told from ENUM.
 fn kind(code: u8, meta: &mut Input<'_>) -> Result<(Kind, u8), Malformed> {
@@ -163,7 +165,7 @@ fn kind(code: u8, meta: &mut Input<'_>) -> Result<(Kind, u8), Malformed> {
             246 => Kind::Decimal { precision: meta.u8()?, scale: meta.u8()? },
             249..=252 => Kind::Blob { prefix: meta.u8()?, charset },
             247 | 248 | 253 | 254 => return string(meta.u8()?, meta.u8()?),
-            255 => Kind::Geometry { prefix: meta.u8()? },
+            GEOMETRY => Kind::Geometry { prefix: meta.u8()? },
             _ => return Err(Malformed("column of a type that is not known")),
         },
         code,
@@ -195,7 +197,7 @@ impl WireColumn {
     }
 
     fn is_text(&self) -> bool {
-        matches!(self.code, 15 | 140 | 141 | 249..=254)
+        matches!(self.code, 15 | 140 | 141 | VECTOR | 249..=254)
     }
 
     fn is_choice(&self) -> bool {
