@@ -272,5 +272,6 @@ fn complete(wire: &WireColumn, known: Option<&Codec>, zero_dates: ZeroDates) -> 
         (Kind::Enum { .. } | Kind::Set { .. }, _) if !wire.members_known => return None,
         (kind, _) => kind,
     };
-    Some(Codec::new(kind, json, wire.nullable, zero_dates))
+    let codec = Codec::new(kind, json, wire.nullable, zero_dates);
+    Some(Codec { compressed: wire.is_compressed(), ..codec })
 }
