@@ -9,16 +9,17 @@ mod catalog;
 mod cell;
 mod charset;
 mod check;
-#[cfg(test)]
 mod checksum;
 mod chunk;
 mod connect;
 mod decoder;
 mod difference;
+mod dump;
 mod event;
 mod gtid;
 mod jsonb;
 mod kind;
+mod login;
 mod mapping;
 mod packets;
 mod payload;

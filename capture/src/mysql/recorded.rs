@@ -60,7 +60,8 @@ fn unpacked(events: &[(Header, Vec<u8>)]) -> Vec<(Header, Vec<u8>)> {
     let mut all = Vec::new();
     for (header, data) in events {
         if header.kind == kind::TRANSACTION_PAYLOAD {
-            let mut payload = Payload::open(data).unwrap();
+            let mut payload = Payload::default();
+            payload.push(data);
             while let Some(event) = payload.next().unwrap() {
                 all.push(event);
             }
@@ -137,7 +138,8 @@ fn feed(
 ) -> Result<(), CaptureError> {
     match decoder.event(header, data)? {
         Next::Unpack => {
-            let mut payload = Payload::open(data).unwrap();
+            let mut payload = Payload::default();
+            payload.push(data);
             while let Some((header, data)) = payload.next().unwrap() {
                 let next = decoder.unpacked(&header, &data)?;
                 act(decoder, next, unsigned);
