@@ -51,8 +51,9 @@ fn decimal(random: &mut StdRng, whole: u32, scale: u32) -> String {
 fn double(random: &mut StdRng) -> String {
     let power: i32 = random.random_range(-30..30);
     let short = f64::from(random.random_range(-999_i32..999)) * 10_f64.powi(power);
-    match random.random_range(0..3) {
+    match random.random_range(0..4) {
         0 => format!("{short:e}"),
+        3 => "-0e0".into(),
         1 => format!("{:e}", random.random::<f64>() * 10_f64.powi(power)),
         _ => random.random_range(-99_999_i32..99_999).to_string(),
     }
@@ -119,7 +120,11 @@ const COLUMNS: &[Column] = &[
     ("decimal(65,30)", |r| decimal(r, 34, 30)),
     ("decimal(9,9)", |r| decimal(r, 0, 9)),
     ("decimal(20,0)", |r| decimal(r, 19, 0)),
-    ("float", |r| r.random_range(-99_999_i32..99_999).to_string()),
+    ("float", |r| match r.random_range(0..5) {
+        0 => "-0e0".into(),
+        _ => r.random_range(-99_999_i32..99_999).to_string(),
+    }),
+    ("double(12,4)", |r| format!("{:e}", f64::from(r.random::<i32>()) / 7.0)),
     ("double", double),
     ("bit(13)", |r| unsigned(r, 13)),
     ("bit(64)", |r| unsigned(r, 64)),
