@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
+    Contribution, Deadline, Evidence, Fields, Links, Name, Origin, Record, RecordKey, Release,
+    RowKey,
 };
-use crossdock_model::{LogOrder, Value};
+use crossdock_model::{LogOrder, Named, Value};
 use crossdock_schema_registry::EntityDef;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
@@ -160,7 +161,7 @@ pub(crate) fn compute(
         previous: rec.record.as_deref(),
         around,
         fields: Fields::new(),
-        origins: BTreeMap::new(),
+        origins: Named::new(),
         errors: Vec::new(),
     };
     if maker.live.is_empty() {
@@ -179,14 +180,16 @@ pub(crate) fn links_of<'c>(
     rules: &Rules,
     entity: &Name,
     live: impl Iterator<Item = &'c Contribution>,
-) -> BTreeMap<Name, RecordKey> {
+) -> Links {
     let owners = rules.ownership.get(entity);
     let owner = owners.and_then(|o| o.default.as_ref()).and_then(|r| r.first());
     let mut sorted: Vec<&Contribution> = live.filter(|c| !c.gone).collect();
     sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
-    let mut links = BTreeMap::new();
+    let mut links = Links::new();
     for (name, to) in sorted.iter().flat_map(|c| &c.links) {
-        links.entry(name.clone()).or_insert_with(|| to.clone());
+        if !links.contains_key(name) {
+            links.insert(name.clone(), to.clone());
+        }
     }
     links
 }
@@ -201,7 +204,7 @@ struct Maker<'m> {
     previous: Option<&'m Record>,
     around: Around<'m>,
     fields: Fields,
-    origins: BTreeMap<Name, Origin>,
+    origins: Named<Origin>,
     errors: Vec<(Name, String)>,
 }
 
@@ -380,14 +383,14 @@ impl<'m> Maker<'m> {
         }
     }
 
-    fn links(&self) -> BTreeMap<Name, RecordKey> {
+    fn links(&self) -> Links {
         links_of(self.rules, &self.key.entity, self.live.iter().copied())
     }
 
-    fn finish(mut self, links: BTreeMap<Name, RecordKey>) -> Computed {
+    fn finish(mut self, links: Links) -> Computed {
         if let Some(previous) = self.previous {
             // A value that means the same is the same: its origin stays, too.
-            for (field, value) in &mut self.fields {
+            for (field, value) in self.fields.iter_mut() {
                 let Some(old) = previous.fields.get(field).filter(|old| old.same_as(value)) else {
                     continue;
                 };

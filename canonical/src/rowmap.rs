@@ -1,11 +1,10 @@
 //! Evaluating a mapping for one row: pure, without knowledge of files or stores.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
-use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey};
+use crossdock_model::canonical::{Fields, Links, Name, RecordKey, RowKey};
 use crossdock_model::{Value, time};
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 use jiff::tz::TimeZone;
@@ -59,7 +58,7 @@ pub(crate) struct Said {
     /// Its fields.
     pub fields: Arc<Fields>,
     /// Its links.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
 }
 
 /// The answer of a mapping to a row.
@@ -174,7 +173,7 @@ pub(crate) fn map_row(mapping: &Mapping, entities: &Entities, view: &RowView<'_>
         answer.troubles.push(RowTrouble::MissingKey { entity: entity.name.clone(), rule });
         return answer;
     };
-    let mut links = BTreeMap::new();
+    let mut links = Links::new();
     for link in &mapping.links {
         match link_key(link, mapping, entities, view) {
             Ok(Some(key)) => _ = links.insert(link.name.clone(), key),

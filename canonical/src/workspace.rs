@@ -194,7 +194,7 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
 
 fn type_fields(fields: &mut Fields, key: &RecordKey, entities: &Entities) {
     let Some(entity) = entities.entity(&key.entity) else { return };
-    for (name, value) in fields {
+    for (name, value) in fields.iter_mut() {
         if let Some(Ok(typed)) = entity.field(name).map(|kind| kind.coerce(value)) {
             *value = typed;
         }

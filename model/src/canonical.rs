@@ -12,12 +12,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{LogOrder, TableName, Value};
+use crate::{LogOrder, Named, TableName, Value};
 
 /// A name that is shared a lot: of a source, entity, field, rule.
 pub type Name = Arc<str>;
 /// Field or column values by name.
-pub type Fields = BTreeMap<Name, Value<'static>>;
+pub type Fields = Named<Value<'static>>;
+/// Other records, by link name.
+pub type Links = Named<RecordKey>;
 
 /// Identity of a canonical record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,7 +84,7 @@ pub struct Contribution {
     /// Canonical fields.
     pub fields: Arc<Fields>,
     /// Other records that it names, by link name.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
     /// Place of the image it was mapped from.
     pub at: LogOrder,
     /// True when the row does not speak of the record any more: remove it.
@@ -112,9 +114,9 @@ pub struct Record {
     /// Values; a field that nobody has set, or that is NULL, is absent.
     pub fields: Fields,
     /// Provenance of each field.
-    pub origins: BTreeMap<Name, Origin>,
+    pub origins: Named<Origin>,
     /// Other records that it names, by link name.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
 }
 
 /// A fact that somebody reported about a record. State is computed from the set of these.
