@@ -32,6 +32,7 @@ mod mapping;
 mod matrix;
 mod names;
 mod ownership;
+mod plan;
 mod problems;
 mod prove;
 mod quarantine;

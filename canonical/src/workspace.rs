@@ -138,7 +138,10 @@ impl<'r> Workspace<'r> {
             }
         }
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
+            self.records
+                .records
+                .entry(key)
+                .or_insert_with(|| Arc::new(unpack(typed(state, entities))));
         }
         for (to, from) in loaded.linking {
             self.records.linking.entry(to).or_default().insert(from);

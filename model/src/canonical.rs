@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub type Fields = Named<Value<'static>>;
 pub type Links = Named<RecordKey>;
 
 /// Identity of a canonical record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordKey {
     /// Entity: `shipment`.
     pub entity: Name,
@@ -36,8 +37,15 @@ impl fmt::Display for RecordKey {
     }
 }
 
+impl Hash for RecordKey {
+    /// The key says which entity it is of, nearly always: hashing the entity, too, gains nothing.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
 /// Identity of a row in a source database.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RowKey {
     /// Source: `wms_eu`.
     pub source: Name,
@@ -47,11 +55,26 @@ pub struct RowKey {
     pub pk: Name,
 }
 
+impl Hash for RowKey {
+    /// Few sources have tables of the same name: hashing the source, too, gains nothing.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.table.hash(state);
+        self.pk.hash(state);
+    }
+}
+
 impl RowKey {
     /// Joins key values to the text used in `pk`. NULL becomes the empty text.
     pub fn join<'v>(values: impl IntoIterator<Item = &'v Value<'v>>) -> Name {
-        let texts: Vec<_> = values.into_iter().map(|v| v.to_text().unwrap_or_default()).collect();
-        texts.join("\u{1f}").into()
+        let mut values = values.into_iter();
+        let first = values.next().and_then(|v| v.text()).unwrap_or_default();
+        let Some(second) = values.next() else { return first.into() };
+        let mut joined = first.into_owned();
+        for value in std::iter::once(second).chain(values) {
+            joined.push('\u{1f}');
+            joined.push_str(&value.text().unwrap_or_default());
+        }
+        joined.into()
     }
 }
 

@@ -19,7 +19,7 @@ pub mod value;
 
 pub use block::{Block, BlockBuilder, BlockError, Fragment, ImageKind, SnapshotPart};
 pub use event::{ChangeEvent, Op, RowImage, TxHeader};
-pub use named::Named;
+pub use named::{Named, Sorted};
 pub use position::{LogOrder, Position};
 pub use problem::{Problem, SourceText};
 pub use schema::{Column, TableName, TableSchema};

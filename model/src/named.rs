@@ -1,6 +1,7 @@
-//! A small map by name: a sorted list in one piece of memory. Rows and records have a few dozen
-//! fields; for so few, a list is read, compared and copied several times faster than a tree.
+//! A small map: a sorted list in one piece of memory. Rows and records have a few dozen fields; for
+//! so few, a list is read, compared and copied several times faster than a tree.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,18 +11,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::canonical::Name;
 
-/// Values by name, in the order of the names, each name once.
+/// Values by name.
+pub type Named<V> = Sorted<Name, V>;
+
+/// Values by key, in the order of the keys, each key once.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Named<V> {
-    entries: Vec<(Name, V)>,
+pub struct Sorted<K, V> {
+    entries: Vec<(K, V)>,
 }
 
-/// Order of two names. Shared ones are found equal without looking at their letters.
-fn order(a: &str, b: &str) -> Ordering {
-    if std::ptr::eq(a, b) { Ordering::Equal } else { a.cmp(b) }
-}
-
-impl<V> Named<V> {
+impl<K, V> Sorted<K, V> {
     /// An empty map; allocates nothing.
     pub const fn new() -> Self {
         Self { entries: Vec::new() }
@@ -32,11 +31,14 @@ impl<V> Named<V> {
         Self { entries: Vec::with_capacity(capacity) }
     }
 
-    /// A map of entries that are in the order of their names already, each name once. What is not
-    /// is brought into that order; of a name that is there twice the last value counts.
-    pub fn from_sorted(mut entries: Vec<(Name, V)>) -> Self {
-        if !entries.is_sorted_by(|a, b| order(&a.0, &b.0).is_lt()) {
-            entries.sort_by(|a, b| order(&a.0, &b.0));
+    /// A map of entries that are in the order of their keys already, each key once. What is not is
+    /// brought into that order; of a key that is there twice the last value counts.
+    pub fn from_sorted(mut entries: Vec<(K, V)>) -> Self
+    where
+        K: Ord,
+    {
+        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
             // `dedup_by` keeps the first of equals: what comes later is moved into it.
             entries.dedup_by(|later, kept| {
                 let same = later.0 == kept.0;
@@ -49,13 +51,12 @@ impl<V> Named<V> {
         Self { entries }
     }
 
-    /// Where a name is, or where it would be.
-    fn find(&self, name: &str) -> Result<usize, usize> {
-        // What is built in order is built by appending.
-        if self.entries.last().is_some_and(|last| order(&last.0, name).is_lt()) {
-            return Err(self.entries.len());
-        }
-        self.entries.binary_search_by(|entry| order(&entry.0, name))
+    /// Where a key is, or where it would be.
+    fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.binary_search_by(|entry| entry.0.borrow().cmp(key))
     }
 
     /// Number of entries.
@@ -68,67 +69,90 @@ impl<V> Named<V> {
         self.entries.is_empty()
     }
 
-    /// The value of a name.
-    pub fn get(&self, name: &str) -> Option<&V> {
-        let at = self.find(name).ok()?;
+    /// The value of a key.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let at = self.find(key).ok()?;
         self.entries.get(at).map(|(_, value)| value)
     }
 
-    /// The value of a name, to be changed.
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut V> {
-        let at = self.find(name).ok()?;
+    /// The value of a key, to be changed.
+    pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let at = self.find(key).ok()?;
         self.entries.get_mut(at).map(|(_, value)| value)
     }
 
-    /// The name as it is kept, and its value.
-    pub fn get_key_value(&self, name: &str) -> Option<(&Name, &V)> {
-        let at = self.find(name).ok()?;
-        self.entries.get(at).map(|(name, value)| (name, value))
+    /// The key as it is kept, and its value.
+    pub fn get_key_value<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
+        let at = self.find(key).ok()?;
+        self.entries.get(at).map(|(key, value)| (key, value))
     }
 
-    /// Whether a name is there.
-    pub fn contains_key(&self, name: &str) -> bool {
-        self.find(name).is_ok()
+    /// Whether a key is there.
+    pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.find(key).is_ok()
     }
 
     /// Sets the value of a name; gives the one that it had.
-    pub fn insert(&mut self, name: Name, value: V) -> Option<V> {
-        match self.find(&name) {
+    pub fn insert(&mut self, key: K, value: V) -> Option<V>
+    where
+        K: Ord,
+    {
+        // What is built in order is built by appending.
+        if self.entries.last().is_none_or(|last| last.0 < key) {
+            self.entries.push((key, value));
+            return None;
+        }
+        match self.find(&key) {
             Ok(at) => self.entries.get_mut(at).map(|(_, old)| std::mem::replace(old, value)),
             Err(at) => {
-                self.entries.insert(at, (name, value));
+                self.entries.insert(at, (key, value));
                 None
             }
         }
     }
 
-    /// Takes a name out.
-    pub fn remove(&mut self, name: &str) -> Option<V> {
-        let at = self.find(name).ok()?;
+    /// Takes a key out.
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let at = self.find(key).ok()?;
         Some(self.entries.remove(at).1)
     }
 
     /// Keeps only the entries for which this holds.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Name, &mut V) -> bool) {
-        self.entries.retain_mut(|(name, value)| keep(name, value));
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        self.entries.retain_mut(|(key, value)| keep(key, value));
     }
 
-    /// All entries in the order of their names.
-    pub fn iter(&self) -> Iter<'_, V> {
+    /// All entries in the order of their keys.
+    pub fn iter(&self) -> Iter<'_, K, V> {
         Iter(self.entries.iter())
     }
 
-    /// All entries in the order of their names, with values to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Name, &mut V)> {
-        self.entries.iter_mut().map(|(name, value)| (&*name, value))
+    /// All entries in the order of their keys, with values to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries.iter_mut().map(|(key, value)| (&*key, value))
     }
 
-    /// All names in order.
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Name> + DoubleEndedIterator {
-        self.entries.iter().map(|(name, _)| name)
+    /// All keys in order.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &K> + DoubleEndedIterator {
+        self.entries.iter().map(|(key, _)| key)
     }
 
-    /// All values in the order of their names.
+    /// All values in the order of their keys.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &V> + DoubleEndedIterator {
         self.entries.iter().map(|(_, value)| value)
     }
@@ -138,71 +162,71 @@ impl<V> Named<V> {
         self.entries.iter_mut().map(|(_, value)| value)
     }
 
-    /// Both sides of two maps, name by name, in order.
-    pub fn beside<'m>(&'m self, other: &'m Self) -> Beside<'m, V> {
+    /// Both sides of two maps, key by key, in order.
+    pub fn beside<'m>(&'m self, other: &'m Self) -> Beside<'m, K, V> {
         Beside { left: &self.entries, right: &other.entries }
     }
 }
 
-impl<V> Default for Named<V> {
+impl<K, V> Default for Sorted<K, V> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<V: fmt::Debug> fmt::Debug for Named<V> {
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Sorted<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
 }
 
-impl<V> FromIterator<(Name, V)> for Named<V> {
-    fn from_iter<I: IntoIterator<Item = (Name, V)>>(entries: I) -> Self {
+impl<K: Ord, V> FromIterator<(K, V)> for Sorted<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         Self::from_sorted(entries.into_iter().collect())
     }
 }
 
-impl<V, const N: usize> From<[(Name, V); N]> for Named<V> {
-    fn from(entries: [(Name, V); N]) -> Self {
+impl<K: Ord, V, const N: usize> From<[(K, V); N]> for Sorted<K, V> {
+    fn from(entries: [(K, V); N]) -> Self {
         Self::from_iter(entries)
     }
 }
 
-impl<V> Extend<(Name, V)> for Named<V> {
-    fn extend<I: IntoIterator<Item = (Name, V)>>(&mut self, entries: I) {
-        for (name, value) in entries {
-            self.insert(name, value);
+impl<K: Ord, V> Extend<(K, V)> for Sorted<K, V> {
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
+        for (key, value) in entries {
+            self.insert(key, value);
         }
     }
 }
 
-impl<V> IntoIterator for Named<V> {
-    type Item = (Name, V);
-    type IntoIter = std::vec::IntoIter<(Name, V)>;
+impl<K, V> IntoIterator for Sorted<K, V> {
+    type Item = (K, V);
+    type IntoIter = std::vec::IntoIter<(K, V)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.entries.into_iter()
     }
 }
 
-impl<'m, V> IntoIterator for &'m Named<V> {
-    type Item = (&'m Name, &'m V);
-    type IntoIter = Iter<'m, V>;
+impl<'m, K, V> IntoIterator for &'m Sorted<K, V> {
+    type Item = (&'m K, &'m V);
+    type IntoIter = Iter<'m, K, V>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
 }
 
-/// Entries in the order of their names.
+/// Entries in the order of their keys.
 #[derive(Clone, Debug)]
-pub struct Iter<'m, V>(std::slice::Iter<'m, (Name, V)>);
+pub struct Iter<'m, K, V>(std::slice::Iter<'m, (K, V)>);
 
-impl<'m, V> Iterator for Iter<'m, V> {
-    type Item = (&'m Name, &'m V);
+impl<'m, K, V> Iterator for Iter<'m, K, V> {
+    type Item = (&'m K, &'m V);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|(name, value)| (name, value))
+        self.0.next().map(|(key, value)| (key, value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -210,21 +234,21 @@ impl<'m, V> Iterator for Iter<'m, V> {
     }
 }
 
-impl<V> ExactSizeIterator for Iter<'_, V> {}
+impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
 
-/// A walk through two maps at once: each name with its value on either side.
+/// A walk through two maps at once: each key with its value on either side.
 #[derive(Debug)]
-pub struct Beside<'m, V> {
-    left: &'m [(Name, V)],
-    right: &'m [(Name, V)],
+pub struct Beside<'m, K, V> {
+    left: &'m [(K, V)],
+    right: &'m [(K, V)],
 }
 
-impl<'m, V> Iterator for Beside<'m, V> {
-    type Item = (&'m Name, Option<&'m V>, Option<&'m V>);
+impl<'m, K: Ord, V> Iterator for Beside<'m, K, V> {
+    type Item = (&'m K, Option<&'m V>, Option<&'m V>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let which = match (self.left.first(), self.right.first()) {
-            (Some(left), Some(right)) => order(&left.0, &right.0),
+            (Some(left), Some(right)) => left.0.cmp(&right.0),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (None, None) => return None,
@@ -236,33 +260,33 @@ impl<'m, V> Iterator for Beside<'m, V> {
     }
 }
 
-impl<V: Serialize> Serialize for Named<V> {
+impl<K: Serialize, V: Serialize> Serialize for Sorted<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self)
     }
 }
 
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Named<V> {
+impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for Sorted<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Entries(PhantomData))
     }
 }
 
-struct Entries<V>(PhantomData<V>);
+struct Entries<K, V>(PhantomData<(K, V)>);
 
-impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
-    type Value = Named<V>;
+impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Entries<K, V> {
+    type Value = Sorted<K, V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<V>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sorted<K, V>, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
-        Ok(Named::from_sorted(entries))
+        Ok(Sorted::from_sorted(entries))
     }
 }
 
@@ -294,7 +318,7 @@ mod tests {
                 prop_assert_eq!(ours.get(&name), model.get(&name));
                 prop_assert_eq!(ours.insert(name.clone(), *value), model.insert(name, *value));
             }
-            prop_assert_eq!(ours.remove(&gone), model.remove(gone.as_str()));
+            prop_assert_eq!(ours.remove(gone.as_str()), model.remove(gone.as_str()));
             prop_assert!(ours.iter().eq(model.iter()));
             ours.retain(|_, value| *value > 99);
             model.retain(|_, value| *value > 99);
