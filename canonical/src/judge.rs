@@ -1,5 +1,6 @@
 //! The second half of judging: what the steps of each transaction do to records.
 
+mod around;
 mod moves;
 
 use std::collections::hash_map::Entry;
@@ -19,7 +20,6 @@ use crate::difference::{changes, differences, differs, evidence, merge_evidence}
 use crate::fold::Folded;
 use crate::ownership::Merge;
 use crate::rules::Rules;
-use crate::scope::Children;
 use crate::step::Step;
 use crate::trouble::Troubles;
 
@@ -146,7 +146,7 @@ impl<'j> Judge<'j> {
                     return place.insert(Arc::default());
                 };
                 for release in rec.releases.values() {
-                    note_depends(&mut self.depending, release);
+                    around::note_depends(&mut self.depending, release);
                 }
                 place.insert(rec.clone())
             }
@@ -342,59 +342,13 @@ impl<'j> Judge<'j> {
                 before.chain(new.links.values()).filter(|to| parents.contains(&to.entity)).cloned(),
             );
         }
-        for to in new.links.values() {
-            self.linked_from.entry(to.clone()).or_default().insert(key.clone());
-        }
+        self.note_links(key, &new.links);
         if !tx.base.contains_key(key) {
             tx.base.insert(key.clone(), old);
         }
         self.load_mut(key).record = Some(Arc::new(new));
         above.extend(self.followers(key));
         above
-    }
-
-    /// Records that link to this one, for each list that its computed fields read.
-    fn child_keys(&mut self, key: &RecordKey) -> BTreeMap<Name, Vec<RecordKey>> {
-        let mut lists: BTreeMap<Name, Vec<RecordKey>> = BTreeMap::new();
-        let Some(projections) = self.rules.telling.projections.get(&key.entity) else {
-            return lists;
-        };
-        let children = || projections.iter().flat_map(|p| &p.children);
-        if children().next().is_none() {
-            return lists;
-        }
-        let from = self.linking(key);
-        for (list, child) in children() {
-            if lists.contains_key(list) {
-                continue;
-            }
-            let mut keys: Vec<RecordKey> =
-                from.iter().filter(|k| k.entity == *child).cloned().collect();
-            keys.retain(|k| {
-                let record = self.load(k).record.as_ref();
-                record.is_some_and(|r| !r.deleted && r.links.values().any(|to| to == key))
-            });
-            lists.insert(list.clone(), keys);
-        }
-        lists
-    }
-
-    /// Records that link to a record, or did.
-    pub(crate) fn linking(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
-        let mut from = self.linked_from.get(key).cloned().unwrap_or_default();
-        match self.store.linking.get(key) {
-            Some(loaded) => from.extend(loaded.iter().cloned()),
-            None => _ = self.needs.linking.insert(key.clone()),
-        }
-        from
-    }
-
-    fn children(&self, lists: &BTreeMap<Name, Vec<RecordKey>>) -> Children<'_> {
-        let fields = |k: &RecordKey| Some(&self.recs.get(k)?.record.as_ref()?.fields);
-        lists
-            .iter()
-            .map(|(list, keys)| (list.clone(), keys.iter().filter_map(fields).collect()))
-            .collect()
     }
 
     /// Gives every record that has really changed its new version and its history.
@@ -443,26 +397,6 @@ impl<'j> Judge<'j> {
         }
     }
 
-    /// Records that link to a record and releases that depend on it.
-    pub(crate) fn releases_on(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
-        let mut found: BTreeSet<RecordKey> = BTreeSet::new();
-        match self.store.releases_on.get(key) {
-            Some(releases) => found.extend(releases.iter().map(|r| r.record.clone())),
-            None => _ = self.needs.releases.insert(key.clone()),
-        }
-        let waits = |other: &&RecordKey| {
-            let releases = self.recs.get(*other).into_iter().flat_map(|r| r.releases.values());
-            releases.into_iter().any(|r| !r.released && r.depends.contains(key))
-        };
-        found.extend(self.depending.get(key).into_iter().flatten().filter(waits).cloned());
-        found
-    }
-
-    /// Remembers which records a release waits for.
-    pub(crate) fn note_depends(&mut self, release: &Release) {
-        note_depends(&mut self.depending, release);
-    }
-
     fn finish(mut self) -> Result<Outcome, Needs> {
         let needs = Needs {
             records: self.needs.records.into_iter().collect(),
@@ -493,11 +427,5 @@ impl<'j> Judge<'j> {
         }
         self.out.exceptions = self.troubles.into_items();
         Ok(self.out)
-    }
-}
-
-fn note_depends(depending: &mut HashMap<RecordKey, BTreeSet<RecordKey>>, release: &Release) {
-    for on in &release.depends {
-        depending.entry(on.clone()).or_default().insert(release.record.clone());
     }
 }
