@@ -33,6 +33,7 @@ mod mapping;
 mod matrix;
 mod names;
 mod ownership;
+mod plan;
 mod problems;
 mod prove;
 mod quarantine;

@@ -23,6 +23,7 @@ use crate::lookups::{self, LookedUp};
 use crate::mapping::{Mappings, Reader};
 use crate::names::{Links, linked_entities, links_of};
 use crate::ownership::{Ownership, OwnershipReader};
+use crate::plan::{self, Plans};
 use crate::problems::Report;
 use crate::quarantine::{self, Quarantines};
 use crate::ruleset::{self, Ruleset, Rulesets};
@@ -79,6 +80,8 @@ pub struct Rules {
     rulesets: Rulesets,
     /// Links of each entity that subscriptions and release rules read.
     pub(crate) read_links: BTreeMap<Name, BTreeSet<Name>>,
+    /// How the records of each entity are computed.
+    pub(crate) plans: Plans,
 }
 
 impl Rules {
@@ -235,6 +238,7 @@ impl Loader {
             lanes: Lanes::default(),
             rulesets: Rulesets::default(),
             read_links: BTreeMap::new(),
+            plans: Plans::default(),
         };
         let report = &self.report;
         let mut rule_texts: Vec<&SourceText> = rule_texts.iter().collect();
@@ -306,6 +310,7 @@ impl Loader {
         for (entity, field) in check::computed_fields(rules).into_keys() {
             rules.computed.entry(entity).or_default().insert(field);
         }
+        rules.plans = plan::plans(rules);
         check::check(rules, report);
         let subscriptions = rules.telling.subscriptions.values().flatten().map(|s| &s.kind);
         let releases = rules.telling.releases.values().flatten().map(|r| &r.kind);
