@@ -33,6 +33,22 @@ pub fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
+    let mut files = vec![path.to_path_buf()];
+    let (draft, warnings) = with_root(path, environment, |root| {
+        let draft = read(root, &mut files);
+        root.finish();
+        draft
+    })?;
+    // A part is absent only after a problem has said why; this is the belt to those braces.
+    draft.finish(files, warnings).ok_or_else(|| incomplete(path))
+}
+
+/// Parses a config file and reads something from it; gives warnings, too.
+fn with_root<T>(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    read: impl FnOnce(&Section<'_>) -> T,
+) -> Result<(T, Vec<Problem>), ConfigErrors> {
     let text = folder::read_text(path).map_err(|problem| ConfigErrors::new(vec![problem]))?;
     let file = path.display().to_string();
     let (document, errors) = DeTable::parse_recoverable(&text);
@@ -49,17 +65,29 @@ pub fn load(
     let findings = Findings::default();
     let folder = path.parent().unwrap_or(Path::new(""));
     let source = Source { file: &file, text: &text, folder, environment, findings: &findings };
-    let root = Section::new(source, document.get_ref());
-    let mut files = vec![path.to_path_buf()];
-    let draft = read(&root, &mut files);
-    root.finish();
-    let warnings = findings.into_result()?;
-    // A part is absent only after a problem has said why; this is the belt to those braces.
-    let incomplete = || {
-        let (what, remedy) = ("is incomplete".to_string(), "report this as a bug".to_string());
-        ConfigErrors::new(vec![Problem { file: file.clone(), line: 0, what, remedy }])
-    };
-    draft.finish(files, warnings).ok_or_else(incomplete)
+    let found = read(&Section::new(source, document.get_ref()));
+    Ok((found, findings.into_result()?))
+}
+
+fn incomplete(path: &Path) -> ConfigErrors {
+    let (what, remedy) = ("is incomplete".to_string(), "report this as a bug".to_string());
+    ConfigErrors::new(vec![Problem { file: path.display().to_string(), line: 0, what, remedy }])
+}
+
+/// The state folder that a config file names, whatever else is wrong with it or its other files:
+/// enough to find the process that runs.
+///
+/// # Errors
+/// What is wrong with `[crossdock]`, or the file cannot be read.
+pub fn state_dir(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<PathBuf, ConfigErrors> {
+    let (found, _) = with_root(path, environment, |root| {
+        let section = root.section("crossdock")?;
+        Some(installation(&section)?.state_dir)
+    })?;
+    found.ok_or_else(|| incomplete(path))
 }
 
 /// What has been read; a part is absent when there was a problem with it.

@@ -152,6 +152,12 @@ pub struct Board {
     pub echo_leaked: AtomicU64,
     /// Changes withheld since the start of the process.
     pub withheld: AtomicU64,
+    /// Hash of the rules in force.
+    pub rules_hash: Mutex<String>,
+    /// Why the last attempt to reload the rules was refused; `None` when it was not.
+    pub rules_refused: Mutex<Option<String>>,
+    /// Attempts to reload the rules that were refused since the start of the process.
+    pub reload_failures: AtomicU64,
 }
 
 impl Board {
@@ -165,6 +171,11 @@ impl Board {
         if let Some(source) = self.source(source) {
             *lock(&source.drift) = why;
         }
+    }
+
+    /// Notes which rules are in force.
+    pub fn set_rules(&self, hash: &str) {
+        *lock(&self.rules_hash) = hash.to_string();
     }
 
     /// Nothing is on its way: every source read to its head, integrated and delivered.
@@ -204,6 +215,11 @@ impl Board {
                 "state": self.integrate.state(),
                 "error": self.integrate.error(),
                 "behind_blocks": behind,
+            },
+            "rules": {
+                "hash": *lock(&self.rules_hash),
+                "refused": *lock(&self.rules_refused),
+                "reload_failures": load(&self.reload_failures),
             },
             "targets": targets,
             "exceptions_open": load(&self.exceptions_open),

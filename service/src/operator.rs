@@ -4,6 +4,7 @@
 //! Moving back is safe (I8): the store and the targets recognise what they already have. The same
 //! code serves a running process, whose stages stand still meanwhile, and a stopped one.
 
+mod rules;
 mod snapshots;
 mod tables;
 
@@ -32,6 +33,7 @@ use crate::clock::now_micros;
 use crate::stage::{Journals, TableList, deliver_stream};
 use crate::supervisor::Handle;
 
+pub use rules::{ReloadRequest, Reloading};
 pub use snapshots::{GapLine, SnapshotCommand, SnapshotRequest, SourceRequest};
 pub use tables::TableRequest;
 
@@ -98,6 +100,8 @@ pub struct Operator {
     /// Running stages: `ingest/NAME`, `integrate`, `target/NAME`. Empty when the process is
     /// stopped.
     pub handles: BTreeMap<String, Handle>,
+    /// How rules are reloaded; `None` when the process is stopped.
+    pub reloading: Option<Reloading>,
     /// How the running stages are; `None` when the process is stopped.
     pub board: Option<Arc<Board>>,
 }

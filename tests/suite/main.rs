@@ -13,6 +13,7 @@ mod operation;
 mod outbox;
 mod polling;
 mod registry;
+mod reload;
 mod rest;
 mod snapshots;
 mod stage;

@@ -19,6 +19,7 @@ use super::drift::DriftWatch;
 use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
+use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::registry;
 use crate::supervisor::Stage;
@@ -40,8 +41,10 @@ pub struct IntegrateStage {
     pub name: String,
     /// The canonical store.
     pub store: ConnectOptions,
-    /// The rules.
+    /// The rules, as they were when the store was opened.
     pub rules: Arc<Rules>,
+    /// The rules in force.
+    pub in_force: watch::Receiver<InForce>,
     /// What it reads.
     pub journals: Journals,
     /// Where copies of its progress are noted.
@@ -105,7 +108,11 @@ impl IntegrateStage {
     /// Opens the store, which says how far each source has been integrated.
     pub async fn open_store(&mut self) -> Result<(PostgresStore, Reading), StageError> {
         let mut store = PostgresStore::open(&self.store, &self.name).await?;
+        let InForce { rules, by } = self.in_force.borrow().clone();
+        self.rules = rules;
         registry::register_entities(&mut store, self.rules.entities()).await?;
+        store.rules_in_force(self.rules.hash(), &by).await?;
+        self.board.set_rules(self.rules.hash());
         let progress = store.progress().await?;
         let mut cursors = Vec::new();
         for (source, journal) in self.journals.iter() {
