@@ -35,6 +35,7 @@ mod ownership;
 mod problems;
 mod prove;
 mod quarantine;
+mod rate;
 mod rehearsal;
 mod rowmap;
 mod rows;
@@ -56,6 +57,7 @@ mod writing;
 
 pub use lanes::{Lane, Maintenance};
 pub use matrix::Ownership;
+pub use rate::guard_row;
 pub use rehearsal::{Failure, TestResult};
 pub use rules::{Known, Rules};
 pub use ruleset::Ruleset;

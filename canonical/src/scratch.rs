@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
-    Contribution, Deadline, Delivery, Evidence, ExceptionItem, Fields, HistoryEntry, Loaded, Name,
-    Needs, Outcome, Record, RecordKey, RecordState, Release, RowKey, SourceRow, Tally,
+    Contribution, Deadline, Delivery, Evidence, ExceptionItem, Fields, GuardState, HistoryEntry,
+    Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState, Release, RowKey, SourceRow,
+    Tally,
 };
 use uuid::Uuid;
 
@@ -29,6 +30,8 @@ pub struct Scratch {
     pub releases: BTreeMap<(Name, Name), Release>,
     /// Deadlines.
     pub deadlines: BTreeMap<Uuid, Deadline>,
+    /// Rate guards.
+    pub guards: BTreeMap<Name, GuardState>,
     /// Deliveries in order.
     pub deliveries: Vec<Delivery>,
     /// Counts.
@@ -91,6 +94,7 @@ impl Scratch {
                 false => _ = self.deadlines.insert(deadline.id, deadline),
             }
         }
+        self.guards.extend(outcome.guards.into_iter().map(|g| (g.rule.clone(), g)));
         for delivery in outcome.deliveries {
             if self.deliveries.iter().all(|d| d.event_id != delivery.event_id) {
                 self.deliveries.push(delivery);

@@ -1,18 +1,19 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
 };
 use crossdock_model::{ChangeEvent, TxHeader};
 use crossdock_schema_registry::Entities;
 
 use crate::difference::unpack;
-use crate::fold::{Folded, Tables, fold, gone};
+use crate::fold::{Folded, Tables, fold, gone, woken};
 use crate::foresee;
 use crate::judge::{Batch, RecordStore, judge_all};
+use crate::rate;
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
@@ -34,6 +35,8 @@ pub struct Workspace<'r> {
     outcome: Option<Outcome>,
     /// Records whose time has come.
     due: BTreeSet<RecordKey>,
+    /// Rate guards, as they were before the batch.
+    guards: BTreeMap<Name, GuardState>,
 }
 
 impl<'r> Workspace<'r> {
@@ -52,7 +55,24 @@ impl<'r> Workspace<'r> {
             mapped: None,
             outcome: None,
             due: BTreeSet::new(),
+            guards: BTreeMap::new(),
         }
+    }
+
+    /// Gives the rate guards as they were before the batch.
+    pub fn with_guards(mut self, guards: impl IntoIterator<Item = GuardState>) -> Self {
+        self.guards.extend(guards.into_iter().map(|state| (state.rule.clone(), state)));
+        self
+    }
+
+    /// Adds rows that a rate guard has stopped and that are to be taken now.
+    pub fn take_in_woken(&mut self, source: &Name, header: &TxHeader, rows: Vec<SourceRow>) {
+        let keys = rows.iter().map(|row| row.key.clone()).collect();
+        self.transactions.push(woken(source, header.clone(), keys));
+        for row in rows {
+            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+        }
+        (self.mapped, self.outcome) = (None, None);
     }
 
     /// Adds records that have a deadline which has passed: they are looked at again after
@@ -109,7 +129,16 @@ impl<'r> Workspace<'r> {
     fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
             known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
-            self.mapped = Some(map_all(self.rules, &self.rows, &self.transactions)?);
+            let mut mapped = map_all(self.rules, &self.rows, &self.transactions)?;
+            rate::guard(
+                self.rules,
+                &self.installation,
+                &self.guards,
+                &self.rows,
+                &self.transactions,
+                &mut mapped,
+            );
+            self.mapped = Some(mapped);
         }
         let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
@@ -169,6 +198,8 @@ impl<'r> Workspace<'r> {
             return Outcome::default();
         };
         outcome.rows = mapped.rows;
+        outcome.guards = mapped.guards;
+        outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {
             *outcome.tallies.entry(tally).or_default() += n;
         }

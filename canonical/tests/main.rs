@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod demo_files;
+mod guards;
 mod judging;
 mod language;
 mod problems;
 mod properties;
+mod rounds;
 mod scenario;
 mod store;
