@@ -216,7 +216,8 @@ impl<'m> Maker<'m> {
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
             let source = first.row.source.clone();
-            let origin = Origin { source, at: NOWHERE.clone(), rule: KEY.clone() };
+            let origin =
+                Origin { source, at: NOWHERE.clone(), rule: KEY.clone(), inferred: Vec::new() };
             self.set(field, value.clone(), origin);
         }
     }
@@ -318,6 +319,7 @@ impl<'m> Maker<'m> {
             source: source.clone(),
             at: contribution.at.to_sortable().into(),
             rule: choice.rule.clone(),
+            inferred: Vec::new(),
         };
         self.set(field, value.clone(), origin);
     }
@@ -327,7 +329,8 @@ impl<'m> Maker<'m> {
         let place = (self.key.clone(), field.clone());
         if let Some((value, source, at)) = self.around.fresh.accepted.get(&place) {
             let (source, at) = (source.clone(), at.to_sortable().into());
-            let origin = Origin { source, at, rule: choice.rule.clone() };
+            let rule = choice.rule.clone();
+            let origin = Origin { source, at, rule, inferred: Vec::new() };
             self.set(field, value.clone(), origin);
             return true;
         }
@@ -345,11 +348,11 @@ impl<'m> Maker<'m> {
         let evidence = rec.evidence.values().map(|e| &**e);
         let now = self.around.now_micros;
         let verdict = lifecycle.judge(evidence, &self.key.key, &self.fields, now);
-        let Verdict { state, sets, errors, .. } = verdict;
+        let Verdict { state, sets, errors, inferred, .. } = verdict;
         self.errors.extend(errors);
         if let Some((state, rule)) = state {
             let value = Value::Text(state.to_string().into());
-            self.set(&lifecycle.field, value, computed_by(rule));
+            self.set(&lifecycle.field, value, Origin { inferred, ..computed_by(rule) });
         }
         for (field, (value, _, rule)) in sets {
             self.set(&field, value, computed_by(rule));
@@ -395,8 +398,10 @@ impl<'m> Maker<'m> {
                     *value = old.clone();
                 }
                 if let Some(origin) = previous.origins.get(field) {
-                    let same_source = self.origins.get(field).map(|o| &o.source);
-                    if same_source == Some(&origin.source) {
+                    let now = self.origins.get(field);
+                    let same =
+                        |o: &Origin| o.source == origin.source && o.inferred == origin.inferred;
+                    if now.is_some_and(same) {
                         self.origins.insert(field.clone(), origin.clone());
                     }
                 }
@@ -418,7 +423,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: CROSSDOCK.clone(), at: NOWHERE.clone(), rule }
+    Origin { source: CROSSDOCK.clone(), at: NOWHERE.clone(), rule, inferred: Vec::new() }
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {

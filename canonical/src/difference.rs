@@ -1,6 +1,6 @@
 //! What is different about a record, for the store and for its history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossdock_model::Value;
@@ -74,10 +74,18 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
 pub(crate) fn differs(old: &Record, new: &Record) -> bool {
     old.deleted != new.deleted
         || old.links != new.links
+        || !inferred(old).eq(inferred(new))
         || changed_fields(Some(old), new).next().is_some()
 }
 
-/// `{field: [old, new]}`; links and deletion are told like fields.
+/// Steps of lifecycles that nobody reported.
+fn inferred(record: &Record) -> impl Iterator<Item = (&Name, &Vec<Name>)> {
+    let steps = record.origins.iter().map(|(field, origin)| (field, &origin.inferred));
+    steps.filter(|(_, inferred)| !inferred.is_empty())
+}
+
+/// `{field: [old, new]}`; links and deletion are told like fields, steps that nobody reported as
+/// `FIELD.inferred`.
 pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
     let mut all = serde_json::Map::new();
     for field in changed_fields(old, new) {
@@ -92,6 +100,12 @@ pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
         if before != after {
             all.insert(name.to_string(), json!([before, after]));
         }
+    }
+    let steps = |r: &Record| inferred(r).map(|(f, s)| (f.clone(), s.clone())).collect();
+    let (was, is): (BTreeMap<Name, Vec<Name>>, BTreeMap<Name, Vec<Name>>) =
+        (old.map(steps).unwrap_or_default(), steps(new));
+    for field in was.keys().chain(is.keys()).filter(|f| was.get(*f) != is.get(*f)) {
+        all.insert(format!("{field}.inferred"), json!([was.get(field), is.get(field)]));
     }
     if old.is_some_and(|o| o.deleted) != new.deleted {
         all.insert("deleted".to_string(), json!([!new.deleted, new.deleted]));

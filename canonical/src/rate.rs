@@ -81,6 +81,9 @@ impl Counter<'_> {
         let Some(steps) = mapped.steps.get(at) else { return };
         let hits: BTreeSet<usize> =
             (0..steps.len()).filter(|i| steps.get(*i).is_some_and(|s| self.is_hit(s))).collect();
+        if self.state.releasing {
+            return;
+        }
         if self.state.stopped.is_none() && !hits.is_empty() && !folded.header.snapshot {
             let total = self.count(commit, hits.len() as u64);
             if total > self.rule.changes {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossdock_canonical::{Known, Rules, Scratch, Workspace};
-use crossdock_model::canonical::{Delivery, Fields, GuardState, Name, RecordKey, SourceRow};
+use crossdock_model::canonical::{
+    Delivery, Fields, GuardState, Name, Outcome, RecordKey, SourceRow,
+};
 use crossdock_model::{
     ChangeEvent, Column, Op, Position, RowImage, SourceText, TableName, TableSchema, TxHeader,
     Value,
@@ -102,15 +104,16 @@ pub fn run_at(
 pub fn release(rules: &Rules, store: &mut Store, guard: &str, at_once: usize) {
     let state = store.guards.get(guard).unwrap().clone();
     let on = crossdock_canonical::guard_row(guard, &state.source);
-    store.apply(crossdock_model::canonical::Outcome {
-        guards: vec![GuardState { stopped: None, ..state.clone() }],
-        ..Default::default()
+    store.apply(Outcome {
+        guards: vec![GuardState { releasing: true, ..state.clone() }],
+        ..Outcome::default()
     });
     loop {
         let waiting = store.rows.values().filter(|r| r.waiting_for.contains(&on));
         let rows: Vec<SourceRow> = waiting.take(at_once).cloned().collect();
         if rows.is_empty() {
-            return;
+            let guards = vec![GuardState::new(&state.rule, &state.source)];
+            return store.apply(Outcome { guards, ..Outcome::default() });
         }
         let mut workspace = Workspace::new(rules, "test", 1_800_000_000_000_000)
             .with_guards(store.guards.values().cloned());

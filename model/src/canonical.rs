@@ -98,6 +98,9 @@ pub struct Origin {
     pub at: Name,
     /// The rule that made it win, as `file:line` or name.
     pub rule: Name,
+    /// Of a lifecycle's state: the steps before it that nobody reported, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inferred: Vec<Name>,
 }
 
 /// A canonical record.

@@ -20,7 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::board::Board;
 use crate::operator::{
-    Operator, ReloadRequest, SnapshotRequest, SourceRequest, TableRequest, Which,
+    Operator, ReleaseRequest, ReloadRequest, SnapshotRequest, SourceRequest, TableRequest, Which,
 };
 
 /// Answers are small; a larger one is not ours.
@@ -65,6 +65,7 @@ pub async fn serve(path: &Path, operator: Arc<Operator>, board: Arc<Board>) -> a
         .route("/tables", post(add_table))
         .route("/accept", post(accept_table))
         .route("/rules/reload", post(reload))
+        .route("/rules/release", post(release))
         .route("/gaps", get(gaps))
         .route("/resync", post(resync))
         .with_state(Shared { operator, board });
@@ -101,6 +102,10 @@ async fn accept_table(State(shared): State<Shared>, Json(request): Json<TableReq
 
 async fn reload(State(shared): State<Shared>, Json(request): Json<ReloadRequest>) -> Response {
     answer(shared.operator.reload(&request).await)
+}
+
+async fn release(State(shared): State<Shared>, Json(request): Json<ReleaseRequest>) -> Response {
+    answer(shared.operator.release(&request).await)
 }
 
 async fn gaps(State(shared): State<Shared>) -> Response {

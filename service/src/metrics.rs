@@ -46,6 +46,7 @@ pub struct Metrics {
     echo_leaked: IntGauge,
     rules_info: IntGaugeVec,
     rules_reload_failures: IntGauge,
+    rate_guards_stopped: IntGauge,
 }
 
 impl Metrics {
@@ -227,6 +228,11 @@ impl Metrics {
                 "rules_reload_failures_total",
                 "Attempts to reload the rules that were refused.",
             )?,
+            rate_guards_stopped: single(
+                &r,
+                "rate_guards_stopped",
+                "Rate guards that have stopped changes and were not released.",
+            )?,
             registry: r,
         })
     }
@@ -336,6 +342,8 @@ impl Metrics {
         self.echo_leaked.set(signed(board.echo_leaked.load(Ordering::Relaxed)));
         self.rules_info.reset();
         self.rules_info.with_label_values(&[&*lock(&board.rules_hash)]).set(1);
+        let stopped = lock(&board.stopped).len() as u64;
+        self.rate_guards_stopped.set(signed(stopped));
         let failures = board.reload_failures.load(Ordering::Relaxed);
         self.rules_reload_failures.set(signed(failures));
     }

@@ -33,7 +33,7 @@ use crate::clock::now_micros;
 use crate::stage::{Journals, TableList, deliver_stream};
 use crate::supervisor::Handle;
 
-pub use rules::{ReloadRequest, Reloading};
+pub use rules::{ReleaseRequest, ReloadRequest, Reloading};
 pub use snapshots::{GapLine, SnapshotCommand, SnapshotRequest, SourceRequest};
 pub use tables::TableRequest;
 

@@ -7,6 +7,7 @@ mod crash;
 mod debezium;
 mod drift;
 mod gaps;
+mod guards;
 mod memory;
 mod mirror;
 mod operation;

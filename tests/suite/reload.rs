@@ -134,7 +134,9 @@ fn a_broken_set_leaves_the_old_one_in_force_and_says_so() {
     let broken = rules("nobody").replace("price = {", "prize = {");
     world.file("rules/prices.toml", &broken);
     let said = world.refused(&["rules", "reload"]);
-    for part in ["prices.toml:", "nobody owns product.price", "`prize`", "nothing was changed", &before] {
+    for part in
+        ["prices.toml:", "nobody owns product.price", "`prize`", "nothing was changed", &before]
+    {
         assert!(said.contains(part), "{part} is not in {said}");
     }
     // A test that fails.

@@ -5,6 +5,7 @@ mod check;
 mod deadlines;
 mod encoding;
 mod explain;
+mod guards;
 mod load;
 mod migrate;
 mod postgres;

@@ -14,7 +14,7 @@ use crossdock_model::time::instant_text;
 
 use super::ConfigFile;
 use crate::control::Client;
-use crate::operator::{Moved, ReloadRequest};
+use crate::operator::{Moved, ReleaseRequest, ReloadRequest};
 use crate::wiring;
 
 #[derive(Subcommand)]
@@ -41,6 +41,15 @@ pub enum RulesCommand {
     /// of it is said and the old rules stay in force (exit code 1). Changes are judged by the old
     /// rules or the new ones, none by both, and none is lost. A SIGHUP does the same.
     Reload(ConfigFile),
+    /// Let the changes go on that a rate guard has stopped.
+    ///
+    /// `crossdock status` says which guards have. Works on a running process and on a stopped one.
+    Release {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Name of the [[quarantine]] block.
+        guard: String,
+    },
     /// Say where the value of a field comes from, and what others say.
     #[command(after_help = "Example:\n  crossdock rules explain shp:EU:SHP-000812 status")]
     Explain {
@@ -68,6 +77,7 @@ pub async fn rules(command: RulesCommand) -> ExitCode {
             with(&config.config, |config| matrix(config, format))
         }
         RulesCommand::Reload(file) => reload(&file.config).await,
+        RulesCommand::Release { config, guard } => release(&config.config, guard).await,
         RulesCommand::Explain { config, key, field } => explain(&config.config, &key, &field).await,
     }
 }
@@ -181,6 +191,21 @@ async fn reload(path: &Path) -> ExitCode {
     super::moved(answer.await)
 }
 
+async fn release(path: &Path, guard: String) -> ExitCode {
+    let config = match super::load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let request = ReleaseRequest { guard, by: format!("operator {}", login()) };
+    let released = async {
+        match Client::connect(&wiring::control_socket(&config)).await? {
+            Some(mut client) => client.post("/rules/release", &request).await,
+            None => super::checkpoints::offline(&config)?.release(&request).await,
+        }
+    };
+    super::moved(released.await)
+}
+
 /// Who runs this command.
 fn login() -> String {
     let uid = nix::unistd::Uid::current();
@@ -229,6 +254,12 @@ fn tell(key: &RecordKey, field: &str, state: &RecordState, change: Option<&LastC
     say!("{} {} = {value}", key.key, field);
     if let Some(origin) = record.and_then(|r| r.origins.get(field)) {
         say!("  owner     {}, by rule {}", origin.source, origin.rule);
+        if !origin.inferred.is_empty() {
+            say!(
+                "  inferred  {}: nobody reported it, what came later implies it",
+                origin.inferred.join(", ")
+            );
+        }
     }
     if let Some(change) = change {
         let at = instant_text(change.commit_micros);

@@ -17,7 +17,9 @@ use crate::board::{Board, SourceBoard, TargetBoard};
 use crate::in_force::{InForce, at_start};
 use crate::metrics::Metrics;
 use crate::operator::{Captured, Operator, ReloadRequest, Reloading};
-use crate::stage::{DeliverStage, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError};
+use crate::stage::{
+    DeliverStage, Guards, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError,
+};
 use crate::supervisor::{Handle, handle, supervise};
 use crate::{control, http, observe, preflight, registry, wiring};
 
@@ -148,6 +150,7 @@ fn start_stages(
         committed,
         checkpointed: None,
         next_due: None,
+        guards: Guards::default(),
     };
     let (integrate, jobs) = handle();
     handles.insert("integrate".to_string(), integrate);

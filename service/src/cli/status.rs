@@ -73,6 +73,9 @@ fn print(status: &Json) {
             text(&status["rules"]["hash"])
         );
     }
+    for stopped in status["rules"]["stopped"].as_array().into_iter().flatten() {
+        say!("    stopped by rate guard {}", text(stopped));
+    }
     for t in status["targets"].as_array().into_iter().flatten() {
         let name = format!("target {}", text(&t["name"]));
         let lag = t["lag_seconds"].as_f64().unwrap_or(0.0);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use crossdock_apply::PostgresStore;
 use crossdock_apply::store::RulesetChange;
 use crossdock_config::Config;
@@ -21,6 +21,15 @@ use crate::preflight;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReloadRequest {
     /// Who asks, for the record: `operator anna`, `SIGHUP`.
+    pub by: String,
+}
+
+/// Asks for the changes that a rate guard has stopped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReleaseRequest {
+    /// Name of the guard's rule.
+    pub guard: String,
+    /// Who asks.
     pub by: String,
 }
 
@@ -60,6 +69,22 @@ impl Operator {
                 Err(anyhow!("{problems}\nnothing was changed: rules {old} stay in force"))
             }
         }
+    }
+
+    /// Lets the changes go on that a rate guard has stopped.
+    pub async fn release(&self, request: &ReleaseRequest) -> anyhow::Result<Moved> {
+        let (store, rule) = (self.store.clone(), request.guard.clone());
+        let released = self.standing_still("integrate", move || async move {
+            let mut store = PostgresStore::open_reader(&store).await?;
+            Ok(store.release_guard(&rule).await?)
+        });
+        let ReleaseRequest { guard, by } = request;
+        if !released.await? {
+            bail!("no rate guard {guard} has stopped anything: crossdock status shows which have");
+        }
+        tracing::info!(by, guard, "changes that a rate guard had stopped are released");
+        let line = format!("{guard}: what it has stopped is taken now, and it counts anew");
+        Ok(Moved { lines: vec![line] })
     }
 
     /// The config as it is in the files now; or the hash of its rules, as far as they can be read,
