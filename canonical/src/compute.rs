@@ -216,8 +216,7 @@ impl<'m> Maker<'m> {
         for field in &self.entity.key {
             let Some(value) = first.fields.get(field) else { continue };
             let source = first.row.source.clone();
-            let origin =
-                Origin { source, at: NOWHERE.clone(), rule: KEY.clone(), inferred: Vec::new() };
+            let origin = Origin::new(source, NOWHERE.clone(), KEY.clone());
             self.set(field, value.clone(), origin);
         }
     }
@@ -315,12 +314,8 @@ impl<'m> Maker<'m> {
         {
             return self.set(field, old.clone(), origin.clone());
         }
-        let origin = Origin {
-            source: source.clone(),
-            at: contribution.at.to_sortable().into(),
-            rule: choice.rule.clone(),
-            inferred: Vec::new(),
-        };
+        let at = contribution.at.to_sortable().into();
+        let origin = Origin::new(source.clone(), at, choice.rule.clone());
         self.set(field, value.clone(), origin);
     }
 
@@ -329,8 +324,7 @@ impl<'m> Maker<'m> {
         let place = (self.key.clone(), field.clone());
         if let Some((value, source, at)) = self.around.fresh.accepted.get(&place) {
             let (source, at) = (source.clone(), at.to_sortable().into());
-            let rule = choice.rule.clone();
-            let origin = Origin { source, at, rule, inferred: Vec::new() };
+            let origin = Origin::new(source, at, choice.rule.clone());
             self.set(field, value.clone(), origin);
             return true;
         }
@@ -423,7 +417,7 @@ impl<'m> Maker<'m> {
 }
 
 fn computed_by(rule: Name) -> Origin {
-    Origin { source: CROSSDOCK.clone(), at: NOWHERE.clone(), rule, inferred: Vec::new() }
+    Origin::new(CROSSDOCK.clone(), NOWHERE.clone(), rule)
 }
 
 fn value(contribution: &Contribution, field: &Name) -> Value<'static> {

@@ -88,6 +88,8 @@ pub(crate) struct Folded {
     pub unmapped: BTreeMap<Name, u64>,
     /// Rows that a rate guard had stopped and that are mapped now; then there is nothing else.
     pub woken: Vec<RowKey>,
+    /// What these rows state as evidence is known already.
+    pub silent: bool,
 }
 
 /// Tables by the address of their shared schema; the schema is kept, so that addresses stay valid.
@@ -164,8 +166,8 @@ pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folde
 }
 
 /// Rows that a rate guard had stopped go on.
-pub(crate) fn woken(source: &Name, header: TxHeader, rows: Vec<RowKey>) -> Folded {
-    Folded { woken: rows, ..nothing(source, header) }
+pub(crate) fn woken(source: &Name, header: TxHeader, rows: Vec<RowKey>, silent: bool) -> Folded {
+    Folded { woken: rows, silent, ..nothing(source, header) }
 }
 
 fn nothing(source: &Name, header: TxHeader) -> Folded {
@@ -177,6 +179,7 @@ fn nothing(source: &Name, header: TxHeader) -> Folded {
         truncated: Vec::new(),
         unmapped: BTreeMap::new(),
         woken: Vec::new(),
+        silent: false,
     }
 }
 

@@ -126,7 +126,7 @@ impl<'w> Work<'w> {
             let tally = Tally::Unmapped { source: tx.source.clone(), table: table.clone() };
             self.count(tally, *rows);
         }
-        tx.woken.iter().for_each(|key| self.wake(key));
+        tx.woken.iter().for_each(|key| self.wake(key, tx.silent));
         for net in &tx.nets {
             match self.row(&net.row) {
                 Some(stored) if stored.at > net.at => {

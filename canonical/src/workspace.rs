@@ -1,12 +1,13 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
+    SourceRow,
 };
-use crossdock_model::{ChangeEvent, TxHeader};
+use crossdock_model::{ChangeEvent, Op, TxHeader};
 use crossdock_schema_registry::Entities;
 
 use crate::difference::unpack;
@@ -68,11 +69,28 @@ impl<'r> Workspace<'r> {
     /// Adds rows that a rate guard has stopped and that are to be taken now.
     pub fn take_in_woken(&mut self, source: &Name, header: &TxHeader, rows: Vec<SourceRow>) {
         let keys = rows.iter().map(|row| row.key.clone()).collect();
-        self.transactions.push(woken(source, header.clone(), keys));
+        self.transactions.push(woken(source, header.clone(), keys, false));
         for row in rows {
             self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
         }
         (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// Adds a row of which nothing but its image is known here: it is mapped as it is, and states
+    /// no evidence.
+    pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
+        self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
+        self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+        (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// Rows that the batch brings whole, so that nothing of what they were is needed.
+    pub(crate) fn whole_rows(&self) -> HashSet<RowKey> {
+        let mut first: HashMap<&RowKey, bool> = HashMap::new();
+        for net in self.transactions.iter().flat_map(|t| &t.nets) {
+            first.entry(&net.row).or_insert(net.full && net.op != Op::Delete);
+        }
+        first.into_iter().filter(|(_, full)| *full).map(|(row, _)| row.clone()).collect()
     }
 
     /// Adds records that have a deadline which has passed: they are looked at again after

@@ -8,6 +8,7 @@ mod judging;
 mod language;
 mod problems;
 mod properties;
+mod replay;
 mod rounds;
 mod scenario;
 mod store;

@@ -33,9 +33,32 @@ pub fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
+    load_with(path, environment, &Folders::default())
+}
+
+/// Folders to be read instead of those that the config file names: files that are not in use yet.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// Of entity files.
+    pub entities: Option<PathBuf>,
+    /// Of mapping files.
+    pub mappings: Option<PathBuf>,
+    /// Of rule files.
+    pub rules: Option<PathBuf>,
+}
+
+/// As [`load`], with some of the folders exchanged.
+///
+/// # Errors
+/// Every problem of every file.
+pub fn load_with(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    folders: &Folders,
+) -> Result<Config, ConfigErrors> {
     let mut files = vec![path.to_path_buf()];
     let (draft, warnings) = with_root(path, environment, |root| {
-        let draft = read(root, &mut files);
+        let draft = read(root, folders, &mut files);
         root.finish();
         draft
     })?;
@@ -124,7 +147,7 @@ impl Draft {
     }
 }
 
-fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
+fn read(root: &Section<'_>, folders: &Folders, files: &mut Vec<PathBuf>) -> Draft {
     let head = root.section("crossdock");
     if head.is_none() && !root.has("crossdock") {
         let remedy = "add `[crossdock]` and below it `name = \"demo\"`";
@@ -159,7 +182,7 @@ fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
     agreement::targets(root.source, &sources, &targets);
     agreement::mirrors(root.source, &targets, &mirrors);
     let rules = head.as_ref().and_then(|head| {
-        let texts = rule_files(head, files);
+        let texts = rule_files(head, folders, files);
         head.finish();
         rules::compile(texts, &source_names, &target_names, root.source.findings)
     });
@@ -181,8 +204,17 @@ fn store(root: &Section<'_>) -> Option<(At, Connection)> {
 }
 
 /// The texts of all entity, mapping and rule files.
-fn rule_files(section: &Section<'_>, files: &mut Vec<PathBuf>) -> RuleFiles {
-    let folders = ["entities", "mappings", "rules"].map(|key| (key, folder::named(section, key)));
+fn rule_files(section: &Section<'_>, instead: &Folders, files: &mut Vec<PathBuf>) -> RuleFiles {
+    let Folders { entities, mappings, rules } = instead;
+    let folders = [("entities", entities), ("mappings", mappings), ("rules", rules)];
+    let folders = folders.map(|(key, instead)| {
+        let named = folder::named(section, key);
+        let exchanged = |value: &PathBuf| {
+            let (value, written) = (value.clone(), key.to_string());
+            Found { value, written, line: section.line }
+        };
+        (key, instead.as_ref().map(exchanged).or(named))
+    });
     agreement::folders(section, &folders);
     let regions = folders.last().and_then(|(_, found)| found.as_ref());
     let overlays = regions.map(|rules| folder::regions(&rules.value)).unwrap_or_default();

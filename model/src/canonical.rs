@@ -103,6 +103,13 @@ pub struct Origin {
     pub inferred: Vec<Name>,
 }
 
+impl Origin {
+    /// Of a value that somebody says, or that is computed.
+    pub fn new(source: Name, at: Name, rule: Name) -> Self {
+        Self { source, at, rule, inferred: Vec::new() }
+    }
+}
+
 /// A canonical record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {

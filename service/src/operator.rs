@@ -363,6 +363,13 @@ fn before(journal: &LocalJournal, found: Option<u64>) -> u64 {
     found.map_or_else(|| journal.last().map_or(0, |(seq, _)| seq), |seq| seq - 1)
 }
 
+/// A duration that an operator wrote (`24h`), in microseconds.
+pub fn span_micros(text: &str) -> anyhow::Result<i64> {
+    let span: jiff::SignedDuration =
+        text.parse().with_context(|| format!("`{text}` is no duration, like 24h or 30m"))?;
+    Ok(i64::try_from(span.as_micros()).context("a shorter duration")?.abs())
+}
+
 enum Destination {
     Number(u64),
     Position(Position),

@@ -193,3 +193,51 @@ fn a_reader_that_has_gone_ends_a_command_quietly() {
         assert!(!said.contains("panicked"), "{words:?}: {said}");
     }
 }
+
+#[test]
+fn other_files_are_compared_before_they_are_in_force() {
+    let mut world = started();
+    world.sql("UPDATE products SET price = 7 WHERE sku = 'P3'");
+    world.server.sql("depot", "UPDATE products SET price = 8 WHERE sku IN ('P3', 'P4')").unwrap();
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    let history = "SELECT count(*) FROM crossdock.history";
+    let before = in_store(&world, history);
+
+    world.file("next/prices.toml", &rules("depot"));
+    let folder = world.config().parent().unwrap().join("next").display().to_string();
+    let diff = |more: &[&str]| {
+        let words = ["rules", "diff", "--rules", &folder, "--replay", "1h"];
+        world.crossdock.run(&[&words[..], more].concat()).unwrap()
+    };
+    let differs = diff(&[]);
+    let said = String::from_utf8_lossy(&differs.stdout).into_owned();
+    assert_eq!(
+        differs.status.code(),
+        Some(1),
+        "{said}{}",
+        String::from_utf8_lossy(&differs.stderr)
+    );
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    let line = |line: usize| lines.get(line).copied().unwrap_or_default();
+    assert_eq!((line(0), line(2)), ("prd:P3", "prd:P4"), "{said}");
+    assert!(line(1).contains("7 -> 8") && line(1).contains("prices.toml:"), "{said}");
+    assert!(line(3).contains("1 -> 8"), "{said}");
+    assert!(said.contains("2 of 20 records differ"), "{said}");
+
+    let json = diff(&["--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(found["records"].as_array().unwrap().len(), 2);
+    let field = &found["records"][0]["fields"][0];
+    assert_eq!(
+        (&field["field"], &field["old"], &field["new"]),
+        (&"price".into(), &"7".into(), &"8".into())
+    );
+
+    let bounded = diff(&["--max-records", "5"]);
+    assert!(String::from_utf8_lossy(&bounded.stdout).contains("not compared"));
+
+    // The same files differ in nothing; and nothing was written.
+    world.file("next/prices.toml", &rules("shop"));
+    assert_eq!(diff(&[]).status.code(), Some(0));
+    assert_eq!(in_store(&world, history), before);
+}

@@ -48,7 +48,7 @@ pub(super) fn put<'a>(out: &mut Vec<Write<'a>>, guards: &'a [GuardState]) {
     let params = vec![
         column(|g| g.rule.to_string()),
         column(|g| g.source.to_string()),
-        column(|g| json_of(g)),
+        column(json_of),
     ];
     out.push((sql::PUT_GUARDS, params));
 }

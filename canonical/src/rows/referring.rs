@@ -103,13 +103,13 @@ impl Work<'_> {
         }
         for other in self.referring_to(key) {
             if self.row(&other).is_some_and(|r| r.waiting_for.contains(key)) {
-                self.wake(&other);
+                self.wake(&other, false);
             }
         }
     }
 
-    /// Maps a row that does not wait any more.
-    pub(super) fn wake(&mut self, key: &RowKey) {
+    /// Maps a row that does not wait any more; `silent` when its evidence is known.
+    pub(super) fn wake(&mut self, key: &RowKey, silent: bool) {
         let Some(row) = self.row(key) else { return };
         let mut row = row.clone();
         row.waiting_for.clear();
@@ -136,7 +136,7 @@ impl Work<'_> {
             now: &row.image,
             before: None,
             mapped: None,
-            silent: false,
+            silent,
             committed,
         };
         self.speak(&images, &mut step);

@@ -1,5 +1,7 @@
 //! `crossdock rules`: what the rule files mean, before and while they run.
 
+mod diff;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
@@ -50,6 +52,21 @@ pub enum RulesCommand {
         /// Name of the [[quarantine]] block.
         guard: String,
     },
+    /// Say which records other files would change, before anyone puts them in force.
+    ///
+    /// Replays the journals of the last hours under the files as they are and under the others, in
+    /// memory, and compares the records field by field. Nothing is written. What a record was made
+    /// of before that comes from the canonical store. Exits with 1 when something differs.
+    #[command(
+        after_help = "Examples:\n  crossdock rules diff --rules ../next/rules --replay 24h\n  \
+        crossdock rules diff --mappings ../next/mappings --replay 2h --json"
+    )]
+    Diff {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: diff::DiffArguments,
+    },
     /// Say where the value of a field comes from, and what others say.
     #[command(after_help = "Example:\n  crossdock rules explain shp:EU:SHP-000812 status")]
     Explain {
@@ -78,6 +95,7 @@ pub async fn rules(command: RulesCommand) -> ExitCode {
         }
         RulesCommand::Reload(file) => reload(&file.config).await,
         RulesCommand::Release { config, guard } => release(&config.config, guard).await,
+        RulesCommand::Diff { config, arguments } => diff::diff(&config.config, &arguments).await,
         RulesCommand::Explain { config, key, field } => explain(&config.config, &key, &field).await,
     }
 }
