@@ -4,6 +4,7 @@
 
 mod demo;
 mod demo_files;
+mod guards;
 mod interleavings;
 mod judging;
 mod language;
@@ -11,6 +12,8 @@ mod manufacturer;
 mod ownership;
 mod problems;
 mod properties;
+mod replay;
+mod rounds;
 mod scenario;
 mod schedules;
 mod store;

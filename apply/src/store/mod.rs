@@ -5,9 +5,11 @@ mod check;
 mod deadlines;
 mod encoding;
 mod explain;
+mod guards;
 mod load;
 mod migrate;
 mod postgres;
+mod rulesets;
 mod sql;
 mod subjects;
 mod writes;
@@ -22,6 +24,7 @@ use crate::ApplyError;
 pub use check::check;
 pub use explain::LastChange;
 pub use postgres::{Attention, PostgresStore};
+pub use rulesets::RulesetChange;
 pub use subjects::{StoredSubjects, StoredVersion};
 
 /// How far `integrate` has come with one source.
