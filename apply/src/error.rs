@@ -21,6 +21,20 @@ pub enum ApplyError {
         /// What to do.
         remedy: String,
     },
+    /// The target refuses what one delivery writes, and takes others: a violated constraint, a
+    /// value that does not fit, a parent that is missing. It is set aside, and the others go on.
+    #[error("{what}; {remedy}")]
+    Refused {
+        /// What is wrong, without values of rows.
+        what: String,
+        /// What to do.
+        remedy: String,
+        /// `SQLSTATE 23514`, `error 1452`, `HTTP 422`.
+        code: String,
+        /// A row that this one refers to is not there (or one refers to it that must go first):
+        /// may go away by itself when other deliveries have been applied.
+        parent: bool,
+    },
     /// Another Crossdock has taken over this store or target.
     #[error("{0} is being written by another crossdock that started later; stop one of them")]
     Fenced(String),

@@ -17,5 +17,5 @@ pub use error::ApplyError;
 pub use options::ConnectOptions;
 pub use store::{Attention, CanonicalStore, PostgresStore, Progress};
 pub use target::{
-    AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress,
+    AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress, Told,
 };

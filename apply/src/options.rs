@@ -27,7 +27,8 @@ pub struct ConnectOptions {
 /// The finding that a database could not be looked at.
 pub(crate) fn unseen(error: crate::ApplyError) -> Finding {
     match error {
-        crate::ApplyError::Definite { what, remedy } => {
+        crate::ApplyError::Definite { what, remedy }
+        | crate::ApplyError::Refused { what, remedy, .. } => {
             Finding { severity: Severity::Error, what, remedy }
         }
         other => found(

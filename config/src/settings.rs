@@ -254,6 +254,8 @@ pub struct TargetConfig {
     pub source: Option<String>,
     /// Rows in one transaction, at most (a delivery is never divided).
     pub batch_rows: usize,
+    /// Refused deliveries that nobody has dealt with, at most; with more, the target halts.
+    pub exceptions_max: u64,
 }
 
 /// Plain replication of tables, without mapping.

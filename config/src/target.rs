@@ -51,6 +51,7 @@ pub(crate) fn target(
         (None, connection(section, name, kind))
     };
     let batch_rows = section.number("batch_rows", 1..=100_000, 500);
+    let exceptions_max = section.number("exceptions_max", 0..=100_000, 100);
     section.finish();
     Some(TargetConfig {
         name: good_name?.into(),
@@ -58,6 +59,7 @@ pub(crate) fn target(
         connection: connection?,
         source,
         batch_rows: usize::try_from(batch_rows?).ok()?,
+        exceptions_max: exceptions_max?,
     })
 }
 

@@ -127,6 +127,8 @@ pub struct TargetBoard {
     pub pending: AtomicU64,
     /// Last delivery applied.
     pub seq: AtomicU64,
+    /// Refused deliveries that nobody has dealt with.
+    pub refused: AtomicU64,
     /// Milliseconds since the oldest owed delivery was decided; 0 when nothing is owed.
     pub lag_millis: AtomicU64,
 }
@@ -282,6 +284,7 @@ impl TargetBoard {
             "error": self.stage.error(),
             "pending": load(&self.pending),
             "delivered": load(&self.seq),
+            "refused": load(&self.refused),
             "lag_seconds": load(&self.lag_millis) as f64 / 1000.0,
         })
     }

@@ -309,7 +309,7 @@ impl Operator {
                 }
             },
         };
-        let (options, name) = (options.clone(), self.name.clone());
+        let (options, name, store) = (options.clone(), self.name.clone(), self.store.clone());
         let moved = self
             .standing_still(&format!("target/{target}"), move || async move {
                 let stream = deliver_stream(&name);
@@ -319,6 +319,8 @@ impl Operator {
                     bail!("{} is at delivery {now}: {seq} lies ahead of it, and nothing may be skipped", options.name);
                 }
                 target.rewind(&stream, seq).await?;
+                let mut store = PostgresStore::open_reader(&store).await?;
+                store.forget_applied(&options.name, seq).await?;
                 Ok(format!("target {}: from delivery {now} back to {seq}", options.name))
             })
             .await?;

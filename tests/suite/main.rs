@@ -12,6 +12,7 @@ mod mirror;
 mod operation;
 mod outbox;
 mod polling;
+mod refused;
 mod registry;
 mod rest;
 mod snapshots;

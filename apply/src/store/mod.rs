@@ -4,9 +4,11 @@
 mod check;
 mod deadlines;
 mod encoding;
+mod exceptions;
 mod explain;
 mod load;
 mod migrate;
+mod parked;
 mod postgres;
 mod sql;
 mod subjects;
@@ -20,7 +22,9 @@ use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome, SourceR
 use crate::ApplyError;
 
 pub use check::check;
+pub use exceptions::{Action, ExceptionLine, Filter};
 pub use explain::LastChange;
+pub use parked::{Again, Owed, Parking, Refusals, RuleFilter};
 pub use postgres::{Attention, PostgresStore};
 pub use subjects::{StoredSubjects, StoredVersion};
 

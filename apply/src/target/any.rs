@@ -43,7 +43,7 @@ impl Target for AnyTarget {
         }
     }
 
-    async fn apply(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
+    async fn apply(&mut self, batch: &TargetBatch) -> Result<Option<u64>, ApplyError> {
         match self {
             Self::Postgres(target) => target.apply(batch).await,
             Self::Mysql(target) => target.apply(batch).await,

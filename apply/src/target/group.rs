@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn batch(writes: Vec<(Uuid, RowWrite)>) -> TargetBatch {
-        TargetBatch { stream: "s".into(), upto: 1, writes }
+        TargetBatch { stream: "s".into(), upto: 1, writes, ..TargetBatch::default() }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod any;
 mod check;
+mod current;
 mod group;
 mod mysql;
 mod mysql_values;
@@ -11,7 +12,7 @@ mod postgres_text;
 
 use std::future::Future;
 
-use crossdock_model::canonical::RowWrite;
+use crossdock_model::canonical::{Name, RecordKey, RowWrite};
 use uuid::Uuid;
 
 use crate::ApplyError;
@@ -32,7 +33,7 @@ pub struct TargetProgress {
 }
 
 /// Writes to be made in one transaction of the target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TargetBatch {
     /// Name of the stream: one progress row for each in the target.
     pub stream: String,
@@ -40,6 +41,26 @@ pub struct TargetBatch {
     pub upto: u64,
     /// Writes in order, each with the id of the event that it belongs to.
     pub writes: Vec<(Uuid, RowWrite)>,
+    /// The deliveries that the writes belong to, in order; none for a mirror. Targets that are
+    /// told deliveries rather than rows look here.
+    pub told: Vec<Told>,
+}
+
+/// A delivery within a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Its number.
+    pub seq: u64,
+    /// Identity: no replay changes it.
+    pub event_id: Uuid,
+    /// The rule that owes it.
+    pub rule: Name,
+    /// The record it is about.
+    pub record: RecordKey,
+    /// When it was decided, microseconds since the Unix epoch.
+    pub owed_micros: i64,
+    /// How many of the batch's writes are its own.
+    pub writes: usize,
 }
 
 /// A target with transactions.
@@ -47,6 +68,8 @@ pub struct TargetBatch {
 /// Contract:
 /// - `apply` is one transaction: writes, progress row and loop mark, or nothing.
 /// - A batch whose `upto` is not above the stored progress is skipped (it has been applied).
+/// - [`ApplyError::Refused`] means that one of the deliveries is refused, and that the same batch
+///   will be refused again; without that delivery it may not be. Nothing of it was applied.
 /// - After a transient error, ask `progress` anew before applying.
 pub trait Target: Send {
     /// Progress of a stream; `None` before its first batch.
@@ -55,9 +78,10 @@ pub trait Target: Send {
         stream: &str,
     ) -> impl Future<Output = Result<Option<TargetProgress>, ApplyError>> + Send;
 
-    /// Applies a batch. Returns the number of rows written.
+    /// Applies a batch. Returns the number of rows written; `None` when it had been applied
+    /// before.
     fn apply(
         &mut self,
         batch: &TargetBatch,
-    ) -> impl Future<Output = Result<u64, ApplyError>> + Send;
+    ) -> impl Future<Output = Result<Option<u64>, ApplyError>> + Send;
 }

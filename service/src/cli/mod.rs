@@ -4,6 +4,7 @@
 mod check;
 mod checkpoints;
 mod events;
+mod exceptions;
 mod gaps;
 mod outbox;
 mod rules;
@@ -119,6 +120,14 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: rules::RulesCommand,
+    },
+    /// See what a person must look at, and try refused deliveries again or discard them.
+    #[command(after_help = "Examples:\n  crossdock exceptions list --source erp\n  \
+        crossdock exceptions show 3f1d86aa\n  crossdock exceptions retry 3f1d86aa\n  \
+        crossdock exceptions discard 3f1d86aa --reason \"entered by hand\"")]
+    Exceptions {
+        #[command(subcommand)]
+        command: exceptions::ExceptionsCommand,
     },
     /// Show changes that a source's log did not hold any more when they were to be read.
     Gaps {
@@ -249,6 +258,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
+            Command::Exceptions { command } => exceptions::exceptions(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {

@@ -184,6 +184,7 @@ fn start_targets(
             name: config.name.to_string(),
             target: wiring::connect_options(&target.connection),
             batch_rows: target.batch_rows,
+            exceptions_max: target.exceptions_max,
             store: wiring::connect_options(&config.store),
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),
