@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod parked;
 mod speed;
 mod store;
 mod subjects;

@@ -20,6 +20,11 @@ pub fn mariadb() -> &'static MariaDb {
 /// A new PostgreSQL database and how to reach it.
 pub fn postgres_database(name: &str) -> ConnectOptions {
     postgres().sql("postgres", &format!("CREATE DATABASE {name}")).unwrap();
+    reach(name)
+}
+
+/// How to reach a PostgreSQL database.
+pub fn reach(name: &str) -> ConnectOptions {
     ConnectOptions {
         name: name.into(),
         kind: DatabaseKind::Postgres,

@@ -5,6 +5,7 @@
 mod demo_files;
 mod judging;
 mod language;
+mod loops;
 mod problems;
 mod properties;
 mod scenario;

@@ -256,6 +256,10 @@ pub struct TargetConfig {
     pub batch_rows: usize,
     /// Refused deliveries that nobody has dealt with, at most; with more, the target halts.
     pub exceptions_max: u64,
+    /// Reverts of the same field of the same record within `reverts_within`, at most.
+    pub reverts_max: u64,
+    /// See `reverts_max`.
+    pub reverts_within: Duration,
 }
 
 /// Plain replication of tables, without mapping.

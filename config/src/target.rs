@@ -2,6 +2,7 @@
 
 use crate::database::{KINDS, PLACE_KEYS, connection, password};
 use crate::nearest::nearest;
+use crate::quantity;
 use crate::section::{Found, Section, quoted};
 use crate::settings::{Connection, SourceConfig, TargetConfig};
 use crate::source::checked_name;
@@ -52,6 +53,9 @@ pub(crate) fn target(
     };
     let batch_rows = section.number("batch_rows", 1..=100_000, 500);
     let exceptions_max = section.number("exceptions_max", 0..=100_000, 100);
+    let reverts_max = section.number("reverts_max", 1..=1_000, 5);
+    let limits = ("1s", "7d");
+    let reverts_within = section.quantity("reverts_within", "10m", limits, quantity::duration);
     section.finish();
     Some(TargetConfig {
         name: good_name?.into(),
@@ -60,6 +64,8 @@ pub(crate) fn target(
         source,
         batch_rows: usize::try_from(batch_rows?).ok()?,
         exceptions_max: exceptions_max?,
+        reverts_max: reverts_max?,
+        reverts_within: reverts_within?,
     })
 }
 

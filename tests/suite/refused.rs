@@ -116,7 +116,7 @@ fn a_refused_row_waits_with_its_followers_and_nobody_else() {
     wait_for(&world, &all("51"));
     assert!(wait_until(LIMIT, || exceptions(&world).is_empty()));
     let seen = "SELECT string_agg(weight::text, ' ' ORDER BY id) FROM seen WHERE no = 9";
-    assert_eq!(world.store.sql("copy", seen).unwrap().trim(), "9 51", "one batch, once");
+    assert_eq!(world.store.sql("copy", seen).unwrap().trim(), "9 900 50 51", "in order, once");
     let show = world.done(&["exceptions", "show", &id]);
     assert!(show.contains("closed") && show.contains("retry by anna"), "{show}");
     // A rewound target ends the same.
@@ -169,5 +169,5 @@ fn rows_without_their_parent_are_tried_again_when_it_arrives() {
     wait_for(&world, "1|1.5 2|2");
     assert!(wait_until(LIMIT, || exceptions(&world).is_empty()), "closed by itself");
     let seen = "SELECT string_agg(weight::text, ' ' ORDER BY id) FROM seen WHERE no = 1";
-    assert_eq!(world.store.sql("copy", seen).unwrap().trim(), "1.5", "one batch, once");
+    assert_eq!(world.store.sql("copy", seen).unwrap().trim(), "1 1.5", "in order, once");
 }

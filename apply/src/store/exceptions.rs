@@ -15,8 +15,21 @@ const COLUMNS: &str = "
 SELECT e.id, e.kind, coalesce(e.entity, ''), coalesce(e.key, ''), e.source, e.rule, e.team, e.text,
     e.context, e.count, e.open, e.first_at, e.last_at,
     (SELECT count(*) FROM crossdock.parked p
-     WHERE p.exception = e.id AND p.state IN ('behind', 'again'))
+     WHERE p.exception = e.id AND p.state IN ('behind', 'again', 'withheld'))
 FROM crossdock.exception e";
+
+/// Of withheld reverts the last one is made, unless the record's target has been told something
+/// since: an older value must not come after a newer one.
+const RETRY: &str = "
+UPDATE crossdock.parked p SET changed_at = now(), state = CASE
+    WHEN p.state = 'failed' THEN 'behind'
+    WHEN EXISTS (
+        SELECT FROM crossdock.delivery this
+        JOIN crossdock.delivery d ON d.target = this.target AND d.entity = this.entity
+            AND d.key = this.key AND d.seq > this.seq
+        WHERE this.seq = p.seq) THEN 'discarded'
+    ELSE 'behind' END
+WHERE target = $1 AND exception = $2 AND state IN ('failed', 'withheld')";
 
 /// Which exceptions are meant.
 #[derive(Clone, Debug, Default)]
@@ -132,9 +145,7 @@ impl PostgresStore {
         exception: &ExceptionLine,
         by: &str,
     ) -> Result<u64, ApplyError> {
-        let sql = "UPDATE crossdock.parked SET state = 'behind', changed_at = now()
-                   WHERE target = $1 AND exception = $2 AND state = 'failed'";
-        let many = self.act(exception, "retry", "", by, sql).await?;
+        let many = self.act(exception, "retry", "", by, RETRY).await?;
         Ok(if many == 0 { 0 } else { many + exception.waiting })
     }
 
@@ -149,7 +160,7 @@ impl PostgresStore {
         let sql = match exception.is_delivery() {
             true => {
                 "UPDATE crossdock.parked SET state = 'discarded', changed_at = now()
-                 WHERE target = $1 AND exception = $2 AND state = 'failed'"
+                 WHERE target = $1 AND exception = $2 AND state IN ('failed', 'withheld')"
             }
             false => {
                 "UPDATE crossdock.exception SET open = false

@@ -10,6 +10,7 @@ mod load;
 mod migrate;
 mod parked;
 mod postgres;
+mod reverts;
 mod sql;
 mod subjects;
 mod writes;

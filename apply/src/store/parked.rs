@@ -16,24 +16,27 @@ use super::writes::{counter, number};
 use crate::{ApplyError, classify};
 
 /// Kinds of exceptions whose cause is a delivery.
-pub(super) const DELIVERY_KINDS: [&str; 2] = [REFUSED, PARENT];
+pub(super) const DELIVERY_KINDS: [&str; 3] = [REFUSED, PARENT, PING_PONG];
 const REFUSED: &str = "delivery_refused";
 const PARENT: &str = "missing_parent";
+pub(super) const PING_PONG: &str = "revert_ping_pong";
 
 const OWED: &str = "
-SELECT d.entity, d.key, d.seq, d.event_id, d.target, d.rule, d.writes, d.at
+SELECT d.entity, d.key, d.seq, d.event_id, d.target, d.rule, d.writes, d.at,
+    d.reverts, d.hops
 FROM crossdock.delivery d
 WHERE d.target = $1 AND d.seq > $2 AND d.seq <= $3 AND (d.rule = ANY ($4::text[])) = $5
   AND NOT EXISTS (SELECT FROM crossdock.parked p WHERE p.target = d.target AND p.seq = d.seq)
 ORDER BY d.seq LIMIT $6";
 
 const DUE_AGAIN: &str = "
-SELECT d.entity, d.key, d.seq, d.event_id, d.target, d.rule, d.writes, d.at, p.again
+SELECT d.entity, d.key, d.seq, d.event_id, d.target, d.rule, d.writes, d.at,
+    d.reverts, d.hops, p.again
 FROM crossdock.parked p JOIN crossdock.delivery d ON d.seq = p.seq
 WHERE p.target = $1 AND p.state = 'again' ORDER BY p.again LIMIT $2";
 
 /// A repetition counts up and opens the exception again.
-const RAISE: &str = "
+pub(super) const RAISE: &str = "
 INSERT INTO crossdock.exception
     (id, kind, entity, key, source, rule, team, text, context, count, open)
 VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8::text::jsonb, 1, true)
@@ -83,7 +86,7 @@ const CLOSE: &str = "
 UPDATE crossdock.exception e SET open = false
 WHERE e.open AND e.source = $1 AND e.kind = ANY ($2::text[]) AND NOT EXISTS (
     SELECT FROM crossdock.parked p
-    WHERE p.exception = e.id AND p.state IN ('failed', 'behind', 'again'))";
+    WHERE p.exception = e.id AND p.state IN ('failed', 'behind', 'again', 'withheld'))";
 
 /// Which rules' deliveries are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,7 +255,7 @@ impl PostgresStore {
     ) -> Result<Vec<Again>, ApplyError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.query(DUE_AGAIN, &[&target, &limit]).await?;
-        self.read(rows, |row| Ok(Again { number: row.counter(8)?, owed: owed(row)? }))
+        self.read(rows, |row| Ok(Again { number: row.counter(10)?, owed: owed(row)? }))
     }
 
     /// Notes that those up to a number have been applied, lets go what waited behind them, and
@@ -313,8 +316,13 @@ impl PostgresStore {
 
 /// Identity of the exception about a delivery to a target: the same for every attempt.
 fn exception_id(target: &str, seq: u64) -> Uuid {
+    derived(&[target, &seq.to_string()])
+}
+
+/// An identity from its parts.
+pub(super) fn derived(parts: &[&str]) -> Uuid {
     let namespace = Uuid::from_u128(0x3f1d_86aa_90c2_5e6b_8d1a_4f25_c0de_1b77);
-    Uuid::new_v5(&namespace, format!("{target}\u{1f}{seq}").as_bytes())
+    Uuid::new_v5(&namespace, parts.join("\u{1f}").as_bytes())
 }
 
 pub(super) fn failed(name: &str) -> impl Fn(tokio_postgres::Error) -> ApplyError + use<> {
@@ -340,6 +348,8 @@ pub(super) async fn settle(
 }
 
 fn owed(row: &Cells<'_>) -> Result<Owed, ApplyError> {
-    let (seq, delivery) = delivery(row)?;
+    let (seq, mut delivery) = delivery(row)?;
+    delivery.reverts = row.get::<Option<&str>>(8)?.map(Into::into);
+    delivery.hops = u8::try_from(row.get::<i16>(9)?).unwrap_or(u8::MAX);
     Ok(Owed { seq, owed_micros: row.get::<Micros>(7)?.0, delivery })
 }

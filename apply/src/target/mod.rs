@@ -41,6 +41,8 @@ pub struct TargetBatch {
     pub upto: u64,
     /// Writes in order, each with the id of the event that it belongs to.
     pub writes: Vec<(Uuid, RowWrite)>,
+    /// How often Crossdock itself was the cause of what is written; the mark says so.
+    pub hops: u8,
     /// The deliveries that the writes belong to, in order; none for a mirror. Targets that are
     /// told deliveries rather than rows look here.
     pub told: Vec<Told>,

@@ -102,7 +102,7 @@ impl MysqlTarget {
 
     async fn write(&mut self, batch: &TargetBatch) -> Result<Option<u64>, ApplyError> {
         let groups = groups(&self.name, batch)?;
-        let mark = mark(&self.installation, &groups).to_json();
+        let mark = mark(&self.installation, &groups, batch.hops).to_json();
         self.half_done = true;
         let begun = self.conn.query_drop("START TRANSACTION").await;
         begun.map_err(|e| classify::mysql(&self.name, "beginning", e))?;

@@ -206,7 +206,7 @@ impl PostgresTarget {
 
     async fn write(&mut self, batch: &TargetBatch) -> Result<Option<u64>, ApplyError> {
         let groups = groups(&self.name, batch)?;
-        let mark = mark(&self.installation, &groups).to_json();
+        let mark = mark(&self.installation, &groups, batch.hops).to_json();
         let statements = self.statements_of(&groups).await?;
         if !self.begin(batch, &mark).await? {
             return Ok(None);

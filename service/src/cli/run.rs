@@ -185,6 +185,8 @@ fn start_targets(
             target: wiring::connect_options(&target.connection),
             batch_rows: target.batch_rows,
             exceptions_max: target.exceptions_max,
+            reverts_max: target.reverts_max,
+            reverts_within: target.reverts_within,
             store: wiring::connect_options(&config.store),
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),

@@ -43,6 +43,10 @@ pub struct DeliverStage {
     pub batch_rows: usize,
     /// Refused deliveries that nobody has dealt with, at most.
     pub exceptions_max: u64,
+    /// Reverts of the same field of the same record within `reverts_within`, at most.
+    pub reverts_max: u64,
+    /// See `reverts_max`.
+    pub reverts_within: Duration,
     /// The canonical store.
     pub store: ConnectOptions,
     /// Where copies of its progress are noted.
@@ -137,19 +141,43 @@ impl DeliverStage {
             let (rules, range) = (RuleFilter::all(), (work.done, u64::MAX));
             let owed = work.store.owed(&self.target.name, &rules, range, work.limit).await?;
             self.board.pending.store(owed.len() as u64, Ordering::Relaxed);
-            if let Some(upto) = owed.last().map(|owed| owed.seq) {
-                return Ok(self.in_order(work, owed, upto));
+            if !owed.is_empty() {
+                return self.in_order(work, owed).await;
             }
             // Either there is news, or it is time to look anyway; both are the same to us.
             let _ = tokio::time::timeout(POLL, self.committed.changed()).await;
         }
     }
 
-    fn in_order(&self, work: &Work, owed: Vec<Owed>, upto: u64) -> Batch {
-        let waits = |owed: &Owed| work.blocked.contains(&owed.delivery.record);
-        let (behind, owed): (Vec<Owed>, Vec<Owed>) = owed.into_iter().partition(waits);
-        let write = batch(stream_name(&self.name), upto, &owed);
-        Batch { write, owed, behind: behind.iter().map(|b| b.seq).collect(), again: false }
+    /// What is done with the next deliveries: those of blocked records wait, reverts too many are
+    /// not made, the others are applied.
+    async fn in_order(&self, work: &mut Work, owed: Vec<Owed>) -> Result<Batch, StageError> {
+        // One mark stands for a whole batch.
+        let hops = owed.first().map_or(0, |owed| owed.delivery.hops);
+        let (mut behind, mut made, mut upto) = (Vec::new(), Vec::new(), work.done);
+        for owed in owed.into_iter().take_while(|owed| owed.delivery.hops == hops) {
+            upto = owed.seq;
+            let revert = owed.delivery.reverts.is_some();
+            if revert && self.is_withheld(work, &owed).await? {
+                self.metrics.revert_withheld(&self.target.name);
+            } else if work.blocked.contains(&owed.delivery.record) {
+                behind.push(owed.seq);
+            } else {
+                made.push(owed);
+            }
+        }
+        let write = batch(stream_name(&self.name), upto, &made);
+        Ok(Batch { write, owed: made, behind, again: false })
+    }
+
+    /// Whether a revert is one too many: then it is withheld now, and somebody must look at it.
+    async fn is_withheld(&self, work: &mut Work, revert: &Owed) -> Result<bool, StageError> {
+        let (most, within) = (self.reverts_max, self.reverts_within);
+        if !work.store.is_ping_pong(revert, most, within).await? {
+            return Ok(false);
+        }
+        work.store.withhold_revert(revert, most).await?;
+        Ok(true)
     }
 
     /// What people, or rows that have arrived, have let go: looked for once in a while.
@@ -160,7 +188,11 @@ impl DeliverStage {
         }
         let target = &self.target.name;
         self.retry_parents(work).await?;
-        let due = work.store.due_again(target, work.limit).await?;
+        let mut due = work.store.due_again(target, work.limit).await?;
+        // A record once: of two writes of one row in a batch, only the last one is made.
+        let mut seen = HashSet::new();
+        let once = due.iter().take_while(|again| seen.insert(&again.owed.delivery.record)).count();
+        due.truncate(once);
         let Some(upto) = due.last().map(|again| again.number) else {
             work.looked = Some(Instant::now());
             work.blocked = work.store.parked_records(target).await?.into_iter().collect();
@@ -234,7 +266,8 @@ impl DeliverStage {
 
 /// What is written for some deliveries.
 fn batch(stream: String, upto: u64, owed: &[Owed]) -> TargetBatch {
-    let mut batch = TargetBatch { stream, upto, ..TargetBatch::default() };
+    let hops = owed.iter().map(|owed| owed.delivery.hops).max().unwrap_or(0);
+    let mut batch = TargetBatch { stream, upto, hops, ..TargetBatch::default() };
     for Owed { seq, owed_micros, delivery } in owed {
         let writes = delivery.writes.iter().cloned();
         batch.writes.extend(writes.map(|write| (delivery.event_id, write)));

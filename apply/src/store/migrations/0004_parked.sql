@@ -48,3 +48,9 @@ CREATE TABLE crossdock.exception_action (
 );
 CREATE INDEX exception_action_exception ON crossdock.exception_action (exception);
 COMMENT ON TABLE crossdock.exception_action IS 'Who did what about an exception, and why.';
+
+ALTER TABLE crossdock.delivery
+    ADD COLUMN reverts text,
+    ADD COLUMN hops smallint NOT NULL DEFAULT 0;
+CREATE INDEX delivery_revert ON crossdock.delivery (target, entity, key, seq)
+    WHERE reverts IS NOT NULL;
