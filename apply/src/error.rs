@@ -13,6 +13,14 @@ pub enum ApplyError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The other side cannot take anything at present, or did not answer.
+    #[error("{what}")]
+    Busy {
+        /// What happened.
+        what: String,
+        /// How long it asks to be left alone.
+        after: Option<std::time::Duration>,
+    },
     /// Will not go away without a person: a missing table, grant or column, a violated constraint.
     #[error("{what}; {remedy}")]
     Definite {
@@ -43,6 +51,6 @@ pub enum ApplyError {
 impl ApplyError {
     /// Whether trying again later may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Transient { .. })
+        matches!(self, Self::Transient { .. } | Self::Busy { .. })
     }
 }

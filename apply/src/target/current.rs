@@ -25,6 +25,7 @@ impl AnyTarget {
         let texts = match self {
             Self::Postgres(target) => target.current(&write.table, &write.key, &columns).await?,
             Self::Mysql(target) => target.current(&write.table, &write.key, &columns).await?,
+            Self::Http(_) | Self::File(_) => None,
         };
         let row = |texts: Vec<Option<String>>| {
             let named = columns.iter().zip(texts);

@@ -1,9 +1,13 @@
-//! Targets: databases of other systems that Crossdock writes into.
+//! Targets: what Crossdock writes into. Databases of other systems, services that take deliveries
+//! over HTTP, files.
 
 mod any;
 mod check;
 mod current;
+mod document;
+mod file;
 mod group;
+mod http;
 mod mysql;
 mod mysql_values;
 mod others;
@@ -18,7 +22,10 @@ use uuid::Uuid;
 use crate::ApplyError;
 
 pub use any::AnyTarget;
-pub use check::{TableUse, check};
+pub use check::{TableUse, check, check_any};
+pub use document::{named, word};
+pub use file::FileTarget;
+pub use http::HttpTarget;
 pub use mysql::MysqlTarget;
 pub use others::Seen;
 pub use postgres::PostgresTarget;
@@ -51,6 +58,8 @@ pub struct TargetBatch {
 /// A delivery within a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
+    /// Its place in the stream.
+    pub place: u64,
     /// Its number.
     pub seq: u64,
     /// Identity: no replay changes it.
@@ -65,13 +74,16 @@ pub struct Told {
     pub writes: usize,
 }
 
-/// A target with transactions.
+/// Whoever is told.
 ///
 /// Contract:
-/// - `apply` is one transaction: writes, progress row and loop mark, or nothing.
+/// - `apply` is one transaction: writes, progress and loop mark, or nothing. A target that has no
+///   transactions does one delivery after the other, each with the same identity whenever it is
+///   repeated; its progress is that of the last one done, and after an error it may have moved.
+/// - What `apply` has done is durable on return. Cancelled, it is done or not: ask `progress`.
 /// - A batch whose `upto` is not above the stored progress is skipped (it has been applied).
 /// - [`ApplyError::Refused`] means that one of the deliveries is refused, and that the same batch
-///   will be refused again; without that delivery it may not be. Nothing of it was applied.
+///   will be refused again; without that delivery it may not be.
 /// - After a transient error, ask `progress` anew before applying.
 pub trait Target: Send {
     /// Progress of a stream; `None` before its first batch.

@@ -16,7 +16,9 @@ use tracing::info;
 use crate::board::{Board, SourceBoard, TargetBoard};
 use crate::metrics::Metrics;
 use crate::operator::Captured;
-use crate::stage::{DeliverStage, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError};
+use crate::stage::{
+    Breaker, DeliverStage, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError,
+};
 use crate::supervisor::{Handle, handle, supervise};
 use crate::{control, http, observe, preflight, registry, wiring};
 
@@ -182,7 +184,7 @@ fn start_targets(
         let Some(status) = on_board(&target.name) else { continue };
         let stage = DeliverStage {
             name: config.name.to_string(),
-            target: wiring::connect_options(&target.connection),
+            target: wiring::target_options(target),
             batch_rows: target.batch_rows,
             exceptions_max: target.exceptions_max,
             reverts_max: target.reverts_max,
@@ -192,6 +194,7 @@ fn start_targets(
             board: status.clone(),
             metrics: metrics.clone(),
             committed: news.clone(),
+            breaker: Breaker::default(),
         };
         let (deliver, jobs) = handle();
         handles.insert(format!("target/{}", target.name), deliver);
@@ -200,13 +203,14 @@ fn start_targets(
     }
     for mirror in &config.mirrors {
         let target = config.targets.iter().find(|t| t.name == mirror.target);
+        let target = target.and_then(|t| t.database());
         let (Some(status), Some(target)) = (on_board(&mirror.name), target) else { continue };
         let stage = MirrorStage {
             mirror: mirror.name.to_string(),
             name: config.name.to_string(),
             source: mirror.source.as_str().into(),
             tables: mirror.tables.clone(),
-            target: wiring::connect_options(&target.connection),
+            target: wiring::connect_options(target),
             journals: state.journals.clone(),
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),

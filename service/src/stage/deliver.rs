@@ -3,6 +3,7 @@
 //! A delivery that its target refuses is set aside (`refused`), later ones of its record wait
 //! behind it, and all others go on.
 
+mod breaker;
 mod refused;
 
 use std::collections::HashSet;
@@ -14,12 +15,15 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use crossdock_apply::store::{Again, Owed, RuleFilter};
 use crossdock_apply::target::AnyTarget;
-use crossdock_apply::{ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, Told};
+use crossdock_apply::{
+    ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions, Told,
+};
 use crossdock_model::canonical::RecordKey;
 use crossdock_state::checkpoints::saved::{save, target_key};
 use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
+pub use self::breaker::Breaker;
 use self::refused::Parents;
 use super::StageError;
 use crate::board::{StageState, TargetBoard};
@@ -38,7 +42,7 @@ pub struct DeliverStage {
     /// Installation.
     pub name: String,
     /// Target.
-    pub target: ConnectOptions,
+    pub target: TargetOptions,
     /// Deliveries in one transaction of the target, at most.
     pub batch_rows: usize,
     /// Refused deliveries that nobody has dealt with, at most.
@@ -57,6 +61,8 @@ pub struct DeliverStage {
     pub metrics: Arc<Metrics>,
     /// Changes after every commit of `integrate`.
     pub committed: watch::Receiver<u64>,
+    /// Whether the target is left alone for now.
+    pub breaker: Breaker,
 }
 
 /// Both ends, and how far it has come.
@@ -103,14 +109,15 @@ impl DeliverStage {
 
     /// Connects to both ends; the target says how far it has come.
     pub async fn open_target(&mut self) -> Result<Work, StageError> {
+        self.breaker.wait(&self.board).await;
         let mut store = PostgresStore::open_reader(&self.store).await?;
         self.claim(&mut store).await?;
-        let mut target = AnyTarget::connect(&self.target, &self.name).await?;
+        let mut target = AnyTarget::open(&self.target, &self.name, &self.store).await?;
         let done = target.progress(&stream_name(&self.name)).await?.map_or(0, |p| p.seq);
         // What was applied after all, and not noted because the process ended.
         let again = target.progress(&self.again_stream()).await?.map_or(0, |p| p.seq);
-        store.again_done(&self.target.name, again).await?;
-        let blocked = store.parked_records(&self.target.name).await?.into_iter().collect();
+        store.again_done(self.target.name(), again).await?;
+        let blocked = store.parked_records(self.target.name()).await?.into_iter().collect();
         self.board.seq.store(done, Ordering::Relaxed);
         self.board.stage.set(StageState::Running, None);
         let (limit, looked, parents) = (self.batch_rows, None, Parents::default());
@@ -120,12 +127,12 @@ impl DeliverStage {
     /// Nobody else may deliver to this target: what one sets aside, the other would apply.
     async fn claim(&self, store: &mut PostgresStore) -> Result<(), StageError> {
         for _ in 0..CLAIM_TRIES {
-            if store.claim_target(&self.target.name).await? {
+            if store.claim_target(self.target.name()).await? {
                 return Ok(());
             }
             tokio::time::sleep(CLAIM_PAUSE).await;
         }
-        let target = &self.target.name;
+        let target = self.target.name();
         Err(StageError::Transient(anyhow!(
             "another crossdock delivers to {target}; stop one of the two"
         )))
@@ -139,7 +146,7 @@ impl DeliverStage {
             }
             self.committed.mark_unchanged();
             let (rules, range) = (RuleFilter::all(), (work.done, u64::MAX));
-            let owed = work.store.owed(&self.target.name, &rules, range, work.limit).await?;
+            let owed = work.store.owed(self.target.name(), &rules, range, work.limit).await?;
             self.board.pending.store(owed.len() as u64, Ordering::Relaxed);
             if !owed.is_empty() {
                 return self.in_order(work, owed).await;
@@ -159,7 +166,7 @@ impl DeliverStage {
             upto = owed.seq;
             let revert = owed.delivery.reverts.is_some();
             if revert && self.is_withheld(work, &owed).await? {
-                self.metrics.revert_withheld(&self.target.name);
+                self.metrics.revert_withheld(self.target.name());
             } else if work.blocked.contains(&owed.delivery.record) {
                 behind.push(owed.seq);
             } else {
@@ -186,7 +193,7 @@ impl DeliverStage {
         if work.blocked.is_empty() || idle {
             return Ok(None);
         }
-        let target = &self.target.name;
+        let target = self.target.name();
         self.retry_parents(work).await?;
         let mut due = work.store.due_again(target, work.limit).await?;
         // A record once: of two writes of one row in a batch, only the last one is made.
@@ -199,8 +206,10 @@ impl DeliverStage {
             return Ok(None);
         };
         work.looked = None;
+        let places: Vec<u64> = due.iter().map(|again| again.number).collect();
         let owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
-        let write = batch(self.again_stream(), upto, &owed);
+        let mut write = batch(self.again_stream(), upto, &owed);
+        write.told.iter_mut().zip(places).for_each(|(told, place)| told.place = place);
         Ok(Some(Batch { write, owed, behind: Vec::new(), again: true }))
     }
 
@@ -208,7 +217,7 @@ impl DeliverStage {
     /// Returns how far it has come.
     pub async fn apply(&mut self, work: &mut Work, batch: &Batch) -> Result<u64, StageError> {
         if !batch.behind.is_empty() {
-            let parked = work.store.park_behind(&self.target.name, &batch.behind).await?;
+            let parked = work.store.park_behind(self.target.name(), &batch.behind).await?;
             if parked.len() < batch.behind.len() {
                 // What they waited for has been dealt with: they are read once more.
                 self.look_anew(work).await?;
@@ -218,8 +227,12 @@ impl DeliverStage {
         match work.target.apply(&batch.write).await {
             Ok(rows) => self.applied(work, batch, rows).await?,
             Err(refusal @ ApplyError::Refused { .. }) => self.refused(work, batch, refusal).await?,
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.breaker.failed(&error);
+                return Err(error.into());
+            }
         }
+        self.breaker.worked();
         Ok(work.done)
     }
 
@@ -229,11 +242,11 @@ impl DeliverStage {
         batch: &Batch,
         rows: Option<u64>,
     ) -> Result<(), StageError> {
-        self.metrics.delivered(&self.target.name, rows.unwrap_or(0));
+        self.metrics.delivered(self.target.name(), rows.unwrap_or(0));
         work.limit = work.limit.saturating_mul(2).clamp(1, self.batch_rows);
         work.parents.something_applied();
         if batch.again {
-            work.store.again_done(&self.target.name, batch.write.upto).await?;
+            work.store.again_done(self.target.name(), batch.write.upto).await?;
             work.parents.something_released();
             return self.look_anew(work).await;
         }
@@ -243,7 +256,7 @@ impl DeliverStage {
 
     /// Asks which records are blocked, as after somebody has dealt with an exception.
     async fn look_anew(&self, work: &mut Work) -> Result<(), StageError> {
-        let target = &self.target.name;
+        let target = self.target.name();
         work.blocked = work.store.parked_records(target).await?.into_iter().collect();
         work.looked = None;
         let refusals = work.store.refusals(target).await?;
@@ -258,7 +271,7 @@ impl DeliverStage {
         }
         let checkpoint =
             StageCheckpoint { seq: done, commit_micros: 0, saved_micros: now_micros() };
-        let key = target_key(&self.target.name);
+        let key = target_key(self.target.name());
         tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
         Ok(())
     }
@@ -272,6 +285,7 @@ fn batch(stream: String, upto: u64, owed: &[Owed]) -> TargetBatch {
         let writes = delivery.writes.iter().cloned();
         batch.writes.extend(writes.map(|write| (delivery.event_id, write)));
         batch.told.push(Told {
+            place: *seq,
             seq: *seq,
             event_id: delivery.event_id,
             rule: delivery.rule.clone(),

@@ -9,7 +9,7 @@ mod journals;
 mod mirror;
 mod start;
 
-pub use deliver::{DeliverStage, stream_name as deliver_stream};
+pub use deliver::{Breaker, DeliverStage, stream_name as deliver_stream};
 pub use error::StageError;
 pub use ingest::{IngestStage, Run as IngestRun, TableList};
 pub use integrate::IntegrateStage;

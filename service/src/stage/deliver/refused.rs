@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use crossdock_apply::store::{Owed, Parking};
+use crossdock_apply::target::{named, word};
 use crossdock_apply::{ApplyError, Target, TargetBatch};
-use crossdock_model::canonical::{Name, WriteKind};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use tracing::warn;
 
 use super::{Batch, DeliverStage, Work, stream_name};
@@ -61,7 +61,7 @@ impl DeliverStage {
     /// Tries deliveries again that were refused because another row was missing.
     pub(super) async fn retry_parents(&self, work: &mut Work) -> Result<(), StageError> {
         if work.parents.is_time() {
-            let many = work.store.retry_parents(&self.target.name, PARENTS_AT_ONCE).await?;
+            let many = work.store.retry_parents(self.target.name(), PARENTS_AT_ONCE).await?;
             work.parents.tried(many);
         }
         Ok(())
@@ -77,15 +77,17 @@ impl DeliverStage {
         let [owed] = &batch.owed[..] else {
             // A target without transactions has come as far as the one that it refuses.
             let now = work.target.progress(&batch.write.stream).await?.map_or(0, |p| p.seq);
-            let moved = !batch.again && now > work.done;
-            work.limit = if moved { 1 } else { (batch.owed.len() / 2).max(1) };
-            if moved {
+            let first = batch.write.told.first().map_or(0, |told| told.place);
+            work.limit = if now >= first { 1 } else { (batch.owed.len() / 2).max(1) };
+            if batch.again {
+                work.store.again_done(self.target.name(), now).await?;
+            } else {
                 work.done = now;
             }
             return Ok(());
         };
         let ApplyError::Refused { what, remedy, code, parent } = refusal else { return Ok(()) };
-        let target = &self.target.name;
+        let target = self.target.name();
         if !batch.again {
             self.within_budget(work, parent, &what).await?;
         }
@@ -107,7 +109,7 @@ impl DeliverStage {
             Some(_) => work.done = seq,
             None => {
                 // A connection that was given up had applied it after all.
-                work.store.unpark(&self.target.name, seq).await?;
+                work.store.unpark(self.target.name(), seq).await?;
                 work.done = work.target.progress(&stream).await?.map_or(0, |p| p.seq);
             }
         }
@@ -121,7 +123,7 @@ impl DeliverStage {
         parent: bool,
         what: &str,
     ) -> Result<(), StageError> {
-        let target = &self.target.name;
+        let target = self.target.name();
         let now = work.store.refusals(target).await?;
         let (open, most) = match parent {
             true => (now.parents, self.exceptions_max.saturating_mul(PARENTS_FACTOR)),
@@ -164,7 +166,7 @@ impl DeliverStage {
         }
         let changes = work.store.changes_before(&delivery.record, owed.owed_micros).await?;
         Ok(json!({
-            "target": &*self.target.name,
+            "target": self.target.name(),
             "delivery": owed.seq,
             "event_id": delivery.event_id,
             "code": code,
@@ -178,20 +180,5 @@ impl DeliverStage {
 impl Parents {
     fn refused(&mut self, parent: bool) {
         self.waiting |= parent;
-    }
-}
-
-fn named(cells: &[(Name, crossdock_model::Value<'static>)]) -> Json {
-    let cells = cells.iter().map(|(name, value)| (name.to_string(), value.to_json()));
-    Json::Object(cells.collect::<Map<_, _>>())
-}
-
-/// The word for a way of writing.
-pub(crate) fn word(kind: WriteKind) -> &'static str {
-    match kind {
-        WriteKind::Insert => "insert",
-        WriteKind::Upsert => "upsert",
-        WriteKind::Update => "update",
-        WriteKind::Delete => "delete",
     }
 }
