@@ -3,6 +3,7 @@
 
 mod check;
 mod checkpoints;
+mod contract;
 mod events;
 mod exceptions;
 mod gaps;
@@ -128,6 +129,15 @@ enum Command {
     Exceptions {
         #[command(subcommand)]
         command: exceptions::ExceptionsCommand,
+    },
+    /// See whether the sources' tables are still as the files read them, and put that on record.
+    #[command(
+        after_help = "Examples:\n  crossdock contract record\n  crossdock contract verify\n  \
+        crossdock contract verify --source wms_eu --no-codes"
+    )]
+    Contract {
+        #[command(subcommand)]
+        command: contract::ContractCommand,
     },
     /// Show changes that a source's log did not hold any more when they were to be read.
     Gaps {
@@ -259,6 +269,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
             Command::Exceptions { command } => exceptions::exceptions(command).await,
+            Command::Contract { command } => contract::contract(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {
