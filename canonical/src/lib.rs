@@ -23,6 +23,7 @@ mod expr;
 mod fold;
 mod foresee;
 mod guard;
+mod hops;
 mod ids;
 mod judge;
 mod lanes;

@@ -8,6 +8,7 @@ mod guards;
 mod interleavings;
 mod judging;
 mod language;
+mod loops;
 mod manufacturer;
 mod ownership;
 mod problems;

@@ -313,6 +313,11 @@ pub struct Delivery {
     pub record: RecordKey,
     /// What is to be written, all in one transaction.
     pub writes: Vec<RowWrite>,
+    /// The field whose owner's value is written back; `None` for what is no revert.
+    pub reverts: Option<Name>,
+    /// How often Crossdock itself was the cause of the change that this follows from: 0 for a
+    /// change that a system made by itself, 1 for what a trigger made of a write of Crossdock's …
+    pub hops: u8,
 }
 
 /// One version of one record: who changed what, why, and from which place in which log.
@@ -388,6 +393,11 @@ pub enum Tally {
     LateEvidence {
         /// Entity.
         entity: Name,
+    },
+    /// Something that would have been told for ever, round and round: not told.
+    Loop {
+        /// Source whose change it follows from.
+        source: Name,
     },
 }
 

@@ -14,6 +14,7 @@ mod mirror;
 mod operation;
 mod outbox;
 mod polling;
+mod refused;
 mod registry;
 mod reload;
 mod rest;
