@@ -3,6 +3,7 @@
 
 mod architecture;
 mod config_errors;
+mod connectors;
 mod crash;
 mod debezium;
 mod drift;
