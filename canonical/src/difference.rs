@@ -1,11 +1,10 @@
 //! What is different about a record, for the store and for its history.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Name, Outcome, Record, RecordState,
+    Contribution, Deadline, Evidence, Links, Outcome, Record, RecordState,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -80,15 +79,15 @@ pub(crate) fn differs(old: &Record, new: &Record) -> bool {
 /// `{field: [old, new]}`; links and deletion are told like fields.
 pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
     let mut all = serde_json::Map::new();
-    for field in changed_fields(old, new) {
-        let get = |r: Option<&Record>| r.and_then(|r| r.fields.get(field)).map(Value::to_json);
-        all.insert(field.to_string(), json!([get(old), get(Some(new))]));
+    for (field, was, now) in changed_fields(old, new) {
+        let json =
+            |value: Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
+        all.insert(field.to_string(), serde_json::Value::Array(vec![json(was), json(now)]));
     }
-    let links: BTreeSet<&Name> =
-        old.iter().flat_map(|o| o.links.keys()).chain(new.links.keys()).collect();
-    for name in links {
-        let get = |r: Option<&Record>| r.and_then(|r| r.links.get(name)).map(|k| k.key.to_string());
-        let (before, after) = (get(old), get(Some(new)));
+    static NO_LINKS: Links = Links::new();
+    let links = old.map_or(&NO_LINKS, |o| &o.links).beside(&new.links);
+    for (name, before, after) in links {
+        let (before, after) = (before.map(|k| &*k.key), after.map(|k| &*k.key));
         if before != after {
             all.insert(name.to_string(), json!([before, after]));
         }

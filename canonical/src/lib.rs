@@ -9,6 +9,7 @@
 //! Knows nothing of I/O, async or the clock.
 
 mod check;
+mod coded;
 mod codes;
 mod compute;
 mod deadline;
@@ -32,6 +33,7 @@ mod mapping;
 mod matrix;
 mod names;
 mod ownership;
+mod plan;
 mod problems;
 mod prove;
 mod quarantine;
@@ -54,6 +56,7 @@ mod window;
 mod workspace;
 mod writing;
 
+pub use coded::CodedColumn;
 pub use lanes::{Lane, Maintenance};
 pub use matrix::Ownership;
 pub use rehearsal::{Failure, TestResult};

@@ -149,7 +149,9 @@ impl<'j> Judge<'j> {
             self.troubles.of_rule(key, &rule.name, what, &rule.team);
         }
         self.note_depends(&release);
-        self.load(key).releases.insert(place, Arc::new(release));
+        if known.as_deref() != Some(&release) {
+            self.load_mut(key).releases.insert(place, Arc::new(release));
+        }
     }
 
     fn record(&self, key: &RecordKey) -> Option<Arc<Record>> {

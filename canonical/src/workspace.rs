@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crossdock_model::canonical::{
     Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
 };
-use crossdock_model::{ChangeEvent, TxHeader};
+use crossdock_model::{ChangeEvent, TxHeader, Value};
 use crossdock_schema_registry::Entities;
 
 use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone};
-use crate::foresee;
+use crate::foresee::{self, Foreseen};
 use crate::judge::{Batch, RecordStore, judge_all};
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
@@ -31,6 +31,7 @@ pub struct Workspace<'r> {
     /// What was asked for last.
     asked: Needs,
     mapped: Option<Mapped>,
+    foreseen: Foreseen,
     outcome: Option<Outcome>,
     /// Records whose time has come.
     due: BTreeSet<RecordKey>,
@@ -50,6 +51,7 @@ impl<'r> Workspace<'r> {
             records: RecordStore::default(),
             asked: Needs::default(),
             mapped: None,
+            foreseen: Foreseen::default(),
             outcome: None,
             due: BTreeSet::new(),
         }
@@ -59,7 +61,7 @@ impl<'r> Workspace<'r> {
     /// everything else, and what is overdue raises its exception.
     pub fn take_in_due(&mut self, records: impl IntoIterator<Item = RecordKey>) {
         self.due.extend(records);
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Adds a whole transaction of a source.
@@ -76,7 +78,7 @@ impl<'r> Workspace<'r> {
         }
         let folded = fold(&mut self.tables, source, header, events, &wanted);
         self.transactions.push(folded);
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Adds rows that are in the store and not in their source any more, as it was found out at
@@ -89,9 +91,15 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows));
         for row in rows {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
         }
+        self.begin_again();
+    }
+
+    /// What was found out is not so any more: there is more to judge.
+    fn begin_again(&mut self) {
         (self.mapped, self.outcome) = (None, None);
+        self.foreseen = Foreseen::default();
     }
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
@@ -113,7 +121,8 @@ impl<'r> Workspace<'r> {
         }
         let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
-            known(foresee::records(self.rules, &self.records, &mapped.steps))?;
+            let (rules, records) = (self.rules, &self.records);
+            known(foresee::records(rules, records, &mapped.steps, &mut self.foreseen))?;
             let batch = Batch {
                 transactions: &self.transactions,
                 steps: &mapped.steps,
@@ -128,22 +137,26 @@ impl<'r> Workspace<'r> {
 
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
     pub fn provide(&mut self, loaded: Loaded) {
+        let asked = std::mem::take(&mut self.asked);
         let entities = &self.rules.entities;
-        for row in loaded.rows.into_iter().chain(loaded.referring.iter().cloned()) {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
-        }
-        for row in loaded.referring {
+        for row in &loaded.referring {
             for other in &row.refers_to {
                 self.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
+        for row in loaded.rows.into_iter().chain(loaded.referring) {
+            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
+        }
+        self.records.records.reserve(asked.records.len());
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
+            self.records
+                .records
+                .entry(key)
+                .or_insert_with(|| Arc::new(unpack(typed(state, entities))));
         }
         for (to, from) in loaded.linking {
             self.records.linking.entry(to).or_default().insert(from);
         }
-        let asked = std::mem::take(&mut self.asked);
         for key in &asked.releases_on {
             let depends = |r: &&Release| r.depends.contains(key);
             let found = loaded.releases.iter().filter(depends).cloned().collect();
@@ -187,14 +200,23 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         type_fields(&mut record.fields, &key, entities);
     }
     for contribution in &mut state.contributions {
-        type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
+        let typed = |(name, value): (&Name, &Value<'_>)| {
+            let kind = entities.entity(&contribution.record.entity).and_then(|e| e.field(name));
+            kind.is_none_or(|kind| kind.has(value))
+        };
+        if !contribution.fields.iter().all(typed) {
+            type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
+        }
     }
     state
 }
 
 fn type_fields(fields: &mut Fields, key: &RecordKey, entities: &Entities) {
     let Some(entity) = entities.entity(&key.entity) else { return };
-    for (name, value) in fields {
+    for (name, value) in fields.iter_mut() {
+        if entity.field(name).is_none_or(|kind| kind.has(value)) {
+            continue;
+        }
         if let Some(Ok(typed)) = entity.field(name).map(|kind| kind.coerce(value)) {
             *value = typed;
         }

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod demo;
 mod demo_files;
+mod interleavings;
 mod judging;
 mod language;
+mod manufacturer;
+mod ownership;
 mod problems;
 mod properties;
+mod references;
 mod scenario;
+mod schedules;
 mod store;

@@ -3,6 +3,7 @@
 mod board;
 mod cli;
 mod clock;
+mod contract;
 mod control;
 mod copies;
 mod forecast;

@@ -4,6 +4,7 @@
 mod architecture;
 mod config_errors;
 mod connectors;
+mod contracts;
 mod crash;
 mod debezium;
 mod drift;
@@ -18,4 +19,5 @@ mod rest;
 mod snapshots;
 mod stage;
 mod takeover;
+mod two_way;
 mod world;

@@ -3,6 +3,7 @@
 
 mod check;
 mod checkpoints;
+mod contract;
 mod events;
 mod gaps;
 mod outbox;
@@ -119,6 +120,15 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: rules::RulesCommand,
+    },
+    /// See whether the sources' tables are still as the files read them, and put that on record.
+    #[command(
+        after_help = "Examples:\n  crossdock contract record\n  crossdock contract verify\n  \
+        crossdock contract verify --source wms_eu --no-codes"
+    )]
+    Contract {
+        #[command(subcommand)]
+        command: contract::ContractCommand,
     },
     /// Show changes that a source's log did not hold any more when they were to be read.
     Gaps {
@@ -249,6 +259,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
+            Command::Contract { command } => contract::contract(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {
