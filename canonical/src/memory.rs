@@ -49,7 +49,7 @@ impl Memory {
         if !self.records.records.contains_key(&key) {
             let rec = rec();
             self.bytes += rec_bytes(&rec);
-            self.records.records.insert(key, rec);
+            self.records.records.insert(key, Arc::new(rec));
         }
     }
 
@@ -57,7 +57,7 @@ impl Memory {
     pub(crate) fn loaded(&mut self, row: SourceRow) {
         if !self.rows.rows.contains_key(&row.key) {
             self.bytes += row_bytes(&row);
-            self.rows.rows.insert(row.key.clone(), Some(row));
+            self.rows.rows.insert(row.key.clone(), Some(Arc::new(row)));
         }
     }
 
@@ -65,7 +65,7 @@ impl Memory {
     pub(crate) fn take_in(
         &mut self,
         rows: &[SourceRow],
-        recs: HashMap<RecordKey, Rec>,
+        recs: HashMap<RecordKey, Arc<Rec>>,
         evidence: &[Evidence],
     ) {
         let sets = self.rows.referring.len() + self.records.linking.len();
@@ -78,7 +78,10 @@ impl Memory {
         // The store keeps what was taken back, so that what is older does not bring it again.
         for item in evidence.iter().filter(|item| item.withdrawn) {
             if let Some(rec) = self.records.records.get_mut(&item.record) {
-                rec.evidence.entry(item.id).or_insert_with(|| Arc::new(item.clone()));
+                if !rec.evidence.contains_key(&item.id) {
+                    let rec = Arc::make_mut(rec);
+                    rec.evidence.insert(item.id, Arc::new(item.clone()));
+                }
             }
         }
     }
@@ -91,11 +94,14 @@ impl Memory {
             }
         }
         self.bytes += row_bytes(row);
-        let old = self.rows.rows.insert(row.key.clone(), Some(row.clone()));
-        self.bytes -= old.flatten().as_ref().map_or(0, row_bytes);
+        let old = self.rows.rows.insert(row.key.clone(), Some(Arc::new(row.clone())));
+        self.bytes -= old.flatten().map_or(0, |row| row_bytes(&row));
     }
 
-    fn record(&mut self, key: RecordKey, rec: Rec) {
+    fn record(&mut self, key: RecordKey, rec: Arc<Rec>) {
+        if self.records.records.get(&key).is_some_and(|known| Arc::ptr_eq(known, &rec)) {
+            return;
+        }
         for to in rec.record.iter().flat_map(|record| record.links.values()) {
             match self.records.linking.get_mut(to) {
                 Some(known) => _ = known.insert(key.clone()),
@@ -107,7 +113,7 @@ impl Memory {
         }
         self.bytes += rec_bytes(&rec);
         let old = self.records.records.insert(key, rec);
-        self.bytes -= old.as_ref().map_or(0, rec_bytes);
+        self.bytes -= old.map_or(0, |rec| rec_bytes(&rec));
     }
 
     fn release(&mut self, release: &Arc<Release>) {

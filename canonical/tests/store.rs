@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossdock_canonical::{Known, Memory, Rules, Scratch, Workspace};
-use crossdock_model::canonical::{Delivery, Fields, Name, RecordKey, SourceRow};
+use crossdock_model::canonical::{
+    Delivery, Fields, GuardState, Name, Outcome, RecordKey, SourceRow,
+};
 use crossdock_model::{
     ChangeEvent, Column, Op, Position, RowImage, SourceText, TableName, TableSchema, TxHeader,
     Value,
@@ -62,19 +64,26 @@ pub fn run(rules: &Rules, store: &mut Store, batch: &[Tx]) {
 }
 
 /// The same at a moment, together with records whose time has come. Checks that nothing is asked
-/// twice.
-pub fn run_at(rules: &Rules, store: &mut Store, now: i64, batch: &[Tx], due: &[RecordKey]) {
-    let mut workspace = Workspace::new(rules, "test", now);
+/// twice; gives how often something was asked.
+pub fn run_at(
+    rules: &Rules,
+    store: &mut Store,
+    now: i64,
+    batch: &[Tx],
+    due: &[RecordKey],
+) -> usize {
+    let guards = store.guards.values().cloned();
+    let mut workspace = Workspace::new(rules, "test", now).with_guards(guards);
     for tx in batch {
         workspace.take_in(&tx.source, &tx.header, tx.events.clone());
     }
     workspace.take_in_due(due.iter().cloned());
     let mut asked: BTreeSet<String> = BTreeSet::new();
-    for _ in 0..40 {
+    for round in 0..40 {
         let needs = workspace.needs();
         if needs.is_empty() {
             store.apply(workspace.finish());
-            return;
+            return round;
         }
         let all = [
             needs.rows.iter().map(|k| format!("row {k:?}")).collect::<Vec<_>>(),
@@ -91,6 +100,35 @@ pub fn run_at(rules: &Rules, store: &mut Store, now: i64, batch: &[Tx], due: &[R
     panic!("the needs never end");
 }
 
+/// Takes what a rate guard has stopped, as an operator's release does: `at_once` rows a batch.
+pub fn release(rules: &Rules, store: &mut Store, guard: &str, at_once: usize) {
+    let state = store.guards.get(guard).unwrap().clone();
+    let on = crossdock_canonical::guard_row(guard, &state.source);
+    store.apply(Outcome {
+        guards: vec![GuardState { releasing: true, ..state.clone() }],
+        ..Outcome::default()
+    });
+    loop {
+        let waiting = store.rows.values().filter(|r| r.waiting_for.contains(&on));
+        let rows: Vec<SourceRow> = waiting.take(at_once).cloned().collect();
+        if rows.is_empty() {
+            let guards = vec![GuardState::new(&state.rule, &state.source)];
+            return store.apply(Outcome { guards, ..Outcome::default() });
+        }
+        let mut workspace = Workspace::new(rules, "test", 1_800_000_000_000_000)
+            .with_guards(store.guards.values().cloned());
+        workspace.take_in_woken(&state.source, &tx(&state.source, 1, Vec::new()).header, rows);
+        loop {
+            let needs = workspace.needs();
+            if needs.is_empty() {
+                break;
+            }
+            workspace.provide(store.load(&needs));
+        }
+        store.apply(workspace.finish());
+    }
+}
+
 /// Judges batch after batch as a process does: with what those before have learned, and with the
 /// last one not committed yet unless it has to be.
 pub fn run_remembering<'t>(
@@ -99,9 +137,11 @@ pub fn run_remembering<'t>(
     batches: impl IntoIterator<Item = &'t [Tx]>,
 ) {
     let mut memory = Memory::default();
+    let mut guards = store.guards.clone();
     let mut uncommitted = None;
     for batch in batches {
-        let mut workspace = Workspace::with(rules, "test", 1_800_000_000_000_000, memory);
+        let mut workspace = Workspace::with(rules, "test", 1_800_000_000_000_000, memory)
+            .with_guards(guards.values().cloned());
         for tx in batch {
             workspace.take_in(&tx.source, &tx.header, tx.events.clone());
         }
@@ -115,8 +155,9 @@ pub fn run_remembering<'t>(
             }
             workspace.provide(store.load(&needs));
         }
-        let outcome;
+        let outcome: Outcome;
         (outcome, memory) = workspace.end();
+        guards.extend(outcome.guards.iter().map(|g| (g.rule.clone(), g.clone())));
         uncommitted.replace(outcome).into_iter().for_each(|outcome| store.apply(outcome));
     }
     uncommitted.into_iter().for_each(|outcome| store.apply(outcome));

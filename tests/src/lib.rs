@@ -129,10 +129,17 @@ impl Drop for Crossdock {
     }
 }
 
-/// The program: beside this one, or beside the folder of tests that this one is in.
+/// The program, in the target folder where this one is; those of tests are one folder further down.
 pub fn binary() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
-    let folders = this.ancestors().skip(1).take(2);
-    let found = folders.map(|folder| folder.join("crossdock")).find(|path| path.is_file());
-    found.with_context(|| format!("no crossdock beside {}: run `make build` first", this.display()))
+    let folder = this.parent().context("the target folder")?;
+    let profile = match folder.ends_with("deps") {
+        true => folder.parent().context("the target folder")?,
+        false => folder,
+    };
+    let binary = profile.join("crossdock");
+    if !binary.exists() {
+        bail!("{} is missing: run `make build` first", binary.display());
+    }
+    Ok(binary)
 }

@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Progress};
 use crossdock_canonical::{Rules, Workspace};
-use crossdock_model::TxHeader;
 use crossdock_model::canonical::{Name, Outcome, RecordKey, SourceRow, Tally};
+use crossdock_model::{Position, TxHeader};
 use crossdock_state::checkpoints::saved::{integrate_key, save};
 use crossdock_state::{Journal, LocalJournal, SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
 use super::StageError;
 use super::drift::DriftWatch;
+use super::guards::{self, Guards, Piece};
 use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
 use super::overlap::{Committed, OverlappedStore};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
+use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::registry;
 use crate::supervisor::Stage;
@@ -41,8 +43,10 @@ pub struct IntegrateStage {
     pub name: String,
     /// The canonical store.
     pub store: ConnectOptions,
-    /// The rules.
+    /// The rules, as they were when the store was opened.
     pub rules: Arc<Rules>,
+    /// The rules in force.
+    pub in_force: watch::Receiver<InForce>,
     /// What it reads.
     pub journals: Journals,
     /// Where copies of its progress are noted.
@@ -55,6 +59,8 @@ pub struct IntegrateStage {
     pub committed: watch::Sender<u64>,
     /// When the copies in sled were written last.
     pub checkpointed: Option<Instant>,
+    /// Rate guards, as the store has them.
+    pub guards: Guards,
     /// When the next deadline passes, microseconds since the Unix epoch.
     pub next_due: Option<i64>,
 }
@@ -64,6 +70,8 @@ pub struct IntegrateStage {
 pub struct Batch {
     runs: Vec<Run>,
     gone: Option<Gone>,
+    /// Of what a rate guard had stopped.
+    piece: Option<Piece>,
     /// Records whose time has come.
     due: Vec<RecordKey>,
     progress: Vec<Progress>,
@@ -106,7 +114,12 @@ impl IntegrateStage {
     /// Opens the store, which says how far each source has been integrated.
     pub async fn open_store(&mut self) -> Result<(OverlappedStore, Reading), StageError> {
         let mut store = OverlappedStore::open(&self.store, &self.name).await?;
-        registry::register_entities(store.writer()?, self.rules.entities()).await?;
+        let InForce { rules, by } = self.in_force.borrow().clone();
+        self.rules = rules;
+        let writer = store.writer()?;
+        registry::register_entities(writer, self.rules.entities()).await?;
+        writer.rules_in_force(self.rules.hash(), &by).await?;
+        self.board.set_rules(self.rules.hash());
         let progress = store.reader.progress().await?;
         let mut cursors = Vec::new();
         for (source, journal) in self.journals.iter() {
@@ -120,6 +133,8 @@ impl IntegrateStage {
             self.board.set_drift(source, None);
         }
         self.next_due = store.reader.next_due_micros().await?;
+        self.guards = Guards::load(&mut store.reader, &self.rules).await?;
+        self.board.set_stopped(self.guards.stopped());
         let drift = DriftWatch::new(self.rules.clone(), self.checkpoints.clone());
         self.board.integrate.set(StageState::Running, None);
         Ok((store, Reading { cursors, looking: VecDeque::new(), drift }))
@@ -132,11 +147,15 @@ impl IntegrateStage {
         reading: &mut Reading,
     ) -> Result<Batch, StageError> {
         // What is looked for in the store must not be on its way there.
-        if !reading.looking.is_empty() || !self.journals.have_more(&reading.cursors) {
+        let looking = !reading.looking.is_empty() || self.guards.is_releasing();
+        if looking || !self.journals.have_more(&reading.cursors) {
             self.settle(store).await?;
         }
         if let Some(batch) = look_further(&mut store.reader, reading).await? {
             return Ok(batch);
+        }
+        if let Some(piece) = self.guards.next_piece(&mut store.reader).await? {
+            return Ok(Batch { piece: Some(piece), ..Batch::default() });
         }
         if let Some(batch) = self.due(&mut store.reader, reading).await? {
             return Ok(batch);
@@ -224,7 +243,16 @@ impl IntegrateStage {
     ) -> Result<Outcome, StageError> {
         let rules = self.rules.clone();
         let memory = std::mem::take(&mut store.memory);
-        let mut work = Workspace::with(&rules, &self.name, now_micros(), memory);
+        let mut work = Workspace::with(&rules, &self.name, now_micros(), memory)
+            .with_guards(self.guards.states());
+        let mut ended = None;
+        match batch.piece.take() {
+            Some(Piece::Rows(source, rows)) => {
+                work.take_in_woken(&source, &fold_header(now_micros()), rows);
+            }
+            Some(Piece::End(state)) => ended = Some(state),
+            None => {}
+        }
         for run in &mut batch.runs {
             for (header, events) in run.transactions.drain(..) {
                 work.take_in(&run.source, &header, events);
@@ -237,8 +265,11 @@ impl IntegrateStage {
         loop {
             let needs = tokio::task::block_in_place(|| work.needs());
             if needs.is_empty() {
-                let (outcome, memory) = tokio::task::block_in_place(|| work.end());
+                let (mut outcome, memory) = tokio::task::block_in_place(|| work.end());
                 store.memory = memory;
+                if let Some(state) = ended {
+                    guards::end(state, &mut outcome);
+                }
                 return Ok(outcome);
             }
             if work.must_be_committed(&needs) {
@@ -257,6 +288,10 @@ impl IntegrateStage {
         batch: Batch,
     ) -> Result<(), StageError> {
         self.settle(store).await?;
+        if !outcome.guards.is_empty() {
+            self.guards.committed(&outcome);
+            self.board.set_stopped(self.guards.stopped());
+        }
         store.begin(Committed { outcome, progress: batch.progress }, self.rules.hash())
     }
 
@@ -379,6 +414,17 @@ async fn look_further(
     let header = TxHeader { id: "resync".into(), snapshot: false, ..resynced.header.clone() };
     let gone = Some(Gone { source, header, rows });
     Ok(Some(Batch { gone, ..Batch::default() }))
+}
+
+/// What rows that go on are judged as: no transaction of the source, but an operator's doing.
+fn fold_header(now_micros: i64) -> TxHeader {
+    TxHeader {
+        id: "release".into(),
+        commit: Position::Postgres { lsn: 0 },
+        commit_micros: now_micros,
+        origin: None,
+        snapshot: false,
+    }
 }
 
 /// A journal that was lost and begun anew must not be taken for the one that the store has
