@@ -98,7 +98,9 @@ pub fn bench(runs: u32, transactions: u32) -> Result<()> {
 /// Whether the record of a row is in the store.
 fn there(id: u64) -> String {
     let key = format!("oln:{}:{}", id / 6, id % 6);
-    format!("SELECT EXISTS (SELECT FROM crossdock.record WHERE key = '{key}')")
+    format!(
+        "SELECT EXISTS (SELECT FROM crossdock.record WHERE entity = 'order_line' AND key = '{key}')"
+    )
 }
 
 /// A server that gets the same table by the database's own replication.

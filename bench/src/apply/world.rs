@@ -15,7 +15,7 @@ use crate::postgres;
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(1_800);
 /// How often the store is asked whether it is there yet: a small part of what is measured.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Servers, files and the process.
 pub struct World {
