@@ -19,6 +19,7 @@ use super::drift::DriftWatch;
 use super::guards::{self, Guards, Piece};
 use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
 use super::overlap::{Committed, OverlappedStore};
+use super::upkeep::{self, Upkeep};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
 use crate::in_force::InForce;
@@ -57,6 +58,8 @@ pub struct IntegrateStage {
     pub metrics: Arc<Metrics>,
     /// Told after every commit, so that `deliver` need not poll.
     pub committed: watch::Sender<u64>,
+    /// What the store needs besides batches.
+    pub upkeep: Upkeep,
     /// When the copies in sled were written last.
     pub checkpointed: Option<Instant>,
     /// Rate guards, as the store has them.
@@ -119,6 +122,8 @@ impl IntegrateStage {
         let writer = store.writer()?;
         registry::register_entities(writer, self.rules.entities()).await?;
         writer.rules_in_force(self.rules.hash(), &by).await?;
+        upkeep::show_entities(writer, self.rules.entities()).await?;
+        self.upkeep.keep_history(writer).await?;
         self.board.set_rules(self.rules.hash());
         let progress = store.reader.progress().await?;
         let mut cursors = Vec::new();
@@ -288,6 +293,7 @@ impl IntegrateStage {
         batch: Batch,
     ) -> Result<(), StageError> {
         self.settle(store).await?;
+        self.upkeep.keep_history(store.writer()?).await?;
         if !outcome.guards.is_empty() {
             self.guards.committed(&outcome);
             self.board.set_stopped(self.guards.stopped());
