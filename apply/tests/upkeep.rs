@@ -98,7 +98,7 @@ async fn each_entity_has_a_view_with_typed_columns_that_follows_its_changes() {
     let ask = |sql: &str| postgres().sql("upkeep_views", sql).unwrap();
     let first = view(&[("number", ColumnKind::Text), ("weight", ColumnKind::Number)]);
     assert!(store.show_entities(&[first.clone()]).await.unwrap().is_empty());
-    assert_eq!(ask("SELECT sum(weight), count(*) FROM crossdock.e_parcel"), "12.50|2");
+    assert_eq!(ask("SELECT sum(weight), count(*) FROM crossdock.e_parcel"), "12.5|2");
     let all = view(&[
         ("at", ColumnKind::Instant),
         ("number", ColumnKind::Text),
