@@ -249,3 +249,82 @@ fn damaged(options: &SourceOptions, header: &Header, what: Malformed) -> Capture
          --verify-binlog-checksum",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::mysql::fuzzing;
+
+    const BODY: usize = 300_000;
+
+    /// A compressed transaction as a server sends it.
+    fn sent(damage: bool) -> (Header, Vec<u8>, Vec<u8>) {
+        let data: Vec<u8> = (0..BODY).map(|n| (n * 31 % 251) as u8).collect();
+        let mut header = fuzzing::header(kind::TRANSACTION_PAYLOAD, 0, &data);
+        header.size += CHECKSUM as u32;
+        let mut sum = header.checksum();
+        sum.update(&data);
+        let mut packet = vec![OK];
+        packet.extend(header.seconds.to_le_bytes());
+        packet.push(header.kind);
+        for number in [header.server_id, header.size, header.end] {
+            packet.extend(number.to_le_bytes());
+        }
+        packet.extend(header.flags.to_le_bytes());
+        packet.extend(&data);
+        packet.extend((sum.finalize() ^ u32::from(damage)).to_le_bytes());
+        (header, data, packet)
+    }
+
+    /// What is handed over of a transaction, and how reading ended.
+    fn handed_over(damage: bool) -> (Vec<Piece>, Result<(), CaptureError>, Vec<u8>) {
+        let (header, data, packet) = sent(damage);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut options = fuzzing::options(false, Vec::new());
+        (options.host, options.port) = ("127.0.0.1".into(), listener.local_addr().unwrap().port());
+        let options = Arc::new(options);
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let length = (packet.len() as u32).to_le_bytes();
+            socket.write_all(&[length[0], length[1], length[2], 0]).unwrap();
+            for part in packet.chunks(70_001) {
+                socket.write_all(part).unwrap();
+            }
+        });
+        let halt = Arc::new(Ended(AtomicBool::new(false)));
+        let mut packets = Packets::connect(&options, halt).unwrap();
+        let (sender, mut receiver) = channel(100);
+        let mut thread = Thread { sender, options, checksum: Checksum::Crc32, batch: None };
+        let done = thread.large(&mut packets, header);
+        server.join().unwrap();
+        drop(thread);
+        let mut pieces = Vec::new();
+        while let Some(piece) = receiver.blocking_recv() {
+            pieces.push(piece.unwrap());
+        }
+        (pieces, done, data)
+    }
+
+    #[test]
+    fn a_large_transaction_comes_in_parts() {
+        let (pieces, done, data) = handed_over(false);
+        done.unwrap();
+        assert!(matches!(pieces.first(), Some(Piece::Large(_))));
+        assert!(matches!(pieces.last(), Some(Piece::End)));
+        let parts = pieces.iter().filter_map(|piece| match piece {
+            Piece::Part(part) => Some(part.as_slice()),
+            _ => None,
+        });
+        assert_eq!(parts.collect::<Vec<_>>().concat(), data);
+    }
+
+    #[test]
+    fn a_damaged_one_has_no_end() {
+        let (pieces, done, _) = handed_over(true);
+        assert!(done.unwrap_err().to_string().contains("wrong checksum"));
+        assert!(!pieces.iter().any(|piece| matches!(piece, Piece::End)));
+    }
+}

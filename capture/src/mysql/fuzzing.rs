@@ -23,9 +23,9 @@ pub(super) fn decoder(mariadb: bool) -> Decoder {
     decoder_of(mariadb, vec![TableName::new("wms", "t")])
 }
 
-/// A decoder of these tables.
-pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
-    let options = SourceOptions {
+/// Options of a source with these tables.
+pub(super) fn options(mariadb: bool, tables: Vec<TableName>) -> SourceOptions {
+    SourceOptions {
         name: "wms".into(),
         kind: if mariadb { DatabaseKind::Mariadb } else { DatabaseKind::Mysql },
         host: String::new(),
@@ -44,7 +44,12 @@ pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
         spill_dir: None,
         snapshot: Default::default(),
         poll: None,
-    };
+    }
+}
+
+/// A decoder of these tables.
+pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
+    let options = options(mariadb, tables);
     let server =
         Server { mariadb, version: String::new(), server_id: 1, identity: "1".into(), gtids: true };
     let collations = Collations {

@@ -2,6 +2,7 @@
 
 mod access;
 mod charsets;
+mod compressed;
 mod definitions;
 mod failover;
 mod gtids;
