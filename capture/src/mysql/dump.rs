@@ -114,6 +114,18 @@ impl Halt for Ended {
     }
 }
 
+/// What would be handed over of these packets, up to an error. Small transactions come whole.
+#[cfg(feature = "fuzzing")]
+pub(super) fn pieces(packets: &mut Packets) -> Vec<Piece> {
+    // More than there can be packets.
+    let (sender, mut receiver) = channel(100_000);
+    let options = packets.options.clone();
+    let mut thread = Thread { sender, options, checksum: Checksum::None, batch: None };
+    let _ = thread.receive(packets);
+    drop(thread);
+    std::iter::from_fn(|| receiver.blocking_recv()?.ok()).collect()
+}
+
 struct Thread {
     sender: Sender<Result<Piece, CaptureError>>,
     options: Arc<SourceOptions>,
@@ -136,6 +148,10 @@ impl Thread {
             session.execute("preparing the dump", setting)?;
         }
         let mut packets = session.dump(request)?;
+        self.receive(&mut packets)
+    }
+
+    fn receive(&mut self, packets: &mut Packets) -> Result<(), CaptureError> {
         loop {
             let full = self.batch.as_ref().is_some_and(|batch| batch.bytes.len() >= BATCH_BYTES);
             if full || !packets.is_here() {
@@ -158,7 +174,7 @@ impl Thread {
             };
             if header.kind == kind::TRANSACTION_PAYLOAD && header.size > WHOLE_BYTES_MAX {
                 self.hand_over_batch()?;
-                self.large(&mut packets, header)?;
+                self.large(packets, header)?;
             } else {
                 let packet = packets.next()?;
                 let body = packets.body(&packet).get(1 + HEADER..).unwrap_or_default();
@@ -252,9 +268,6 @@ fn damaged(options: &SourceOptions, header: &Header, what: Malformed) -> Capture
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-    use std::net::TcpListener;
-
     use super::*;
     use crate::mysql::fuzzing;
 
@@ -282,24 +295,13 @@ mod tests {
     /// What is handed over of a transaction, and how reading ended.
     fn handed_over(damage: bool) -> (Vec<Piece>, Result<(), CaptureError>, Vec<u8>) {
         let (header, data, packet) = sent(damage);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut options = fuzzing::options(false, Vec::new());
-        (options.host, options.port) = ("127.0.0.1".into(), listener.local_addr().unwrap().port());
-        let options = Arc::new(options);
-        let server = std::thread::spawn(move || {
-            let (mut socket, _) = listener.accept().unwrap();
-            let length = (packet.len() as u32).to_le_bytes();
-            socket.write_all(&[length[0], length[1], length[2], 0]).unwrap();
-            for part in packet.chunks(70_001) {
-                socket.write_all(part).unwrap();
-            }
-        });
+        let options = Arc::new(fuzzing::options(false, Vec::new()));
+        let sent = [&(packet.len() as u32).to_le_bytes()[..], &packet].concat();
         let halt = Arc::new(Ended(AtomicBool::new(false)));
-        let mut packets = Packets::connect(&options, halt).unwrap();
+        let mut packets = Packets::recorded(&options, halt, sent);
         let (sender, mut receiver) = channel(100);
         let mut thread = Thread { sender, options, checksum: Checksum::Crc32, batch: None };
         let done = thread.large(&mut packets, header);
-        server.join().unwrap();
         drop(thread);
         let mut pieces = Vec::new();
         while let Some(piece) = receiver.blocking_recv() {
