@@ -10,8 +10,9 @@ CRASH_KILLS ?= 200
 BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
+SCHEDULES ?= 100000
 
-.PHONY: help setup build mysql test test-mysql test-large-transaction test-postgres-versions test-postgres-extensions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
+.PHONY: help setup build mysql test test-schedules test-mysql test-large-transaction test-postgres-versions test-postgres-extensions test-tryton demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
   bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
 
 help: ## This list
@@ -39,6 +40,9 @@ test-large-transaction: setup ## Memory, while MySQL sends five million rows in 
 	deploy/setup/mysql.sh
 	cargo test --locked -p crossdock-capture --test main -- --ignored --nocapture memory_does_not_grow
 
+test-schedules: ## Random schedules of four systems against models that know no rule file: SCHEDULES=100000
+	SCHEDULES=$(SCHEDULES) cargo test --locked --release -p crossdock-canonical --test main -- ownership interleavings properties s7_s9_s10
+
 test-postgres-versions: setup ## The PostgreSQL tests of capture on other servers: POSTGRES_VERSIONS="13 14 15 16 17 18 extensions"
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh "$(POSTGRES_VERSIONS)" cargo test --locked -p crossdock-capture --test main postgres::
@@ -46,6 +50,10 @@ test-postgres-versions: setup ## The PostgreSQL tests of capture on other server
 test-postgres-extensions: setup ## Values of PostGIS and pgvector, on a server of Debian 13 (needs root)
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh extensions cargo test --locked -p crossdock-capture --test main postgres::same_value
+
+test-tryton: build ## The connector for Tryton on a real one, installed from PyPI below target/
+	@deploy/setup/install.sh tryton
+	tests/connectors/tryton/run.sh
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi

@@ -39,6 +39,7 @@ mod stream;
 mod table_map;
 mod text;
 mod together;
+pub(crate) mod values;
 mod wire;
 
 #[cfg(any(test, feature = "fuzzing"))]
