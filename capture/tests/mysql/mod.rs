@@ -2,6 +2,7 @@
 
 mod access;
 mod charsets;
+mod checksums;
 mod compressed;
 mod definitions;
 mod failover;
