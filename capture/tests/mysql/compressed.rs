@@ -56,11 +56,12 @@ async fn a_compressed_transaction_larger_than_a_packet() {
 /// MiB that the process may have had at most, with the runtime of the tests in it.
 const PEAK_MIB_MAX: u64 = 128;
 
-/// Five million rows in one event: minutes, so not among the others (`make test-large-transaction`).
+/// `TRANSACTION_ROWS=5000000`, with no other test beside it, for the memory, too (`make
+/// test-large-transaction`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes"]
 async fn memory_does_not_grow_with_a_compressed_transaction() {
-    const ROWS: u32 = 5_000_000;
+    let asked = std::env::var("TRANSACTION_ROWS").ok().map(|rows| rows.parse().unwrap());
+    let count: u32 = asked.unwrap_or(100_000);
     let Some(server) = server() else { return };
     let mut options = options(&server, &["wms.pallets"]);
     options.block_bytes_max = 64 * 1024;
@@ -68,10 +69,10 @@ async fn memory_does_not_grow_with_a_compressed_transaction() {
     rig.snapshot().await;
     let from = rig.durable.clone().unwrap();
     drop(rig);
-    insert(&server, ROWS, "CONCAT('pallet ', id, ' of shipment ', id DIV 7)");
+    insert(&server, count, "CONCAT('pallet ', id, ' of shipment ', id DIV 7)");
     let mut reader = open(&options, Some(&from).into(), Memory::default()).await.unwrap();
     let (mut rows, mut bytes) = (0, 0);
-    while rows < u64::from(ROWS) {
+    while rows < u64::from(count) {
         let block = reader.next().await.unwrap();
         rows += block.counts.iter().map(|(.., count)| count).sum::<u64>();
         bytes += block.bytes.len();
@@ -80,5 +81,5 @@ async fn memory_does_not_grow_with_a_compressed_transaction() {
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     let peak: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     println!("{rows} rows, {} MiB of blocks, peak {} MiB", bytes >> 20, peak >> 10);
-    assert!(peak >> 10 <= PEAK_MIB_MAX, "{} MiB", peak >> 10);
+    assert!(asked.is_none() || peak >> 10 <= PEAK_MIB_MAX, "{} MiB", peak >> 10);
 }
