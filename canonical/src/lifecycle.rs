@@ -8,7 +8,7 @@
 
 mod file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{Evidence, Fields, Name};
@@ -27,6 +27,8 @@ pub(crate) use file::{States, read};
 pub(crate) struct Lifecycle {
     /// Where it stands.
     pub spot: Spot,
+    /// The same as the name of a rule.
+    pub rule: Name,
     /// Field that holds the state.
     pub field: Name,
     /// States of the main line.
@@ -74,6 +76,8 @@ pub(crate) struct Verdict {
     pub since: Option<i64>,
     /// When evidence whose time has not come yet must be looked at again.
     pub next: Option<i64>,
+    /// States of the main line before it for which there is no evidence, in their order.
+    pub inferred: Vec<Name>,
     /// Fields set from evidence: value, source of the evidence, rule.
     pub sets: BTreeMap<Name, (Value<'static>, Name, Name)>,
     /// Evidence that asked for an illegal move: evidence, exception, rule.
@@ -135,20 +139,16 @@ impl Lifecycle {
         let mut walk = Walk {
             lifecycle: self,
             state: self.initial.clone(),
-            rule: self.spot.name(),
+            rule: None,
             now_micros,
             verdict: Verdict::default(),
             sets: BTreeMap::new(),
+            reached: BTreeSet::new(),
         };
         let mut sorted: Vec<&Evidence> = evidence.into_iter().filter(|e| !e.withdrawn).collect();
-        sorted.sort_by(|a, b| {
-            let rank = |e: &Evidence| self.rank_of_kind(&e.kind).is_none();
-            (a.event_micros, rank(a), -a.authority, a.id).cmp(&(
-                b.event_micros,
-                rank(b),
-                -b.authority,
-                b.id,
-            ))
+        sorted.sort_by_cached_key(|e| {
+            let beside = self.rank_of_kind(&e.kind).is_none();
+            (e.event_micros, beside, -e.authority, e.id)
         });
         for item in sorted {
             for transition in self.transitions.iter().filter(|t| t.is_for(item)) {
@@ -207,10 +207,12 @@ type Candidate = (i32, i64, Uuid);
 struct Walk<'l> {
     lifecycle: &'l Lifecycle,
     state: Name,
-    rule: Name,
+    rule: Option<Name>,
     now_micros: i64,
     verdict: Verdict,
     sets: BTreeMap<Name, (Candidate, Value<'static>, Name, Name)>,
+    /// Places in the main line for which there is evidence.
+    reached: BTreeSet<usize>,
 }
 
 impl Walk<'_> {
@@ -272,13 +274,14 @@ impl Walk<'_> {
             }
             return;
         }
+        self.reached.extend(transition.rank);
         let forward = match (transition.rank, at) {
             (Some(to), Some(at)) => to > at,
             _ => self.state != transition.to,
         };
         if forward {
             self.state = transition.to.clone();
-            self.rule = transition.rule.clone();
+            self.rule = Some(transition.rule.clone());
             self.verdict.since = Some(evidence.event_micros);
         }
         for setting in &transition.sets {
@@ -298,7 +301,14 @@ impl Walk<'_> {
     }
 
     fn finish(mut self) -> Verdict {
-        self.verdict.state = Some((self.state, self.rule));
+        let order = &self.lifecycle.order;
+        let first = self.lifecycle.rank(&self.lifecycle.initial).map_or(0, |rank| rank + 1);
+        if let Some(last) = self.reached.last() {
+            let skipped = (first..*last).filter(|rank| !self.reached.contains(rank));
+            self.verdict.inferred = skipped.filter_map(|rank| order.get(rank).cloned()).collect();
+        }
+        let rule = self.rule.unwrap_or_else(|| self.lifecycle.rule.clone());
+        self.verdict.state = Some((self.state, rule));
         let sets = self.sets.into_iter();
         self.verdict.sets = sets.map(|(f, (_, value, by, rule))| (f, (value, by, rule))).collect();
         self.verdict.errors.sort();

@@ -23,6 +23,7 @@ use crate::lookups::{self, LookedUp};
 use crate::mapping::{Mappings, Reader};
 use crate::names::{Links, linked_entities, links_of};
 use crate::ownership::{Ownership, OwnershipReader};
+use crate::plan::{self, Plans};
 use crate::problems::Report;
 use crate::quarantine::{self, Quarantines};
 use crate::ruleset::{self, Ruleset, Rulesets};
@@ -74,11 +75,12 @@ pub struct Rules {
     pub(crate) timed: BTreeSet<Name>,
     /// The `[[test]]` blocks.
     pub(crate) trials: Vec<Trial>,
-    pub(crate) groups: BTreeMap<Name, Vec<Name>>,
     lanes: Lanes,
     rulesets: Rulesets,
     /// Links of each entity that subscriptions and release rules read.
     pub(crate) read_links: BTreeMap<Name, BTreeSet<Name>>,
+    /// How the records of each entity are computed.
+    pub(crate) plans: Plans,
 }
 
 impl Rules {
@@ -231,10 +233,10 @@ impl Loader {
             followers: BTreeMap::new(),
             timed: BTreeSet::new(),
             trials: Vec::new(),
-            groups: BTreeMap::new(),
             lanes: Lanes::default(),
             rulesets: Rulesets::default(),
             read_links: BTreeMap::new(),
+            plans: Plans::default(),
         };
         let report = &self.report;
         let mut rule_texts: Vec<&SourceText> = rule_texts.iter().collect();
@@ -297,7 +299,6 @@ impl Loader {
             rules.trials.extend(trial::read(root));
             root.done();
         }
-        rules.groups = owners.groups;
         (rules.quarantines, rules.guards) = quarantined;
         rules.looked_up = lookups::used(&rules.mappings, &rules.evidence);
         connect(rules);
@@ -306,6 +307,7 @@ impl Loader {
         for (entity, field) in check::computed_fields(rules).into_keys() {
             rules.computed.entry(entity).or_default().insert(field);
         }
+        rules.plans = plan::plans(rules);
         check::check(rules, report);
         let subscriptions = rules.telling.subscriptions.values().flatten().map(|s| &s.kind);
         let releases = rules.telling.releases.values().flatten().map(|r| &r.kind);

@@ -1,18 +1,20 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
+    SourceRow,
 };
-use crossdock_model::{ChangeEvent, TxHeader};
+use crossdock_model::{ChangeEvent, Op, TxHeader, Value};
 use crossdock_schema_registry::Entities;
 
 use crate::difference::unpack;
-use crate::fold::{Folded, Tables, fold, gone};
-use crate::foresee;
+use crate::fold::{Folded, Tables, fold, gone, woken};
+use crate::foresee::{self, Foreseen};
 use crate::judge::{Batch, RecordStore, judge_all};
+use crate::rate;
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
@@ -31,9 +33,12 @@ pub struct Workspace<'r> {
     /// What was asked for last.
     asked: Needs,
     mapped: Option<Mapped>,
+    foreseen: Foreseen,
     outcome: Option<Outcome>,
     /// Records whose time has come.
     due: BTreeSet<RecordKey>,
+    /// Rate guards, as they were before the batch.
+    guards: BTreeMap<Name, GuardState>,
 }
 
 impl<'r> Workspace<'r> {
@@ -50,16 +55,51 @@ impl<'r> Workspace<'r> {
             records: RecordStore::default(),
             asked: Needs::default(),
             mapped: None,
+            foreseen: Foreseen::default(),
             outcome: None,
             due: BTreeSet::new(),
+            guards: BTreeMap::new(),
         }
+    }
+
+    /// Gives the rate guards as they were before the batch.
+    pub fn with_guards(mut self, guards: impl IntoIterator<Item = GuardState>) -> Self {
+        self.guards.extend(guards.into_iter().map(|state| (state.rule.clone(), state)));
+        self
+    }
+
+    /// Adds rows that a rate guard has stopped and that are to be taken now.
+    pub fn take_in_woken(&mut self, source: &Name, header: &TxHeader, rows: Vec<SourceRow>) {
+        let keys = rows.iter().map(|row| row.key.clone()).collect();
+        self.transactions.push(woken(source, header.clone(), keys, false));
+        for row in rows {
+            self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
+        }
+        (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// Adds a row of which nothing but its image is known here: it is mapped as it is, and states
+    /// no evidence.
+    pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
+        self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
+        self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
+        (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// Rows that the batch brings whole, so that nothing of what they were is needed.
+    pub(crate) fn whole_rows(&self) -> HashSet<RowKey> {
+        let mut first: HashMap<&RowKey, bool> = HashMap::new();
+        for net in self.transactions.iter().flat_map(|t| &t.nets) {
+            first.entry(&net.row).or_insert(net.full && net.op != Op::Delete);
+        }
+        first.into_iter().filter(|(_, full)| *full).map(|(row, _)| row.clone()).collect()
     }
 
     /// Adds records that have a deadline which has passed: they are looked at again after
     /// everything else, and what is overdue raises its exception.
     pub fn take_in_due(&mut self, records: impl IntoIterator<Item = RecordKey>) {
         self.due.extend(records);
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Adds a whole transaction of a source.
@@ -76,7 +116,7 @@ impl<'r> Workspace<'r> {
         }
         let folded = fold(&mut self.tables, source, header, events, &wanted);
         self.transactions.push(folded);
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Adds rows that are in the store and not in their source any more, as it was found out at
@@ -89,9 +129,15 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows));
         for row in rows {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
         }
+        self.begin_again();
+    }
+
+    /// What was found out is not so any more: there is more to judge.
+    fn begin_again(&mut self) {
         (self.mapped, self.outcome) = (None, None);
+        self.foreseen = Foreseen::default();
     }
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
@@ -109,11 +155,21 @@ impl<'r> Workspace<'r> {
     fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
             known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
-            self.mapped = Some(map_all(self.rules, &self.rows, &self.transactions)?);
+            let mut mapped = map_all(self.rules, &self.rows, &self.transactions)?;
+            rate::guard(
+                self.rules,
+                &self.installation,
+                &self.guards,
+                &self.rows,
+                &self.transactions,
+                &mut mapped,
+            );
+            self.mapped = Some(mapped);
         }
         let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
-            known(foresee::records(self.rules, &self.records, &mapped.steps))?;
+            let (rules, records) = (self.rules, &self.records);
+            known(foresee::records(rules, records, &mapped.steps, &mut self.foreseen))?;
             let batch = Batch {
                 transactions: &self.transactions,
                 steps: &mapped.steps,
@@ -128,22 +184,26 @@ impl<'r> Workspace<'r> {
 
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
     pub fn provide(&mut self, loaded: Loaded) {
+        let asked = std::mem::take(&mut self.asked);
         let entities = &self.rules.entities;
-        for row in loaded.rows.into_iter().chain(loaded.referring.iter().cloned()) {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
-        }
-        for row in loaded.referring {
+        for row in &loaded.referring {
             for other in &row.refers_to {
                 self.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
+        for row in loaded.rows.into_iter().chain(loaded.referring) {
+            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
+        }
+        self.records.records.reserve(asked.records.len());
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
+            self.records
+                .records
+                .entry(key)
+                .or_insert_with(|| Arc::new(unpack(typed(state, entities))));
         }
         for (to, from) in loaded.linking {
             self.records.linking.entry(to).or_default().insert(from);
         }
-        let asked = std::mem::take(&mut self.asked);
         for key in &asked.releases_on {
             let depends = |r: &&Release| r.depends.contains(key);
             let found = loaded.releases.iter().filter(depends).cloned().collect();
@@ -169,6 +229,8 @@ impl<'r> Workspace<'r> {
             return Outcome::default();
         };
         outcome.rows = mapped.rows;
+        outcome.guards = mapped.guards;
+        outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {
             *outcome.tallies.entry(tally).or_default() += n;
         }
@@ -187,14 +249,23 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         type_fields(&mut record.fields, &key, entities);
     }
     for contribution in &mut state.contributions {
-        type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
+        let typed = |(name, value): (&Name, &Value<'_>)| {
+            let kind = entities.entity(&contribution.record.entity).and_then(|e| e.field(name));
+            kind.is_none_or(|kind| kind.has(value))
+        };
+        if !contribution.fields.iter().all(typed) {
+            type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
+        }
     }
     state
 }
 
 fn type_fields(fields: &mut Fields, key: &RecordKey, entities: &Entities) {
     let Some(entity) = entities.entity(&key.entity) else { return };
-    for (name, value) in fields {
+    for (name, value) in fields.iter_mut() {
+        if entity.field(name).is_none_or(|kind| kind.has(value)) {
+            continue;
+        }
         if let Some(Ok(typed)) = entity.field(name).map(|kind| kind.coerce(value)) {
             *value = typed;
         }

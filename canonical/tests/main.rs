@@ -5,13 +5,17 @@
 mod cross_references;
 mod demo;
 mod demo_files;
+mod guards;
 mod interleavings;
 mod judging;
 mod language;
+mod loops;
 mod manufacturer;
 mod ownership;
 mod problems;
 mod properties;
+mod replay;
+mod rounds;
 mod scenario;
 mod schedules;
 mod store;

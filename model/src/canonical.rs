@@ -7,20 +7,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{LogOrder, TableName, Value};
+use crate::{LogOrder, Named, TableName, Value};
 
 /// A name that is shared a lot: of a source, entity, field, rule.
 pub type Name = Arc<str>;
 /// Field or column values by name.
-pub type Fields = BTreeMap<Name, Value<'static>>;
+pub type Fields = Named<Value<'static>>;
+/// Other records, by link name.
+pub type Links = Named<RecordKey>;
 
 /// Identity of a canonical record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordKey {
     /// Entity: `shipment`.
     pub entity: Name,
@@ -34,8 +37,15 @@ impl fmt::Display for RecordKey {
     }
 }
 
+impl Hash for RecordKey {
+    /// The key says which entity it is of, nearly always: hashing the entity, too, gains nothing.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
 /// Identity of a row in a source database.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RowKey {
     /// Source: `wms_eu`.
     pub source: Name,
@@ -45,11 +55,26 @@ pub struct RowKey {
     pub pk: Name,
 }
 
+impl Hash for RowKey {
+    /// Few sources have tables of the same name: hashing the source, too, gains nothing.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.table.hash(state);
+        self.pk.hash(state);
+    }
+}
+
 impl RowKey {
     /// Joins key values to the text used in `pk`. NULL becomes the empty text.
     pub fn join<'v>(values: impl IntoIterator<Item = &'v Value<'v>>) -> Name {
-        let texts: Vec<_> = values.into_iter().map(|v| v.to_text().unwrap_or_default()).collect();
-        texts.join("\u{1f}").into()
+        let mut values = values.into_iter();
+        let first = values.next().and_then(|v| v.text()).unwrap_or_default();
+        let Some(second) = values.next() else { return first.into() };
+        let mut joined = first.into_owned();
+        for value in std::iter::once(second).chain(values) {
+            joined.push('\u{1f}');
+            joined.push_str(&value.text().unwrap_or_default());
+        }
+        joined.into()
     }
 }
 
@@ -82,7 +107,7 @@ pub struct Contribution {
     /// Canonical fields.
     pub fields: Arc<Fields>,
     /// Other records that it names, by link name.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
     /// Place of the image it was mapped from.
     pub at: LogOrder,
     /// True when the row does not speak of the record any more: remove it.
@@ -98,6 +123,16 @@ pub struct Origin {
     pub at: Name,
     /// The rule that made it win, as `file:line` or name.
     pub rule: Name,
+    /// Of a lifecycle's state: the steps before it that nobody reported, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inferred: Vec<Name>,
+}
+
+impl Origin {
+    /// Of a value that somebody says, or that is computed.
+    pub fn new(source: Name, at: Name, rule: Name) -> Self {
+        Self { source, at, rule, inferred: Vec::new() }
+    }
 }
 
 /// A canonical record.
@@ -112,9 +147,9 @@ pub struct Record {
     /// Values; a field that nobody has set, or that is NULL, is absent.
     pub fields: Fields,
     /// Provenance of each field.
-    pub origins: BTreeMap<Name, Origin>,
+    pub origins: Named<Origin>,
     /// Other records that it names, by link name.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
 }
 
 /// A fact that somebody reported about a record. State is computed from the set of these.
@@ -200,6 +235,43 @@ pub struct ExceptionItem {
     pub open: bool,
 }
 
+/// How many changes a rate guard has counted, and what it has stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardState {
+    /// The rule.
+    pub rule: Name,
+    /// The source whose changes are counted.
+    pub source: Name,
+    /// Changes by the part of the window in which they were committed, which begins at so many
+    /// microseconds since the Unix epoch.
+    pub counts: Vec<(i64, u64)>,
+    /// There were too many: changes wait. Until an operator releases them.
+    pub stopped: Option<GuardStop>,
+    /// Released by an operator, and what waits is being taken.
+    pub releasing: bool,
+}
+
+/// When and why a rate guard has stopped changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardStop {
+    /// The exception that says so.
+    pub exception: Uuid,
+    /// Place in the source's log of the transaction that was too much; it waits whole.
+    pub position: Name,
+    /// Its commit time, microseconds since the Unix epoch.
+    pub commit_micros: i64,
+    /// Changes in the window that ended with it.
+    pub changes: u64,
+}
+
+impl GuardState {
+    /// Nothing counted yet.
+    pub fn new(rule: &Name, source: &Name) -> Self {
+        let (rule, source) = (rule.clone(), source.clone());
+        Self { rule, source, counts: Vec::new(), stopped: None, releasing: false }
+    }
+}
+
 /// How a row is written in a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -241,6 +313,11 @@ pub struct Delivery {
     pub record: RecordKey,
     /// What is to be written, all in one transaction.
     pub writes: Vec<RowWrite>,
+    /// The field whose owner's value is written back; `None` for what is no revert.
+    pub reverts: Option<Name>,
+    /// How often Crossdock itself was the cause of the change that this follows from: 0 for a
+    /// change that a system made by itself, 1 for what a trigger made of a write of Crossdock's …
+    pub hops: u8,
 }
 
 /// One version of one record: who changed what, why, and from which place in which log.
@@ -316,6 +393,11 @@ pub enum Tally {
     LateEvidence {
         /// Entity.
         entity: Name,
+    },
+    /// Something that would have been told for ever, round and round: not told.
+    Loop {
+        /// Source whose change it follows from.
+        source: Name,
     },
 }
 
@@ -393,6 +475,8 @@ pub struct Outcome {
     pub deadlines: Vec<Deadline>,
     /// Deliveries to owe, in order; one whose `event_id` exists already is left as it is.
     pub deliveries: Vec<Delivery>,
+    /// Rate guards to put.
+    pub guards: Vec<GuardState>,
     /// Counts for the metrics.
     pub tallies: BTreeMap<Tally, u64>,
 }
