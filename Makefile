@@ -11,8 +11,10 @@ BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 SCHEDULES ?= 100000
+TWO_WAY_WRITES ?= 1000
+TWO_WAY_SEED ?= 1
 
-.PHONY: help setup build mysql test test-schedules test-mysql test-postgres-versions test-postgres-extensions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
+.PHONY: help setup build mysql test test-schedules test-two-way test-mysql test-postgres-versions test-postgres-extensions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
   bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
 
 help: ## This list
@@ -38,6 +40,9 @@ test-mysql: setup ## The tests that need a MySQL server
 
 test-schedules: ## Random schedules of four systems against models that know no rule file: SCHEDULES=100000
 	SCHEDULES=$(SCHEDULES) cargo test --locked --release -p crossdock-canonical --test main -- ownership interleavings properties s7_s9_s10
+
+test-two-way: build mysql ## Two systems that overwrite each other's columns: TWO_WAY_WRITES=1000 on each side, TWO_WAY_SEED=1
+	TWO_WAY_WRITES=$(TWO_WAY_WRITES) TWO_WAY_SEED=$(TWO_WAY_SEED) cargo test --locked --workspace --test system -- --nocapture two_way
 
 test-postgres-versions: setup ## The PostgreSQL tests of capture on other servers: POSTGRES_VERSIONS="13 14 15 16 17 18 extensions"
 	cargo test --locked -p crossdock-capture --no-run

@@ -382,7 +382,7 @@ fn everything_is_as_the_account_says(model: &Model, store: &Store) {
 /// S7, S9, S10, I5: in every schedule nothing is early, and in the end everything is right.
 #[test]
 fn s9_any_schedule_keeps_the_promises_and_ends_as_the_account_says() {
-    try_all("s9_any_schedule", 60, |rng| {
+    try_all("s9_any_schedule", 40, |rng| {
         let story = Story::random(rng);
         let model = story.account();
         let mut store = Store::default();
