@@ -44,10 +44,10 @@ fn a_text_refers_to_a_row_of_the_table_whose_name_it_begins_with() {
 
     run(&rules, &mut store, &[tx("erp", 20, vec![shipment(Op::Create, "S2")])]);
     assert_eq!(waiting(&store), 0);
-    assert_eq!(store.text("shl:EU:S2:1", "qty").as_deref(), Some("2.5"));
+    assert_eq!(store.field("shl:EU:S2:1", "qty").as_deref(), Some("2.5"));
     assert_eq!(store.records.len(), 1);
 
     // A new number of the shipment is a new key of its line.
     run(&rules, &mut store, &[tx("erp", 30, vec![shipment(Op::Update, "S3")])]);
-    assert_eq!(store.text("shl:EU:S3:1", "qty").as_deref(), Some("2.5"));
+    assert_eq!(store.field("shl:EU:S3:1", "qty").as_deref(), Some("2.5"));
 }
