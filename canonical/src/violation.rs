@@ -237,6 +237,8 @@ impl Judge<'_> {
                 key: step.key.clone(),
                 columns: vec![(path.column.clone(), value)],
             }],
+            reverts: Some(item.field.clone()),
+            hops: 0,
         });
         true
     }

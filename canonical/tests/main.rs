@@ -4,14 +4,18 @@
 
 mod demo;
 mod demo_files;
+mod guards;
 mod interleavings;
 mod judging;
 mod language;
+mod loops;
 mod manufacturer;
 mod ownership;
 mod problems;
 mod properties;
 mod references;
+mod replay;
+mod rounds;
 mod scenario;
 mod schedules;
 mod store;

@@ -5,6 +5,7 @@ mod check;
 mod checkpoints;
 mod contract;
 mod events;
+mod exceptions;
 mod gaps;
 mod outbox;
 mod rules;
@@ -120,6 +121,14 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: rules::RulesCommand,
+    },
+    /// See what a person must look at, and try refused deliveries again or discard them.
+    #[command(after_help = "Examples:\n  crossdock exceptions list --source erp\n  \
+        crossdock exceptions show 3f1d86aa\n  crossdock exceptions retry 3f1d86aa\n  \
+        crossdock exceptions discard 3f1d86aa --reason \"entered by hand\"")]
+    Exceptions {
+        #[command(subcommand)]
+        command: exceptions::ExceptionsCommand,
     },
     /// See whether the sources' tables are still as the files read them, and put that on record.
     #[command(
@@ -259,6 +268,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
+            Command::Exceptions { command } => exceptions::exceptions(command).await,
             Command::Contract { command } => contract::contract(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
@@ -334,7 +344,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
     };
     match lines.await {
         Ok(lines) if json => {
-            println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
+            say!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
         }
         Ok(lines) => print(&lines),
         Err(error) => return fail(&error),
@@ -345,7 +355,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
 fn moved(result: anyhow::Result<Moved>) -> ExitCode {
     match result {
         Ok(moved) => {
-            moved.lines.iter().for_each(|line| println!("{line}"));
+            moved.lines.iter().for_each(|line| say!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),
