@@ -3,8 +3,8 @@
 //! shipped, and records that were written down by hand.
 //!
 //! `crossdock-connectors KIND CONNECTOR TEST -- DRIVER…`: the kind of the server, the folder of
-//! the connector, the folder with `grants.sql` and `expected.toml`, and the command that drives
-//! the system. Exit code 1 and a list of differences when anything is not as expected.
+//! the connector, whose name the database gets, the folder with `expected.toml`, and the command
+//! that drives the system. Exit code 1 and a list of differences when anything is not as expected.
 //!
 //! Knows nothing of any system: no table, no column, no state.
 
@@ -54,7 +54,8 @@ fn run() -> Result<Vec<String>> {
     let (connector, test) = (Path::new(connector), Path::new(test));
     let mut expected = Expected::read(&test.join("expected.toml"))?;
 
-    let system = System::start(kind)?;
+    let name = connector.file_name().and_then(|name| name.to_str()).context(USAGE)?;
+    let system = System::start(kind, name)?;
     let mut driver = Driver::start(command, &system.environment())?;
     let mut differences = Vec::new();
     let mut crossdock: Option<(Crossdock, Store, tempfile::TempDir)> = None;
