@@ -12,7 +12,7 @@ POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 SCHEDULES ?= 100000
 
-.PHONY: help setup build mysql test test-schedules test-mysql test-postgres-versions test-postgres-extensions test-tryton demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
+.PHONY: help setup build mysql test test-schedules test-mysql test-postgres-versions test-postgres-extensions test-tryton test-vendure demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
   bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
 
 help: ## This list
@@ -50,6 +50,10 @@ test-postgres-extensions: setup ## Values of PostGIS and pgvector, on a server o
 test-tryton: build ## The connector for Tryton on a real one, installed from PyPI below target/
 	@deploy/setup/install.sh tryton
 	tests/connectors/tryton/run.sh
+
+test-vendure: build ## The connector for Vendure on a real one, installed from npm below target/
+	@deploy/setup/install.sh vendure
+	tests/connectors/vendure/run.sh
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi

@@ -127,7 +127,7 @@ async function order(port, admin, email, items) {
     addPaymentToOrder(input: { method: "invoice", metadata: {} }) { ... on Order { code } ${ERROR} } }`);
   const { items: [placed] } = await admin(`query ($code: String!) {
     orders(options: { filter: { code: { eq: $code } } }) { items {
-      id code customer { id } lines { id productVariant { sku } } payments { id } } } }`, { code });
+      id code customer { id } lines { id productVariant { sku } } payments { id transactionId } } } }`, { code });
   return placed;
 }
 
@@ -160,7 +160,8 @@ async function sellInTwoParcels(port, admin, lamp, bulb) {
   const [lamps, bulbs] = sold.lines;
   await step('placed', {
     order: sold.code, customer: sold.customer.id, lamps: lamps.id, bulbs: bulbs.id,
-    payment: sold.payments[0].id,
+    payment: sold.payments[0].id, reference: sold.payments[0].transactionId,
+    today: new Date().toISOString().slice(0, 10),
   });
   await settle(admin, sold);
   await step('paid');
@@ -199,7 +200,7 @@ async function cancel(port, admin, bulb) {
   await move(admin, stopped, 'Cancelled');
   await step('stopped', {
     dropped: dropped.code, dropped_line: dropped.lines[0].id, stopped,
-    dropped_payment: dropped.payments[0].id,
+    dropped_payment: dropped.payments[0].id, dropped_reference: dropped.payments[0].transactionId,
   });
   await admin(`mutation ($id: ID!) {
     cancelOrder(input: { orderId: $id, reason: "Changed her mind" }) { __typename ${ERROR} } }`,
