@@ -75,6 +75,7 @@ fn run() -> Result<Vec<String>> {
     let Some((mut process, store, _)) = crossdock else { bail!("the driver took no step") };
     differences.extend(expected.not_taken());
     differences.extend(expected.compare_folds(&process)?);
+    differences.extend(contract(&process)?);
     differences.extend(restarted(&mut process, &store)?);
     Ok(differences)
 }
@@ -97,6 +98,16 @@ fn start(connector: &Path, system: &System) -> Result<(Crossdock, Store, tempfil
     }
     process.start()?;
     Ok((process, store, folder))
+}
+
+/// What of the system's tables is not as the connector has it on record.
+fn contract(process: &Crossdock) -> Result<Vec<String>> {
+    let verified = process.run(&["contract", "verify"])?;
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    println!("contract: {}", said.trim_end());
+    // A note is a difference, too: what is on record is of this very version.
+    let good = verified.status.success() && !said.contains("note");
+    Ok((!good).then(|| format!("the contract is broken: {said}")).into_iter().collect())
 }
 
 /// What a restart changes, which is to be nothing.
