@@ -109,6 +109,9 @@ pub(crate) struct LinkMap {
     pub key: Vec<FieldMap>,
 }
 
+/// A lookup as it is written: name, place, table, path to the key and its prefix.
+type WrittenLookup<'w> = (&'w str, Item<'w>, Option<Name>, (&'w str, Option<&'w str>));
+
 /// What reading needs to know.
 pub(crate) struct Reader<'r> {
     /// Entities.
@@ -222,7 +225,7 @@ impl Reader<'_> {
     /// Lookups in an order in which each refers only to earlier ones.
     fn lookups(&self, block: &Section<'_>) -> Vec<Lookup> {
         let Some(section) = block.get("lookup").and_then(|i| i.table()) else { return Vec::new() };
-        let mut waiting: Vec<(&str, Item<'_>, Option<Name>, (&str, Option<&str>))> = Vec::new();
+        let mut waiting: Vec<WrittenLookup<'_>> = Vec::new();
         for (name, item) in section.entries() {
             let Some(s) = item.table() else { continue };
             s.required("table");
