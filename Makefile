@@ -60,6 +60,10 @@ test-tryton: build ## The connector for Tryton on a real one, installed from PyP
 	@deploy/setup/install.sh tryton
 	tests/connectors/tryton/run.sh
 
+test-vendure: build ## The connector for Vendure on a real one, installed from npm below target/
+	@deploy/setup/install.sh vendure
+	tests/connectors/vendure/run.sh
+
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi
 	$${CARGO_TARGET_DIR:-target}/debug/crossdock-demo run --seconds $(DEMO_SECONDS) --rate $(DEMO_RATE) --tms $(TMS)
