@@ -78,6 +78,11 @@ impl<K, V> Sorted<K, V> {
         self.entries.get(at).map(|(_, value)| value)
     }
 
+    /// The entry at a place in the order of the keys.
+    pub fn at(&self, place: usize) -> Option<(&K, &V)> {
+        self.entries.get(place).map(|(key, value)| (key, value))
+    }
+
     /// The value of a key, to be changed.
     pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use crossdock_model::canonical::{Contribution, Fields, Links, Name, Origin, Record, RecordKey};
 use crossdock_model::{LogOrder, Named, Value};
 
+use super::pick::Saying;
 use crate::ownership::COMPUTED;
 use crate::scope::Members;
 
@@ -94,8 +95,7 @@ impl<'d> Draft<'d> {
     }
 
     /// Sets a field to what a contribution says.
-    pub fn say(&mut self, field: &'d Name, by: &'d Contribution, rule: &'d Name) {
-        let value = by.fields.get(field).unwrap_or(&Value::Null);
+    pub fn say(&mut self, field: &'d Name, (by, value): Saying<'d>, rule: &'d Name) {
         self.set(field, Cow::Borrowed(value), Source::Said(by, rule));
     }
 
