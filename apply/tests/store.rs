@@ -78,6 +78,8 @@ fn delivery(number: u128) -> Delivery {
                 ("share".into(), Value::Float(0.1)),
             ],
         }],
+        reverts: None,
+        hops: 0,
     }
 }
 
@@ -99,6 +101,7 @@ fn record() -> Record {
                 source: "wms_eu".into(),
                 at: at(4, 1).to_sortable().into(),
                 rule: "ownership.toml:7".into(),
+                inferred: vec!["picking".into()],
             },
         )]
         .into(),

@@ -83,10 +83,16 @@ pub(crate) struct Folded {
     pub nets: Vec<Net>,
     /// Present when Crossdock wrote the transaction: a digest for each row it wrote.
     pub mark: Option<Vec<RowDigest>>,
+    /// How often Crossdock itself was the cause of the transaction: 0 without a mark.
+    pub hops: u8,
     /// Tables that were truncated.
     pub truncated: Vec<(Name, LogOrder)>,
     /// Rows of tables that nothing maps.
     pub unmapped: BTreeMap<Name, u64>,
+    /// Rows that a rate guard had stopped and that are mapped now; then there is nothing else.
+    pub woken: Vec<RowKey>,
+    /// What these rows state as evidence is known already.
+    pub silent: bool,
 }
 
 /// Tables by the address of their shared schema; the schema is kept, so that addresses stay valid.
@@ -111,25 +117,18 @@ pub(crate) fn fold(
     wanted: &dyn Fn(&Name) -> bool,
 ) -> Folded {
     let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::default() };
-    let mut out = Folded {
-        source: source.clone(),
-        nets: Vec::new(),
-        mark: None,
-        truncated: Vec::new(),
-        unmapped: BTreeMap::new(),
-        header,
-    };
+    let mut out = nothing(source, header);
     for event in events {
         if let Some((prefix, content)) = &event.message {
             if prefix == mark::PREFIX {
-                add_mark(&mut out.mark, std::str::from_utf8(content).ok());
+                add_mark(&mut out, std::str::from_utf8(content).ok());
             }
             continue;
         }
         let Some(schema) = &event.table else { continue };
         let table = tables.get(schema);
         if &*schema.name.table == mark::PROGRESS_TABLE {
-            add_mark(&mut out.mark, progress_mark(&table, &event).as_deref());
+            add_mark(&mut out, progress_mark(&table, &event).as_deref());
             continue;
         }
         if !wanted(&table.name) {
@@ -166,8 +165,26 @@ pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folde
         }
     });
     let nets = nets.collect();
-    let (truncated, unmapped) = (Vec::new(), BTreeMap::new());
-    Folded { source: source.clone(), nets, mark: None, truncated, unmapped, header }
+    Folded { nets, ..nothing(source, header) }
+}
+
+/// Rows that a rate guard had stopped go on.
+pub(crate) fn woken(source: &Name, header: TxHeader, rows: Vec<RowKey>, silent: bool) -> Folded {
+    Folded { woken: rows, silent, ..nothing(source, header) }
+}
+
+fn nothing(source: &Name, header: TxHeader) -> Folded {
+    Folded {
+        source: source.clone(),
+        header,
+        nets: Vec::new(),
+        mark: None,
+        hops: 0,
+        truncated: Vec::new(),
+        unmapped: BTreeMap::new(),
+        woken: Vec::new(),
+        silent: false,
+    }
 }
 
 /// The passing of time: no transaction of any source, and no change of any row.
@@ -194,9 +211,10 @@ fn progress_mark(table: &Table, event: &ChangeEvent) -> Option<String> {
     event.after.as_ref()?.get(column)?.to_text()
 }
 
-fn add_mark(into: &mut Option<Vec<RowDigest>>, text: Option<&str>) {
+fn add_mark(into: &mut Folded, text: Option<&str>) {
     if let Some(mark) = text.and_then(Mark::from_json) {
-        into.get_or_insert_default().extend(mark.rows);
+        into.mark.get_or_insert_default().extend(mark.rows);
+        into.hops = into.hops.max(mark.hops.saturating_add(1));
     }
 }
 

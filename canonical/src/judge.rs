@@ -184,6 +184,7 @@ impl<'j> Judge<'j> {
 
     fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
         let mut tx = Tx::new(folded);
+        let told = self.out.deliveries.len();
         self.truncated(&tx);
         let mut touched = BTreeSet::new();
         for step in steps {
@@ -200,6 +201,7 @@ impl<'j> Judge<'j> {
         self.rule_troubles(&mut tx);
         self.tell(&tx);
         self.release(&tx, &touched);
+        self.stop_loops(&tx, told);
         self.unchanged(&tx, steps);
     }
 

@@ -9,6 +9,7 @@
 //! Knows nothing of I/O, async or the clock.
 
 mod check;
+mod coded;
 mod codes;
 mod compute;
 mod deadline;
@@ -22,6 +23,7 @@ mod expr;
 mod fold;
 mod foresee;
 mod guard;
+mod hops;
 mod ids;
 mod judge;
 mod lanes;
@@ -36,7 +38,9 @@ mod plan;
 mod problems;
 mod prove;
 mod quarantine;
+mod rate;
 mod rehearsal;
+mod replay;
 mod rowmap;
 mod rows;
 mod rules;
@@ -55,9 +59,12 @@ mod window;
 mod workspace;
 mod writing;
 
+pub use coded::CodedColumn;
 pub use lanes::{Lane, Maintenance};
 pub use matrix::Ownership;
+pub use rate::guard_row;
 pub use rehearsal::{Failure, TestResult};
+pub use replay::{Comparison, Counts, FieldDifference, RecordDifference, ReplayTx};
 pub use rules::{Known, Rules};
 pub use ruleset::Ruleset;
 pub use scratch::Scratch;

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::coded::{self, CodedColumn};
 use crate::codes::{self, Codes};
 use crate::deliver::{Telling, TellingReader};
 use crate::document::{File, Section};
@@ -74,7 +75,6 @@ pub struct Rules {
     pub(crate) timed: BTreeSet<Name>,
     /// The `[[test]]` blocks.
     pub(crate) trials: Vec<Trial>,
-    pub(crate) groups: BTreeMap<Name, Vec<Name>>,
     lanes: Lanes,
     rulesets: Rulesets,
     /// Links of each entity that subscriptions and release rules read.
@@ -146,6 +146,11 @@ impl Rules {
     /// these columns hits.
     pub fn uses(&self, source: &str, table: &TableSchema, columns: &[Name]) -> Vec<Problem> {
         verify::uses(self, source, table, columns)
+    }
+
+    /// Columns of a source whose values must stand in a code table.
+    pub fn coded_columns(&self, source: &str) -> Vec<CodedColumn> {
+        coded::coded_columns(self, source)
     }
 
     /// How subscriptions and releases write into the tables of targets.
@@ -228,7 +233,6 @@ impl Loader {
             followers: BTreeMap::new(),
             timed: BTreeSet::new(),
             trials: Vec::new(),
-            groups: BTreeMap::new(),
             lanes: Lanes::default(),
             rulesets: Rulesets::default(),
             read_links: BTreeMap::new(),
@@ -295,7 +299,6 @@ impl Loader {
             rules.trials.extend(trial::read(root));
             root.done();
         }
-        rules.groups = owners.groups;
         (rules.quarantines, rules.guards) = quarantined;
         rules.looked_up = lookups::used(&rules.mappings, &rules.evidence);
         connect(rules);

@@ -59,6 +59,8 @@ impl<'j> Judge<'j> {
                 rule: subscription.name.clone(),
                 record: key.clone(),
                 writes: vec![write],
+                reverts: None,
+                hops: 0,
             }),
             Err(what) => self.troubles.of_rule(key, &subscription.name, &what, &"".into()),
         }
@@ -143,6 +145,8 @@ impl<'j> Judge<'j> {
                 rule: rule.name.clone(),
                 record: key.clone(),
                 writes: vec![row],
+                reverts: None,
+                hops: 0,
             });
         }
         if let Some(what) = errors.first().filter(|_| known.as_deref() != Some(&release)) {

@@ -325,6 +325,7 @@ total_amount = { column = "cents", shift = -2 }
             columns: vec!["id".into(), "incoterm".into()],
             values: digest([&i(9), &s("FCA")]),
         }],
+        hops: 0,
     };
     let message = ChangeEvent {
         table: None,

@@ -127,6 +127,10 @@ pub struct TargetBoard {
     pub pending: AtomicU64,
     /// Last delivery applied.
     pub seq: AtomicU64,
+    /// It does not answer, or is busy, and is left alone for a while.
+    pub circuit_open: AtomicBool,
+    /// Refused deliveries that nobody has dealt with.
+    pub refused: AtomicU64,
     /// Milliseconds since the oldest owed delivery was decided; 0 when nothing is owed.
     pub lag_millis: AtomicU64,
 }
@@ -152,6 +156,14 @@ pub struct Board {
     pub echo_leaked: AtomicU64,
     /// Changes withheld since the start of the process.
     pub withheld: AtomicU64,
+    /// Hash of the rules in force.
+    pub rules_hash: Mutex<String>,
+    /// Why the last attempt to reload the rules was refused; `None` when it was not.
+    pub rules_refused: Mutex<Option<String>>,
+    /// Rate guards that have stopped changes, a sentence each.
+    pub stopped: Mutex<Vec<String>>,
+    /// Attempts to reload the rules that were refused since the start of the process.
+    pub reload_failures: AtomicU64,
 }
 
 impl Board {
@@ -165,6 +177,16 @@ impl Board {
         if let Some(source) = self.source(source) {
             *lock(&source.drift) = why;
         }
+    }
+
+    /// Notes which rules are in force.
+    pub fn set_rules(&self, hash: &str) {
+        *lock(&self.rules_hash) = hash.to_string();
+    }
+
+    /// Notes what rate guards have stopped.
+    pub fn set_stopped(&self, sentences: Vec<String>) {
+        *lock(&self.stopped) = sentences;
     }
 
     /// Nothing is on its way: every source read to its head, integrated and delivered.
@@ -204,6 +226,12 @@ impl Board {
                 "state": self.integrate.state(),
                 "error": self.integrate.error(),
                 "behind_blocks": behind,
+            },
+            "rules": {
+                "stopped": *lock(&self.stopped),
+                "hash": *lock(&self.rules_hash),
+                "refused": *lock(&self.rules_refused),
+                "reload_failures": load(&self.reload_failures),
             },
             "targets": targets,
             "exceptions_open": load(&self.exceptions_open),
@@ -282,6 +310,8 @@ impl TargetBoard {
             "error": self.stage.error(),
             "pending": load(&self.pending),
             "delivered": load(&self.seq),
+            "refused": load(&self.refused),
+            "circuit_open": self.circuit_open.load(Ordering::Relaxed),
             "lag_seconds": load(&self.lag_millis) as f64 / 1000.0,
         })
     }

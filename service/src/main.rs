@@ -1,13 +1,18 @@
 //! The process `crossdock`: reads the command line and runs one command.
 
+#[macro_use]
+mod output;
+
 mod board;
 mod cli;
 mod clock;
+mod contract;
 mod control;
 mod copies;
 mod forecast;
 mod gaps;
 mod http;
+mod in_force;
 mod metrics;
 mod observe;
 mod operator;

@@ -24,6 +24,8 @@ pub struct Metrics {
     duplicates: IntCounterVec,
     unknown_codes: IntCounterVec,
     late_evidence: IntCounterVec,
+    loops: IntCounterVec,
+    reverts_withheld: IntCounterVec,
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
@@ -44,6 +46,9 @@ pub struct Metrics {
     exceptions_open: IntGauge,
     holds: IntGauge,
     echo_leaked: IntGauge,
+    rules_info: IntGaugeVec,
+    rules_reload_failures: IntGauge,
+    rate_guards_stopped: IntGauge,
 }
 
 impl Metrics {
@@ -110,6 +115,18 @@ impl Metrics {
                 "late_evidence_total",
                 "Evidence that arrived after a later state had been reached.",
                 &["entity"],
+            )?,
+            loops: counter(
+                &r,
+                "loops_stopped_total",
+                "Deliveries that were not owed because Crossdock had caused them again and again.",
+                &["source"],
+            )?,
+            reverts_withheld: counter(
+                &r,
+                "reverts_withheld_total",
+                "Reverts that were not made, because the target insists on its value.",
+                &["target"],
             )?,
             source_lag: gauge(
                 &r,
@@ -214,6 +231,22 @@ impl Metrics {
                 "echo_leaked_total",
                 "Own rows that came back and were taken for foreign ones; must stay 0.",
             )?,
+            rules_info: int_gauge(
+                &r,
+                "rules_info",
+                "1 for the content hash of the rules in force.",
+                &["hash"],
+            )?,
+            rules_reload_failures: single(
+                &r,
+                "rules_reload_failures_total",
+                "Attempts to reload the rules that were refused.",
+            )?,
+            rate_guards_stopped: single(
+                &r,
+                "rate_guards_stopped",
+                "Rate guards that have stopped changes and were not released.",
+            )?,
             registry: r,
         })
     }
@@ -244,9 +277,15 @@ impl Metrics {
             Tally::UnknownCode { table, source } => {
                 self.unknown_codes.with_label_values(&[table, source])
             }
+            Tally::Loop { source } => self.loops.with_label_values(&[&**source]),
             Tally::LateEvidence { entity } => self.late_evidence.with_label_values(&[entity]),
         }
         .inc_by(count);
+    }
+
+    /// A revert was not made.
+    pub fn revert_withheld(&self, target: &str) {
+        self.reverts_withheld.with_label_values(&[target]).inc();
     }
 
     /// Size and age of a journal.
@@ -321,6 +360,12 @@ impl Metrics {
         self.exceptions_open.set(signed(board.exceptions_open.load(Ordering::Relaxed)));
         self.holds.set(signed(board.holds.load(Ordering::Relaxed)));
         self.echo_leaked.set(signed(board.echo_leaked.load(Ordering::Relaxed)));
+        self.rules_info.reset();
+        self.rules_info.with_label_values(&[&*lock(&board.rules_hash)]).set(1);
+        let stopped = lock(&board.stopped).len() as u64;
+        self.rate_guards_stopped.set(signed(stopped));
+        let failures = board.reload_failures.load(Ordering::Relaxed);
+        self.rules_reload_failures.set(signed(failures));
     }
 }
 

@@ -4,6 +4,7 @@
 //! Moving back is safe (I8): the store and the targets recognise what they already have. The same
 //! code serves a running process, whose stages stand still meanwhile, and a stopped one.
 
+mod rules;
 mod snapshots;
 mod tables;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use crossdock_apply::target::AnyTarget;
-use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target};
+use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target, TargetOptions};
 use crossdock_capture::SourceOptions;
 use crossdock_config::SnapshotMode;
 use crossdock_model::Position;
@@ -32,6 +33,7 @@ use crate::clock::now_micros;
 use crate::stage::{Journals, TableList, deliver_stream};
 use crate::supervisor::Handle;
 
+pub use rules::{ReleaseRequest, ReloadRequest, Reloading};
 pub use snapshots::{GapLine, SnapshotCommand, SnapshotRequest, SourceRequest};
 pub use tables::TableRequest;
 
@@ -92,12 +94,14 @@ pub struct Operator {
     /// The canonical store.
     pub store: ConnectOptions,
     /// Targets by name.
-    pub targets: BTreeMap<String, ConnectOptions>,
+    pub targets: BTreeMap<String, TargetOptions>,
     /// Sources by name.
     pub sources: BTreeMap<String, Captured>,
     /// Running stages: `ingest/NAME`, `integrate`, `target/NAME`. Empty when the process is
     /// stopped.
     pub handles: BTreeMap<String, Handle>,
+    /// How rules are reloaded; `None` when the process is stopped.
+    pub reloading: Option<Reloading>,
     /// How the running stages are; `None` when the process is stopped.
     pub board: Option<Arc<Board>>,
 }
@@ -163,7 +167,7 @@ impl Operator {
         Ok(progress.into_iter().map(entry).collect())
     }
 
-    async fn target_line(&self, name: &str, options: &ConnectOptions) -> anyhow::Result<Line> {
+    async fn target_line(&self, name: &str, options: &TargetOptions) -> anyhow::Result<Line> {
         match self.delivered(options).await {
             Ok((seq, at)) => Ok(line("target", name, seq, "", at, "")),
             Err(error) => {
@@ -175,8 +179,8 @@ impl Operator {
         }
     }
 
-    async fn delivered(&self, options: &ConnectOptions) -> anyhow::Result<(u64, i64)> {
-        let mut target = AnyTarget::connect(options, &self.name).await?;
+    async fn delivered(&self, options: &TargetOptions) -> anyhow::Result<(u64, i64)> {
+        let mut target = AnyTarget::open(options, &self.name, &self.store).await?;
         let progress = target.progress(&deliver_stream(&self.name)).await?;
         Ok(progress.map_or((0, 0), |p| (p.seq, p.applied_micros)))
     }
@@ -309,17 +313,19 @@ impl Operator {
                 }
             },
         };
-        let (options, name) = (options.clone(), self.name.clone());
+        let (options, name, store) = (options.clone(), self.name.clone(), self.store.clone());
         let moved = self
             .standing_still(&format!("target/{target}"), move || async move {
                 let stream = deliver_stream(&name);
-                let mut target = AnyTarget::connect(&options, &name).await?;
+                let mut target = AnyTarget::open(&options, &name, &store).await?;
                 let now = target.progress(&stream).await?.map_or(0, |p| p.seq);
                 if seq > now {
-                    bail!("{} is at delivery {now}: {seq} lies ahead of it, and nothing may be skipped", options.name);
+                    bail!("{} is at delivery {now}: {seq} lies ahead of it, and nothing may be skipped", options.name());
                 }
                 target.rewind(&stream, seq).await?;
-                Ok(format!("target {}: from delivery {now} back to {seq}", options.name))
+                let mut store = PostgresStore::open_reader(&store).await?;
+                store.forget_applied(options.name(), seq).await?;
+                Ok(format!("target {}: from delivery {now} back to {seq}", options.name()))
             })
             .await?;
         tracing::info!(moved, "rewound by an operator");
@@ -357,6 +363,13 @@ fn line(kind: &str, name: &str, number: u64, position: &str, at_micros: i64, not
 /// The block before the one that was found; the last one when all lie before.
 fn before(journal: &LocalJournal, found: Option<u64>) -> u64 {
     found.map_or_else(|| journal.last().map_or(0, |(seq, _)| seq), |seq| seq - 1)
+}
+
+/// A duration that an operator wrote (`24h`), in microseconds.
+pub fn span_micros(text: &str) -> anyhow::Result<i64> {
+    let span: jiff::SignedDuration =
+        text.parse().with_context(|| format!("`{text}` is no duration, like 24h or 30m"))?;
+    Ok(i64::try_from(span.as_micros()).context("a shorter duration")?.abs())
 }
 
 enum Destination {

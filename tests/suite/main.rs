@@ -3,18 +3,23 @@
 
 mod architecture;
 mod config_errors;
+mod contracts;
 mod crash;
 mod debezium;
 mod drift;
 mod gaps;
+mod guards;
 mod memory;
 mod mirror;
 mod operation;
 mod outbox;
 mod polling;
+mod refused;
 mod registry;
+mod reload;
 mod rest;
 mod snapshots;
 mod stage;
 mod takeover;
+mod two_way;
 mod world;

@@ -261,6 +261,8 @@ pub(super) fn delivery(row: &Cells<'_>) -> Result<(u64, Delivery), ApplyError> {
         target: row.name(4)?,
         rule: row.name(5)?,
         writes: row.json(6)?,
+        reverts: None,
+        hops: 0,
     };
     Ok((row.counter(2)?, delivery))
 }

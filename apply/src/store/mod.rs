@@ -4,10 +4,16 @@
 mod check;
 mod deadlines;
 mod encoding;
+mod exceptions;
 mod explain;
+mod guards;
+mod ledger;
 mod load;
 mod migrate;
+mod parked;
 mod postgres;
+mod reverts;
+mod rulesets;
 mod sql;
 mod subjects;
 mod writes;
@@ -20,8 +26,12 @@ use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome, SourceR
 use crate::ApplyError;
 
 pub use check::check;
+pub use exceptions::{Action, ExceptionLine, Filter};
 pub use explain::LastChange;
+pub use ledger::TargetLedger;
+pub use parked::{Again, Owed, Parking, Refusals, RuleFilter};
 pub use postgres::{Attention, PostgresStore};
+pub use rulesets::RulesetChange;
 pub use subjects::{StoredSubjects, StoredVersion};
 
 /// How far `integrate` has come with one source.

@@ -165,14 +165,14 @@ SELECT min(due_at) FROM crossdock.deadline WHERE NOT raised";
 /// What is owed already leaves a hole in them.
 pub(super) const OWE_DELIVERIES: &str = "
 WITH given AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-        WITH ORDINALITY AS n(a, b, c, d, e, f, place)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+        $7::text[], $8::smallint[]) WITH ORDINALITY AS n(a, b, c, d, e, f, g, h, place)
 ), counter AS (
     UPDATE crossdock.meta SET delivery_seq = delivery_seq + (SELECT count(*) FROM given)
     RETURNING delivery_seq - (SELECT count(*) FROM given) AS base
 )
-INSERT INTO crossdock.delivery (seq, event_id, target, rule, entity, key, writes)
-SELECT base + place, a, b, c, d, e, f::jsonb FROM given, counter ORDER BY place
+INSERT INTO crossdock.delivery (seq, event_id, target, rule, entity, key, writes, reverts, hops)
+SELECT base + place, a, b, c, d, e, f::jsonb, g, h FROM given, counter ORDER BY place
 ON CONFLICT (event_id) DO NOTHING";
 
 pub(super) const PUT_PROGRESS: &str = "
@@ -200,6 +200,19 @@ FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
 JOIN crossdock.row_reference p ON p.on_source = n.a AND p.on_table_name = n.b AND p.on_pk = n.c
 JOIN crossdock.source_row r
     ON r.source = p.source AND r.table_name = p.table_name AND r.pk = p.pk";
+
+pub(super) const GET_REFERRING_SOME: &str = "
+SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for, r.refers_to
+FROM crossdock.row_reference p
+JOIN crossdock.source_row r
+    ON r.source = p.source AND r.table_name = p.table_name AND r.pk = p.pk
+WHERE p.on_source = $1 AND p.on_table_name = $2 AND p.on_pk = $3
+ORDER BY p.source, p.table_name, p.pk LIMIT $4";
+
+pub(super) const PUT_GUARDS: &str = "
+INSERT INTO crossdock.rate_guard (rule, source, state)
+SELECT a, b, c::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
+ON CONFLICT (rule) DO UPDATE SET source = excluded.source, state = excluded.state";
 
 pub(super) const GET_RECORDS: &str = "
 SELECT r.entity, r.key, r.version, r.deleted, r.fields, r.origins, r.links

@@ -52,6 +52,7 @@ mod worker;
 mod array;
 mod temporal;
 mod value;
+pub(crate) mod values;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

@@ -3,7 +3,9 @@
 
 mod check;
 mod checkpoints;
+mod contract;
 mod events;
+mod exceptions;
 mod gaps;
 mod outbox;
 mod rules;
@@ -119,6 +121,23 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: rules::RulesCommand,
+    },
+    /// See what a person must look at, and try refused deliveries again or discard them.
+    #[command(after_help = "Examples:\n  crossdock exceptions list --source erp\n  \
+        crossdock exceptions show 3f1d86aa\n  crossdock exceptions retry 3f1d86aa\n  \
+        crossdock exceptions discard 3f1d86aa --reason \"entered by hand\"")]
+    Exceptions {
+        #[command(subcommand)]
+        command: exceptions::ExceptionsCommand,
+    },
+    /// See whether the sources' tables are still as the files read them, and put that on record.
+    #[command(
+        after_help = "Examples:\n  crossdock contract record\n  crossdock contract verify\n  \
+        crossdock contract verify --source wms_eu --no-codes"
+    )]
+    Contract {
+        #[command(subcommand)]
+        command: contract::ContractCommand,
     },
     /// Show changes that a source's log did not hold any more when they were to be read.
     Gaps {
@@ -249,6 +268,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
+            Command::Exceptions { command } => exceptions::exceptions(command).await,
+            Command::Contract { command } => contract::contract(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {
@@ -323,7 +344,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
     };
     match lines.await {
         Ok(lines) if json => {
-            println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
+            say!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
         }
         Ok(lines) => print(&lines),
         Err(error) => return fail(&error),
@@ -334,7 +355,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
 fn moved(result: anyhow::Result<Moved>) -> ExitCode {
     match result {
         Ok(moved) => {
-            moved.lines.iter().for_each(|line| println!("{line}"));
+            moved.lines.iter().for_each(|line| say!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),

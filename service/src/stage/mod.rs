@@ -3,14 +3,16 @@
 mod deliver;
 pub mod drift;
 mod error;
+mod guards;
 mod ingest;
 mod integrate;
 mod journals;
 mod mirror;
 mod start;
 
-pub use deliver::{DeliverStage, stream_name as deliver_stream};
+pub use deliver::{Breaker, DeliverStage, stream_name as deliver_stream};
 pub use error::StageError;
+pub use guards::Guards;
 pub use ingest::{IngestStage, Run as IngestRun, TableList};
 pub use integrate::IntegrateStage;
 pub use journals::Journals;
