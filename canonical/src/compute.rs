@@ -161,7 +161,7 @@ pub(crate) fn compute(
         return None;
     }
     let previous = rec.record.as_deref();
-    let (draft, errors) = (Draft::with_capacity(plan.fields), Vec::new());
+    let (draft, errors) = (Draft::with_capacity(plan.fields.len()), Vec::new());
     let mut maker = Maker { rules, key, plan, live, stopped, previous, around, draft, errors };
     maker.key_fields();
     maker.owned_fields();

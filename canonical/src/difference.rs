@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crossdock_model::{Named, Value};
 use crossdock_model::canonical::{
     Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState,
 };
+use crossdock_model::{Named, Value};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -289,12 +289,14 @@ impl<'j> Judge<'j> {
             rule.is_some_and(|r| r.iter().all(|c| c.merge != Merge::Latest))
         };
         let of_key = rules.entities.entity(&key.entity);
-        let summed = step.said.iter().filter(|s| s.record == *key).all(|said| {
-            let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
-            let mut own = own.peekable();
-            own.peek().is_some() && own.all(merged)
-        });
-        if second && !summed {
+        let summed = || {
+            step.said.iter().filter(|s| s.record == *key).all(|said| {
+                let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
+                let mut own = own.peekable();
+                own.peek().is_some() && own.all(merged)
+            })
+        };
+        if second && !summed() {
             let (entity, source) = (key.entity.clone(), step.row.source.clone());
             self.count(Tally::Duplicate { entity, source });
         }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{Contribution, Name};
+use crossdock_model::named::Walk;
 
 use crate::ownership::Merge;
 
@@ -13,34 +14,27 @@ pub(super) type Saying<'c> = (&'c Contribution, &'c Value<'static>);
 /// What is said of a field, for one field after another in the order of their names: looking each
 /// one up in each contribution would cost more than everything that is done with it.
 pub(super) struct Sayings<'c> {
-    cursors: Vec<(&'c Contribution, usize)>,
+    live: Vec<(&'c Contribution, Walk<'c, Name, Value<'static>>)>,
     last: Option<&'c Name>,
     said: Vec<Saying<'c>>,
 }
 
 impl<'c> Sayings<'c> {
     pub fn of(live: &[&'c Contribution]) -> Self {
-        let cursors = live.iter().map(|c| (*c, 0)).collect();
-        Self { cursors, last: None, said: Vec::with_capacity(live.len()) }
+        let walks = live.iter().map(|c| (*c, c.fields.walk())).collect();
+        Self { live: walks, last: None, said: Vec::with_capacity(live.len()) }
     }
 
     /// What is said of a field, in the order of the contributions.
     pub fn about(&mut self, field: &'c Name) -> &[Saying<'c>] {
         if self.last.is_some_and(|last| last >= field) {
-            self.cursors.iter_mut().for_each(|(_, at)| *at = 0);
+            self.live.iter_mut().for_each(|(by, walk)| *walk = by.fields.walk());
         }
         self.last = Some(field);
         self.said.clear();
-        for (by, at) in &mut self.cursors {
-            while let Some((name, value)) = by.fields.at(*at) {
-                match name.cmp(field) {
-                    Ordering::Less => *at += 1,
-                    Ordering::Equal => {
-                        self.said.push((by, value));
-                        break;
-                    }
-                    Ordering::Greater => break,
-                }
+        for (by, walk) in &mut self.live {
+            if let Some(value) = walk.find(field) {
+                self.said.push((by, value));
             }
         }
         &self.said
