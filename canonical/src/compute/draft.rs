@@ -165,8 +165,11 @@ impl<'d> Draft<'d> {
 
     /// Whether the same steps of lifecycles were reported by nobody.
     fn infers(&self, record: &Record) -> bool {
-        let inferred = |s: &Slot<'_>| record.origins.get(s.field).map_or(&[][..], |o| &o.inferred);
-        self.slots.iter().all(|slot| slot.source.inferred() == inferred(slot))
+        let mut origins = record.origins.walk();
+        self.slots.iter().all(|slot| {
+            let known = origins.find(slot.field).map_or(&[][..], |o| &o.inferred);
+            slot.source.inferred() == known
+        })
     }
 
     /// Whether fields mean the same; a NULL is as good as nothing.
