@@ -314,10 +314,11 @@ fn nullable_path(ast: &Ast) -> Option<String> {
     })
 }
 
-const FUNCTIONS: [&str; 22] = [
+const FUNCTIONS: [&str; 23] = [
     "present",
     "dec",
     "abs_dec",
+    "round_dec",
     "sum_dec",
     "size",
     "contains",
