@@ -270,19 +270,19 @@ impl Reader<'_> {
     ) -> Vec<FieldMap> {
         let entries = section.entries();
         let read = |(name, item): &(&str, Item<'_>)| {
-            let Some(kind) = entity.field(name) else {
+            let Some((name, kind)) = entity.fields.get_key_value(*name) else {
                 let what = format!("{} has no field `{name}`", entity.name);
                 item.problem(what, did_you_mean(name, entity.fields.keys().map(|f| &**f)));
                 return None;
             };
-            self.field(name, kind, item, lookups, zone, names)
+            self.field(name, *kind, item, lookups, zone, names)
         };
         entries.iter().filter_map(read).collect()
     }
 
     fn field(
         &self,
-        name: &str,
+        name: &Name,
         kind: FieldType,
         item: &Item<'_>,
         lookups: &[Lookup],
@@ -290,7 +290,7 @@ impl Reader<'_> {
         names: &[&str],
     ) -> Option<FieldMap> {
         let mut field = FieldMap {
-            name: name.into(),
+            name: name.clone(),
             kind,
             term: Term::Constant(Value::Null),
             shift: 0,
@@ -384,9 +384,9 @@ impl Reader<'_> {
                 if field == "entity" && !entity.is_key("entity") {
                     continue;
                 }
-                match entity.field(field).filter(|_| entity.is_key(field)) {
-                    Some(kind) => {
-                        key.extend(self.field(field, kind, &value, lookups, zone, names));
+                match entity.fields.get_key_value(field).filter(|_| entity.is_key(field)) {
+                    Some((field, kind)) => {
+                        key.extend(self.field(field, *kind, &value, lookups, zone, names));
                     }
                     None => {
                         let what = format!("`{field}` is not a key field of {}", entity.name);

@@ -1,6 +1,8 @@
 //! Evaluating a mapping for one row: pure, without knowledge of files or stores.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
@@ -20,6 +22,8 @@ pub(crate) struct RowView<'a> {
     pub row: &'a Fields,
     /// The looked-up rows; `None` where the key is NULL.
     pub lookups: Vec<Option<&'a Fields>>,
+    /// The JSON document that was read last, by the place of its text.
+    document: RefCell<Option<(*const Value<'static>, Rc<serde_json::Value>)>>,
 }
 
 /// Why a row says nothing about a record.
@@ -73,6 +77,11 @@ pub(crate) struct Answer {
 }
 
 impl<'a> RowView<'a> {
+    /// A row with looked-up rows.
+    pub fn new(row: &'a Fields, lookups: Vec<Option<&'a Fields>>) -> Self {
+        Self { row, lookups, document: RefCell::default() }
+    }
+
     /// The value at a path; `None` when the column was never seen. Only a member of a JSON document
     /// is a value of its own.
     pub fn value(&self, path: &Path) -> Option<Cow<'a, Value<'static>>> {
@@ -87,7 +96,23 @@ impl<'a> RowView<'a> {
         if path.members.is_empty() {
             return Some(Cow::Borrowed(value));
         }
-        Some(Cow::Owned(member(value, &path.members)))
+        Some(Cow::Owned(self.member(value, &path.members)))
+    }
+
+    /// A member of a JSON document; NULL when there is none. A document is read once, however many
+    /// of its members are asked for one after another.
+    fn member(&self, value: &'a Value<'static>, members: &[String]) -> Value<'static> {
+        let (Value::Json(text) | Value::Text(text)) = value else { return Value::Null };
+        let mut last = self.document.borrow_mut();
+        let place: *const Value<'static> = value;
+        let document = match &*last {
+            Some((known, document)) if *known == place => document.clone(),
+            _ => {
+                let Ok(json) = serde_json::from_str(text) else { return Value::Null };
+                last.insert((place, Rc::new(json))).1.clone()
+            }
+        };
+        member(&document, members)
     }
 
     /// The variables `row` and the lookups.
@@ -101,13 +126,8 @@ impl<'a> RowView<'a> {
 }
 
 /// A member of a JSON document; NULL when there is none.
-fn member(document: &Value<'_>, members: &[String]) -> Value<'static> {
-    let text = match document {
-        Value::Json(text) | Value::Text(text) => text,
-        _ => return Value::Null,
-    };
-    let Ok(json) = serde_json::from_str::<serde_json::Value>(text) else { return Value::Null };
-    let mut at = &json;
+fn member(document: &serde_json::Value, members: &[String]) -> Value<'static> {
+    let mut at = document;
     for name in members {
         let next = match at {
             serde_json::Value::Array(items) => name.parse().ok().and_then(|i: usize| items.get(i)),
