@@ -8,6 +8,7 @@ mod debezium;
 mod drift;
 mod gaps;
 mod guards;
+mod init;
 mod memory;
 mod mirror;
 mod operation;

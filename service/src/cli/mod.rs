@@ -5,6 +5,7 @@ mod check;
 mod checkpoints;
 mod events;
 mod gaps;
+mod init;
 mod outbox;
 mod rules;
 mod run;
@@ -50,6 +51,15 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Read a database's catalog and write a first config, mapping and ownership file to edit.
+    ///
+    /// Guesses by the words of names, by types and by foreign keys what the tables may be. Reads no
+    /// rows, changes nothing in the database, and overwrites no file.
+    #[command(
+        after_help = "Examples:\n  crossdock init --url postgres://crossdock@127.0.0.1/erp\n  \
+        crossdock init --url mariadb://crossdock@wms.example:3306/wms --name wms_eu --dir site"
+    )]
+    Init(init::InitArguments),
     /// Look at files and databases and say what is missing, with the statement that mends it.
     ///
     /// Changes nothing. Exits with 2 when something must be mended before `run`.
@@ -232,6 +242,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     let code = runtime.block_on(async {
         match arguments.command {
+            Command::Init(arguments) => init::init(arguments).await,
             Command::Check(file) => check::check(&file.config).await,
             Command::Run(file) => run::run(&file.config).await,
             Command::Status { config, json } => status::status(&config.config, json).await,
