@@ -17,6 +17,7 @@ mod deliver;
 mod difference;
 mod document;
 mod echo;
+mod epcis;
 mod evidence;
 mod expr;
 mod fold;
@@ -56,6 +57,7 @@ mod window;
 mod workspace;
 mod writing;
 
+pub use epcis::Epcis;
 pub use lanes::{Lane, Maintenance};
 pub use matrix::Ownership;
 pub use rate::guard_row;

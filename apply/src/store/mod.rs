@@ -4,6 +4,7 @@
 mod check;
 mod deadlines;
 mod encoding;
+mod events;
 mod explain;
 mod guards;
 mod load;
@@ -22,6 +23,7 @@ use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome, SourceR
 use crate::ApplyError;
 
 pub use check::check;
+pub use events::Event;
 pub use explain::LastChange;
 pub use postgres::{Attention, PostgresStore};
 pub use rulesets::RulesetChange;

@@ -3,6 +3,7 @@
 
 mod check;
 mod checkpoints;
+mod epcis;
 mod events;
 mod gaps;
 mod init;
@@ -129,6 +130,18 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: rules::RulesCommand,
+    },
+    /// Print what has happened as EPCIS 2.0 events (JSON-LD), from the canonical store.
+    ///
+    /// One event for each fact that somebody reported, in the order in which they were recorded;
+    /// what was taken back is declared not to have happened.
+    #[command(after_help = "Examples:\n  crossdock epcis --since 24h --entity shipment\n  \
+        crossdock epcis --since 2026-11-23T00:00:00Z --lines --id-base https://id.example.org/")]
+    Epcis {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: epcis::EpcisArguments,
     },
     /// Show changes that a source's log did not hold any more when they were to be read.
     Gaps {
@@ -260,6 +273,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
+            Command::Epcis { config, arguments } => epcis::epcis(&config.config, &arguments).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {
