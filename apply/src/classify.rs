@@ -16,20 +16,41 @@ const FENCED: &str = "CD001";
 /// SQLSTATE of every statement that follows a failed one in the same transaction.
 const FOLLOWS_A_FAILURE: &str = "25P02";
 
+/// What to do about an error.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Try again.
+    Transient,
+    /// Nothing can be written until a person has mended it.
+    Definite,
+    /// One row is refused; others are not.
+    Row,
+    /// One row is refused, because another one is missing, or still there.
+    Parent,
+}
+
 /// What to do after an error with a certain code.
 struct Class {
-    transient: bool,
+    kind: Kind,
     /// The server's message names objects, never values of rows.
     quotable: bool,
     remedy: &'static str,
 }
 
 const fn transient() -> Class {
-    Class { transient: true, quotable: true, remedy: "" }
+    Class { kind: Kind::Transient, quotable: true, remedy: "" }
 }
 
 const fn definite(quotable: bool, remedy: &'static str) -> Class {
-    Class { transient: false, quotable, remedy }
+    Class { kind: Kind::Definite, quotable, remedy }
+}
+
+const fn row(quotable: bool, remedy: &'static str) -> Class {
+    Class { kind: Kind::Row, quotable, remedy }
+}
+
+const fn parent(quotable: bool) -> Class {
+    Class { kind: Kind::Parent, quotable, remedy: PARENT }
 }
 
 const GRANT: &str = "grant what is missing; `crossdock check` prints the statements";
@@ -37,6 +58,9 @@ const LOGIN: &str = "correct user, password or the server's access rules";
 const OBJECT: &str = "create what is missing or correct the name in the config";
 const VALUE: &str = "make the column wide enough, or change the mapping";
 const CONSTRAINT: &str = "look at the constraint and at the mapping of this table";
+const PARENT: &str = "write the row that it refers to (or delete those that refer to it); it is \
+                      tried again when other deliveries have been applied";
+const TRIGGER: &str = "a trigger or rule of the target refuses this row: mend the row or the rule";
 const UNKNOWN: &str = "look the code up in the server's manual, and its log for the details";
 
 /// By prefix of the SQLSTATE; the first that fits counts.
@@ -58,8 +82,13 @@ const SQLSTATES: &[(&str, Class)] = &[
     ("42501", definite(true, GRANT)),
     ("42P10", definite(true, "create a unique index on exactly the key columns")),
     ("42", definite(true, OBJECT)),
-    ("23", definite(false, CONSTRAINT)),
-    ("22", definite(false, VALUE)),
+    ("23503", parent(false)),
+    ("23001", parent(false)),
+    ("23", row(false, CONSTRAINT)),
+    ("22", row(false, VALUE)),
+    // A condition of a view (44000), and what functions of triggers raise.
+    ("44", row(false, TRIGGER)),
+    ("P0", row(false, TRIGGER)),
     ("", definite(false, UNKNOWN)),
 ];
 
@@ -91,18 +120,30 @@ const ERRNOS: &[(u16, Class)] = &[
     (1049, definite(true, OBJECT)),
     (1054, definite(true, OBJECT)),
     (1146, definite(true, OBJECT)),
-    (1062, definite(false, CONSTRAINT)),
-    (1048, definite(true, CONSTRAINT)),
-    (1364, definite(true, CONSTRAINT)),
-    (1451, definite(true, CONSTRAINT)),
-    (1452, definite(true, CONSTRAINT)),
-    (4025, definite(true, CONSTRAINT)),
-    (3819, definite(true, CONSTRAINT)),
-    (1264, definite(true, VALUE)),
-    (1265, definite(true, VALUE)),
-    (1292, definite(false, VALUE)),
-    (1366, definite(false, VALUE)),
-    (1406, definite(true, VALUE)),
+    (1062, row(false, CONSTRAINT)),
+    (1048, row(true, CONSTRAINT)),
+    (1364, row(true, CONSTRAINT)),
+    (1451, parent(true)),
+    (1452, parent(true)),
+    (4025, row(true, CONSTRAINT)),
+    (3819, row(true, CONSTRAINT)),
+    (1216, parent(true)),
+    (1217, parent(true)),
+    // Its table is partitioned, and no partition takes the row.
+    (1526, row(false, CONSTRAINT)),
+    (1586, row(false, CONSTRAINT)),
+    (1263, row(true, VALUE)),
+    (1264, row(true, VALUE)),
+    (1265, row(true, VALUE)),
+    (1292, row(false, VALUE)),
+    (1366, row(false, VALUE)),
+    (1406, row(true, VALUE)),
+    (1411, row(false, VALUE)),
+    (1690, row(false, VALUE)),
+    (3140, row(false, VALUE)),
+    (3156, row(false, VALUE)),
+    // SIGNAL in a trigger.
+    (1644, row(false, TRIGGER)),
 ];
 
 /// Sorts an error of tokio-postgres. `server` is its name in the config.
@@ -132,7 +173,7 @@ pub(crate) fn postgres(server: &str, doing: &str, error: PgError) -> ApplyError 
             what.push_str(&format!(", {kind} {name}"));
         }
     }
-    sorted(class, what)
+    sorted(class, what, format!("SQLSTATE {code}"))
 }
 
 /// True for the error of a statement whose only fault was to come after a failed one.
@@ -182,7 +223,7 @@ pub(crate) fn mysql(server: &str, doing: &str, error: MysqlError) -> ApplyError 
             } else if let Some((_, key)) = e.message.rsplit_once(" for key ") {
                 what.push_str(&format!(", key {key}"));
             }
-            sorted(class, what)
+            sorted(class, what, format!("error {}", e.code))
         }
         MysqlError::Io(e)
             if io_cause(&e).is_none_or(|c| c.kind() != io::ErrorKind::InvalidData) =>
@@ -213,10 +254,13 @@ pub(crate) fn mysql(server: &str, doing: &str, error: MysqlError) -> ApplyError 
     }
 }
 
-fn sorted(class: &Class, what: String) -> ApplyError {
-    match class.transient {
-        true => ApplyError::Transient { what, source: None },
-        false => ApplyError::Definite { what, remedy: class.remedy.into() },
+fn sorted(class: &Class, what: String, code: String) -> ApplyError {
+    let remedy = class.remedy.to_string();
+    match class.kind {
+        Kind::Transient => ApplyError::Transient { what, source: None },
+        Kind::Definite => ApplyError::Definite { what, remedy },
+        Kind::Row => ApplyError::Refused { what, remedy, code, parent: false },
+        Kind::Parent => ApplyError::Refused { what, remedy, code, parent: true },
     }
 }
 
@@ -253,5 +297,34 @@ mod tests {
         assert!(server_error(1213, "40001", "Deadlock found").is_transient());
         assert!(!server_error(1146, "42S02", "Table 'a.b' doesn't exist").is_transient());
         assert!(!server_error(9999, "HY000", "?").is_transient());
+    }
+
+    #[test]
+    fn one_bad_row_is_told_from_a_bad_table() {
+        let refused = |code, state| match server_error(code, state, "m") {
+            ApplyError::Refused { code, parent, .. } => Some((code, parent)),
+            _ => None,
+        };
+        assert_eq!(refused(1062, "23000"), Some(("error 1062".into(), false)));
+        assert_eq!(refused(1452, "23000"), Some(("error 1452".into(), true)));
+        assert_eq!(refused(1644, "45000"), Some(("error 1644".into(), false)));
+        assert_eq!(refused(1146, "42S02"), None);
+        assert_eq!(refused(1142, "42000"), None);
+        let kind = |code: &str| {
+            SQLSTATES.iter().find(|(prefix, _)| code.starts_with(prefix)).map(|(_, c)| c.kind)
+        };
+        for (code, expected) in [
+            ("23505", Kind::Row),
+            ("23503", Kind::Parent),
+            ("22001", Kind::Row),
+            ("P0001", Kind::Row),
+            ("40P01", Kind::Transient),
+            ("40001", Kind::Transient),
+            ("42P01", Kind::Definite),
+            ("42703", Kind::Definite),
+            ("XX000", Kind::Definite),
+        ] {
+            assert!(kind(code) == Some(expected), "{code}");
+        }
     }
 }

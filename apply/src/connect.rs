@@ -146,6 +146,14 @@ fn roots(name: &str, ca_file: Option<&std::path::Path>) -> Result<RootCertStore,
     Ok(store)
 }
 
+/// How TLS is spoken with a server whose certificate is checked.
+pub(crate) fn tls_config(
+    name: &str,
+    ca_file: Option<&std::path::Path>,
+) -> Result<ClientConfig, ApplyError> {
+    client_config(name, roots(name, ca_file)?, None)
+}
+
 fn client_config(
     name: &str,
     roots: RootCertStore,

@@ -1,5 +1,6 @@
-//! Where results go: the canonical store (PostgreSQL) and the targets. Each keeps its progress in
-//! the same transaction as the data, so that everything takes effect exactly once.
+//! Where results go: the canonical store (PostgreSQL) and the targets. Each database keeps its
+//! progress in the same transaction as the data, so that everything takes effect exactly once;
+//! others get identities that no repetition changes.
 //!
 //! Knows nothing of sources or of the journal.
 
@@ -14,8 +15,8 @@ pub mod target;
 
 pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
 pub use error::ApplyError;
-pub use options::ConnectOptions;
+pub use options::{ConnectOptions, FileOptions, HttpOptions, TargetOptions};
 pub use store::{Attention, CanonicalStore, PostgresStore, Progress};
 pub use target::{
-    AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress,
+    AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress, Told,
 };

@@ -2,6 +2,8 @@
 
 use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
 use secrecy::SecretString;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything needed to connect. Built by `service` from the checked config.
 #[derive(Clone, Debug)]
@@ -24,10 +26,63 @@ pub struct ConnectOptions {
     pub tls: Tls,
 }
 
+/// A target of any kind.
+#[derive(Clone, Debug)]
+pub enum TargetOptions {
+    /// A database.
+    Database(ConnectOptions),
+    /// A service that takes deliveries over HTTP.
+    Http(HttpOptions),
+    /// Files.
+    File(FileOptions),
+}
+
+impl TargetOptions {
+    /// Name in the config.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Database(options) => &options.name,
+            Self::Http(options) => &options.name,
+            Self::File(options) => &options.name,
+        }
+    }
+}
+
+/// How a service is told over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// Name in the config.
+    pub name: String,
+    /// Where every delivery is posted: `https://portal.example/hooks`.
+    pub url: String,
+    /// Key of the signature; empty for none. Never printed.
+    pub secret: SecretString,
+    /// From the beginning of a request to the end of its answer.
+    pub timeout: Duration,
+    /// The answer 409 means that the service has this delivery already.
+    pub conflict_is_done: bool,
+    /// Certificates to trust beside none; the system's when `None`.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Where files are written.
+#[derive(Clone, Debug)]
+pub struct FileOptions {
+    /// Name in the config, with which the names of the files begin.
+    pub name: String,
+    /// Folder; made when missing.
+    pub folder: PathBuf,
+    /// A file that is larger is closed, and the next one begun.
+    pub rotate_bytes: u64,
+    /// So is one that was begun longer ago.
+    pub rotate_every: Duration,
+}
+
 /// The finding that a database could not be looked at.
 pub(crate) fn unseen(error: crate::ApplyError) -> Finding {
     match error {
-        crate::ApplyError::Definite { what, remedy } => {
+        crate::ApplyError::Definite { what, remedy }
+        | crate::ApplyError::Refused { what, remedy, .. } => {
             Finding { severity: Severity::Error, what, remedy }
         }
         other => found(

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod contract;
+mod files;
+mod parked;
+mod service;
 mod speed;
 mod store;
 mod subjects;

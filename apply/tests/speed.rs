@@ -112,7 +112,10 @@ async fn apply(options: &ConnectOptions, schema: &str) -> f64 {
             (Uuid::nil(), write)
         };
         let writes = (0..SIZE).map(write).collect();
-        target.apply(&TargetBatch { stream: "s".into(), upto, writes }).await.unwrap();
+        target
+            .apply(&TargetBatch { stream: "s".into(), upto, writes, ..TargetBatch::default() })
+            .await
+            .unwrap();
     }
     (BATCHES * SIZE) as f64 / start.elapsed().as_secs_f64()
 }

@@ -78,6 +78,8 @@ fn delivery(number: u128) -> Delivery {
                 ("share".into(), Value::Float(0.1)),
             ],
         }],
+        reverts: None,
+        hops: 0,
     }
 }
 

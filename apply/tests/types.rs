@@ -80,7 +80,12 @@ fn write(schema: &str, cases: &[Case]) -> TargetBatch {
         key: vec![("id".into(), Value::Int(1))],
         columns: columns.map(|(i, c)| (format!("c{i}").into(), c.1.clone())).collect(),
     };
-    TargetBatch { stream: "s".into(), upto: 1, writes: vec![(Uuid::nil(), write)] }
+    TargetBatch {
+        stream: "s".into(),
+        upto: 1,
+        writes: vec![(Uuid::nil(), write)],
+        ..TargetBatch::default()
+    }
 }
 
 fn table(cases: &[Case]) -> String {

@@ -1,29 +1,29 @@
 //! A record as a function of its contributions, its evidence and the rules.
 
-use std::cmp::Ordering;
+mod draft;
+mod pick;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Fields, Name, Origin, Record, RecordKey, Release, RowKey,
+    Contribution, Deadline, Evidence, Fields, Links, Name, Record, RecordKey, Release, RowKey,
 };
-use crossdock_model::{LogOrder, Value};
-use crossdock_schema_registry::EntityDef;
+use crossdock_model::{LogOrder, Sorted, Value};
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use crate::expr::Expr;
-use crate::lifecycle::Verdict;
-use crate::ownership::{COMPUTED, Choice, FieldRule, Merge, OnViolation};
+use crate::ownership::{Choice, FieldRule, Merge, OnViolation};
+use crate::plan::EntityPlan;
 use crate::quarantine::Reach;
 use crate::rowmap::convert;
 use crate::rules::Rules;
-use crate::scope::{Children, Scope, Var};
+use crate::scope::{Children, Members, Scope, Var};
 
-/// Origins of key fields and of computed ones are made for every record: their names are shared.
-static KEY: LazyLock<Name> = LazyLock::new(|| "key".into());
-static NOWHERE: LazyLock<Name> = LazyLock::new(|| "".into());
-static CROSSDOCK: LazyLock<Name> = LazyLock::new(|| COMPUTED.into());
+use draft::{Draft, Source};
+use pick::{has_value, pick};
 
 /// A record with everything that it is made of.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +31,13 @@ pub(crate) struct Rec {
     /// The record, once somebody contributes to it.
     pub record: Option<Arc<Record>>,
     /// What rows say about it.
-    pub contributions: BTreeMap<RowKey, Arc<Contribution>>,
+    pub contributions: Sorted<RowKey, Arc<Contribution>>,
     /// Evidence about it.
-    pub evidence: BTreeMap<Uuid, Arc<Evidence>>,
+    pub evidence: Sorted<Uuid, Arc<Evidence>>,
     /// Its releases by rule and business key.
-    pub releases: BTreeMap<(Name, Name), Arc<Release>>,
+    pub releases: Sorted<(Name, Name), Arc<Release>>,
     /// Its deadlines.
-    pub deadlines: BTreeMap<Uuid, Deadline>,
+    pub deadlines: Sorted<Uuid, Deadline>,
 }
 
 /// What a record depends on besides what is said of it.
@@ -69,8 +69,8 @@ pub(crate) struct Fresh {
 /// A computed record and what went wrong on the way.
 #[derive(Debug)]
 pub(crate) struct Computed {
-    /// The record; its version is that of the previous one.
-    pub record: Record,
+    /// The record, with the version of the previous one; `None` when it is as it was.
+    pub record: Option<Record>,
     /// Rules that failed, and how.
     pub errors: Vec<(Name, String)>,
 }
@@ -83,7 +83,7 @@ pub(crate) struct Computed {
 pub(crate) fn choose<'c>(
     rule: &'c FieldRule,
     key: &str,
-    fields: &Fields,
+    fields: &dyn Members,
     linked: &Linked,
 ) -> Result<Option<&'c Choice>, (Name, String)> {
     for choice in rule {
@@ -103,13 +103,18 @@ pub(crate) fn choose<'c>(
 pub(crate) fn is_frozen(
     choice: &Choice,
     key: &str,
-    fields: &Fields,
+    fields: &dyn Members,
     linked: &Linked,
 ) -> Result<bool, String> {
     choice.frozen_when.as_ref().map_or(Ok(false), |when| condition(when, key, fields, linked))
 }
 
-fn condition(when: &Expr, key: &str, fields: &Fields, linked: &Linked) -> Result<bool, String> {
+fn condition(
+    when: &Expr,
+    key: &str,
+    fields: &dyn Members,
+    linked: &Linked,
+) -> Result<bool, String> {
     if linked.iter().any(|(link, record)| record.is_none() && when.uses(link)) {
         return Ok(false);
     }
@@ -130,48 +135,41 @@ pub(crate) fn compute(
     rec: &Rec,
     around: Around<'_>,
 ) -> Option<Computed> {
-    let entity = rules.entities.entity(&key.entity)?;
+    let plan = rules.plans.get(&key.entity)?;
     let mut live: Vec<&Contribution> =
         rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
+    let as_it_was = Computed { record: None, errors: Vec::new() };
     if live.is_empty() {
         // What was there last is kept, so that one can see what has been deleted.
-        let record = Record { deleted: true, ..Record::clone(rec.record.as_ref()?) };
-        return Some(Computed { record, errors: Vec::new() });
+        let last = rec.record.as_ref()?;
+        let gone = || Record { deleted: true, ..Record::clone(last) };
+        return Some(Computed { record: (!last.deleted).then(gone), ..as_it_was });
     }
     let mut stopped = Vec::new();
     if let Some(quarantines) = rules.quarantines.get(&key.entity) {
         let stops =
             |c: &Contribution, reach| quarantines.iter().any(|q| q.reach == reach && q.stops(c));
         if live.iter().any(|c| stops(c, Reach::Key)) {
-            let record = Record::clone(rec.record.as_ref()?);
-            return Some(Computed { record, errors: Vec::new() });
+            return rec.record.is_some().then_some(as_it_was);
         }
         stopped = live.iter().filter(|c| stops(c, Reach::Row)).map(|c| &c.row).collect();
         if rec.record.is_none() {
             live.retain(|c| !stopped.contains(&&c.row));
         }
     }
-    let mut maker = Maker {
-        rules,
-        key,
-        entity,
-        live,
-        stopped,
-        previous: rec.record.as_deref(),
-        around,
-        fields: Fields::new(),
-        origins: BTreeMap::new(),
-        errors: Vec::new(),
-    };
-    if maker.live.is_empty() {
+    if live.is_empty() {
         return None;
     }
+    let previous = rec.record.as_deref();
+    let (draft, errors) = (Draft::with_capacity(plan.fields), Vec::new());
+    let mut maker = Maker { rules, key, plan, live, stopped, previous, around, draft, errors };
     maker.key_fields();
     maker.owned_fields();
     maker.lifecycle(rec);
     maker.projections();
-    let links = maker.links();
-    Some(maker.finish(links))
+    let links = links_of(rules, &key.entity, maker.live.iter().copied());
+    let record = maker.draft.record(key, maker.previous, links);
+    Some(Computed { record, errors: maker.errors })
 }
 
 /// Links of a record: what the entity's owner says, otherwise what anybody says.
@@ -179,14 +177,15 @@ pub(crate) fn links_of<'c>(
     rules: &Rules,
     entity: &Name,
     live: impl Iterator<Item = &'c Contribution>,
-) -> BTreeMap<Name, RecordKey> {
-    let owners = rules.ownership.get(entity);
-    let owner = owners.and_then(|o| o.default.as_ref()).and_then(|r| r.first());
+) -> Links {
+    let owner = rules.plans.get(entity).and_then(|p| p.default.as_ref()).and_then(|r| r.first());
     let mut sorted: Vec<&Contribution> = live.filter(|c| !c.gone).collect();
     sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
-    let mut links = BTreeMap::new();
+    let mut links = Links::new();
     for (name, to) in sorted.iter().flat_map(|c| &c.links) {
-        links.entry(name.clone()).or_insert_with(|| to.clone());
+        if !links.contains_key(name) {
+            links.insert(name.clone(), to.clone());
+        }
     }
     links
 }
@@ -194,73 +193,60 @@ pub(crate) fn links_of<'c>(
 struct Maker<'m> {
     rules: &'m Rules,
     key: &'m RecordKey,
-    entity: &'m EntityDef,
+    plan: &'m EntityPlan,
     live: Vec<&'m Contribution>,
     /// Rows that are in quarantine.
     stopped: Vec<&'m RowKey>,
     previous: Option<&'m Record>,
     around: Around<'m>,
-    fields: Fields,
-    origins: BTreeMap<Name, Origin>,
+    draft: Draft<'m>,
     errors: Vec<(Name, String)>,
 }
 
 impl<'m> Maker<'m> {
-    fn set(&mut self, field: &Name, value: Value<'static>, origin: Origin) {
-        self.fields.insert(field.clone(), value);
-        self.origins.insert(field.clone(), origin);
-    }
-
     fn key_fields(&mut self) {
         let Some(first) = self.live.first().copied() else { return };
-        for field in &self.entity.key {
-            let Some(value) = first.fields.get(field) else { continue };
-            let source = first.row.source.clone();
-            let origin = Origin::new(source, NOWHERE.clone(), KEY.clone());
-            self.set(field, value.clone(), origin);
+        for field in &self.plan.key {
+            if let Some(value) = first.fields.get(field) {
+                self.draft.set(field, Cow::Borrowed(value), Source::Key(first));
+            }
         }
     }
 
     fn owned_fields(&mut self) {
-        let Some(ownership) = self.rules.ownership.get(&self.key.entity) else { return };
-        let computed = self.rules.computed.get(&self.key.entity);
-        let said = |f: &Name| self.live.iter().any(|c| c.fields.contains_key(f));
-        let owned = |f: &Name| {
-            said(f) && !self.entity.is_key(f) && !computed.is_some_and(|c| c.contains(f))
-        };
-        let names = self.entity.fields.keys().filter(|f| owned(f));
-        let mut rules: Vec<(&'m Name, &'m FieldRule)> =
-            names.filter_map(|f| Some((f, ownership.of(f)?))).collect();
-        // Fields whose owner depends on the record come after those on which it may depend.
-        rules.sort_by_key(|(_, rule)| rule.iter().any(|c| c.exprs().next().is_some()));
-        for (field, rule) in rules {
-            match choose(rule, &self.key.key, &self.fields, self.around.linked) {
-                Ok(Some(choice)) => self.owned_field(field, choice),
+        let plan = self.plan;
+        for owned in &plan.owned {
+            if !self.live.iter().any(|c| c.fields.contains_key(&owned.name)) {
+                continue;
+            }
+            let linked = self.around.linked;
+            match choose(&owned.rule, &self.key.key, &self.draft, linked) {
+                Ok(Some(choice)) => self.owned_field(&owned.name, choice),
                 Ok(None) => {}
                 Err(error) => {
                     self.errors.push(error);
-                    self.keep(field);
+                    self.keep(&owned.name);
                 }
             }
         }
     }
 
     /// Keeps the value that a field has.
-    fn keep(&mut self, field: &Name) {
+    fn keep(&mut self, field: &'m Name) {
         let Some(previous) = self.previous else { return };
         if let Some(origin) = previous.origins.get(field) {
-            let value = previous.fields.get(field).cloned().unwrap_or(Value::Null);
-            self.set(field, value, origin.clone());
+            let value = previous.fields.get(field).map_or(Cow::Owned(Value::Null), Cow::Borrowed);
+            self.draft.set(field, value, Source::Kept(origin));
         }
     }
 
-    fn owned_field(&mut self, field: &Name, choice: &Choice) {
+    fn owned_field(&mut self, field: &'m Name, choice: &'m Choice) {
         if choice.computed() {
             return;
         }
         let known = || self.previous.is_some_and(|p| p.origins.contains_key(field));
         if choice.frozen_when.is_some() && known() {
-            match is_frozen(choice, &self.key.key, &self.fields, self.around.linked) {
+            match is_frozen(choice, &self.key.key, &self.draft, self.around.linked) {
                 Ok(false) => {}
                 Ok(true) => return self.keep(field),
                 Err(what) => {
@@ -277,55 +263,30 @@ impl<'m> Maker<'m> {
             return self.keep(field);
         }
         if let Some(c) = own.filter(|c| has_value(c, field)) {
-            self.say(field, c, choice);
-            return;
+            return self.draft.say(field, c, &choice.rule);
         }
         let others = choice.fallback.iter();
         let other = others.filter_map(|s| pick(&self.live, field, s, Merge::Latest, true)).next();
         if other.is_some_and(|c| self.stopped.contains(&&c.row)) {
             return self.keep(field);
         }
-        if let Some(c) = other {
-            self.say(field, c, choice);
-            return;
+        if let Some(c) = other.or(own) {
+            return self.draft.say(field, c, &choice.rule);
         }
-        match own {
-            Some(c) => self.say(field, c, choice),
-            None if !choice.null_is_value => {
-                let by_owner = self
-                    .previous
-                    .and_then(|p| p.origins.get(field))
-                    .is_some_and(|o| choice.owned_by(&o.source));
-                if by_owner {
-                    self.keep(field);
-                }
+        if !choice.null_is_value {
+            let origin = self.previous.and_then(|p| p.origins.get(field));
+            if origin.is_some_and(|o| choice.owned_by(&o.source)) {
+                self.keep(field);
             }
-            None => {}
         }
-    }
-
-    /// Takes what a contribution says. A value that means the same is the same: the text of its
-    /// origin is not made anew.
-    fn say(&mut self, field: &Name, contribution: &Contribution, choice: &Choice) {
-        let value = contribution.fields.get(field).unwrap_or(&Value::Null);
-        let source = &contribution.row.source;
-        let known = self.previous.and_then(|p| Some((p.fields.get(field)?, p.origins.get(field)?)));
-        if let Some((old, origin)) = known.filter(|(v, o)| o.source == *source && v.same_as(value))
-        {
-            return self.set(field, old.clone(), origin.clone());
-        }
-        let at = contribution.at.to_sortable().into();
-        let origin = Origin::new(source.clone(), at, choice.rule.clone());
-        self.set(field, value.clone(), origin);
     }
 
     /// A value of somebody else that the rule accepts, until the owner writes again.
-    fn accepted(&mut self, field: &Name, choice: &Choice) -> bool {
+    fn accepted(&mut self, field: &'m Name, choice: &'m Choice) -> bool {
         let place = (self.key.clone(), field.clone());
         if let Some((value, source, at)) = self.around.fresh.accepted.get(&place) {
-            let (source, at) = (source.clone(), at.to_sortable().into());
-            let origin = Origin::new(source, at, choice.rule.clone());
-            self.set(field, value.clone(), origin);
+            let source = Source::Accepted { source, at: *at, rule: &choice.rule };
+            self.draft.set(field, Cow::Borrowed(value), source);
             return true;
         }
         let origin = self.previous.and_then(|p| p.origins.get(field));
@@ -340,16 +301,18 @@ impl<'m> Maker<'m> {
     fn lifecycle(&mut self, rec: &Rec) {
         let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
         let evidence = rec.evidence.values().map(|e| &**e);
-        let now = self.around.now_micros;
-        let verdict = lifecycle.judge(evidence, &self.key.key, &self.fields, now);
-        let Verdict { state, sets, errors, inferred, .. } = verdict;
-        self.errors.extend(errors);
-        if let Some((state, rule)) = state {
+        // Only guards look at the other fields.
+        let fields = if lifecycle.is_guarded() { self.draft.fields() } else { Fields::new() };
+        let verdict = lifecycle.judge(evidence, &self.key.key, &fields, self.around.now_micros);
+        self.errors.extend(verdict.errors);
+        if let Some((state, rule)) = verdict.state {
             let value = Value::Text(state.to_string().into());
-            self.set(&lifecycle.field, value, Origin { inferred, ..computed_by(rule) });
+            let source = Source::State { rule, inferred: verdict.inferred };
+            self.draft.set(&lifecycle.field, Cow::Owned(value), source);
         }
-        for (field, (value, _, rule)) in sets {
-            self.set(&field, value, computed_by(rule));
+        for (field, (value, _, rule)) in verdict.sets {
+            let Some(field) = lifecycle.computes().find(|f| **f == field) else { continue };
+            self.draft.set(field, Cow::Owned(value), Source::Computed(rule));
         }
     }
 
@@ -359,7 +322,7 @@ impl<'m> Maker<'m> {
         {
             let result = {
                 let key = &*self.key.key;
-                let rec = Var::Record { key, fields: &self.fields, children: Some(children) };
+                let rec = Var::Record { key, fields: &self.draft, children: Some(children) };
                 projection.value.value(&Scope::default().with("rec", rec)).and_then(|value| {
                     convert(&value, projection.kind, 0, &TimeZone::UTC)
                         .map_err(|()| format!("the result is not {}", projection.kind))
@@ -367,130 +330,35 @@ impl<'m> Maker<'m> {
             };
             match result {
                 Ok(value) => {
-                    self.set(&projection.field, value, computed_by(projection.spot.name()));
+                    let source = Source::Computed(projection.rule.clone());
+                    self.draft.set(&projection.field, Cow::Owned(value), source);
                 }
                 Err(what) => {
-                    self.errors.push((projection.spot.name(), what));
+                    self.errors.push((projection.rule.clone(), what));
                     self.keep(&projection.field);
                 }
             }
         }
     }
-
-    fn links(&self) -> BTreeMap<Name, RecordKey> {
-        links_of(self.rules, &self.key.entity, self.live.iter().copied())
-    }
-
-    fn finish(mut self, links: BTreeMap<Name, RecordKey>) -> Computed {
-        if let Some(previous) = self.previous {
-            // A value that means the same is the same: its origin stays, too.
-            for (field, value) in &mut self.fields {
-                let Some(old) = previous.fields.get(field).filter(|old| old.same_as(value)) else {
-                    continue;
-                };
-                if value != old {
-                    *value = old.clone();
-                }
-                if let Some(origin) = previous.origins.get(field) {
-                    let now = self.origins.get(field);
-                    let same =
-                        |o: &Origin| o.source == origin.source && o.inferred == origin.inferred;
-                    if now.is_some_and(same) {
-                        self.origins.insert(field.clone(), origin.clone());
-                    }
-                }
-            }
-        }
-        // A NULL is as good as nothing, and so it is nothing: otherwise a record would tell whether
-        // the NULL or the first value came first.
-        self.fields.retain(|_, value| !value.is_null());
-        let record = Record {
-            key: self.key.clone(),
-            version: self.previous.map_or(0, |p| p.version),
-            deleted: false,
-            fields: self.fields,
-            origins: self.origins,
-            links,
-        };
-        Computed { record, errors: self.errors }
-    }
 }
 
-fn computed_by(rule: Name) -> Origin {
-    Origin::new(CROSSDOCK.clone(), NOWHERE.clone(), rule)
-}
-
-fn value(contribution: &Contribution, field: &Name) -> Value<'static> {
-    contribution.fields.get(field).cloned().unwrap_or(Value::Null)
-}
-
-fn has_value(contribution: &Contribution, field: &Name) -> bool {
-    contribution.fields.get(field).is_some_and(|v| !v.is_null())
-}
-
-/// The contribution of these sources that counts for a field.
-fn pick<'c>(
-    live: &[&'c Contribution],
-    field: &Name,
-    sources: &[Name],
-    merge: Merge,
-    skip_null: bool,
-) -> Option<&'c Contribution> {
-    let rank = |c: &Contribution| sources.iter().position(|s| *s == c.row.source);
-    let mut from: Vec<&Contribution> = live
-        .iter()
-        .copied()
-        .filter(|c| rank(c).is_some() && c.fields.contains_key(field))
-        .filter(|c| !skip_null || has_value(c, field))
-        .collect();
-    match merge {
-        Merge::Max => from.into_iter().filter(|c| has_value(c, field)).max_by(|a, b| {
-            compare(&value(a, field), &value(b, field)).then_with(|| b.row.cmp(&a.row))
-        }),
-        Merge::Min => from.into_iter().filter(|c| has_value(c, field)).min_by(|a, b| {
-            compare(&value(a, field), &value(b, field)).then_with(|| a.row.cmp(&b.row))
-        }),
-        Merge::Latest => {
-            // Of several rows of one table that speak of the same fact, the first one counts.
-            from.sort_by(|a, b| {
-                let table = |c: &Contribution| (rank(c), c.row.table.clone());
-                table(a).cmp(&table(b)).then_with(|| by_pk(&a.row.pk, &b.row.pk))
-            });
-            from.dedup_by(|b, a| a.row.source == b.row.source && a.row.table == b.row.table);
-            from.into_iter().min_by_key(|c| (rank(c), std::cmp::Reverse(c.at)))
-        }
-    }
-}
-
-/// Order of primary keys: numbers by value.
-pub(crate) fn by_pk(a: &str, b: &str) -> Ordering {
-    match (a.parse::<i128>(), b.parse::<i128>()) {
-        (Ok(x), Ok(y)) => x.cmp(&y),
-        _ => a.cmp(b),
-    }
-}
-
-fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
-    let (a, b) = (a.to_text().unwrap_or_default(), b.to_text().unwrap_or_default());
-    let number = crossdock_model::value::decimal;
-    match (number(&a), number(&b)) {
-        (Some(x), Some(y)) => x.cmp(&y),
-        _ => a.cmp(&b),
-    }
-}
-
-/// Fields that differ between two states of a record; a NULL is as good as nothing.
+/// Fields that differ between two states of a record, each with its value before and after; a NULL
+/// is as good as nothing, and comes as nothing.
 pub(crate) fn changed_fields<'r>(
     old: Option<&'r Record>,
     new: &'r Record,
-) -> impl Iterator<Item = &'r Name> {
+) -> impl Iterator<Item = Change<'r>> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    let gone =
-        before.iter().filter(|(name, old)| !old.is_null() && !new.fields.contains_key(*name));
-    let other = new.fields.iter().filter(move |(name, new)| match before.get(*name) {
-        Some(old) => !old.same_as(new),
-        None => !new.is_null(),
-    });
-    gone.chain(other).map(|(name, _)| name)
+    before.beside(&new.fields).filter_map(|(name, old, new)| {
+        let (old, new) = (old.filter(|v| !v.is_null()), new.filter(|v| !v.is_null()));
+        let same = match (old, new) {
+            (Some(old), Some(new)) => old.same_as(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        (!same).then_some((name, old, new))
+    })
 }
+
+/// A field, its value before and its value after.
+pub(crate) type Change<'r> = (&'r Name, Option<&'r Value<'static>>, Option<&'r Value<'static>>);

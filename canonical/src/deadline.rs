@@ -5,10 +5,10 @@
 //! exception is closed again. Nothing here asks for the time: it is looked at when the caller says
 //! that it has come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crossdock_model::Value;
 use crossdock_model::canonical::{Deadline, ExceptionItem, Name, Record, RecordKey};
+use crossdock_model::{Sorted, Value};
 use crossdock_schema_registry::{EntityDef, FieldType};
 use serde_json::json;
 use uuid::Uuid;
@@ -132,11 +132,13 @@ impl Judge<'_> {
         let Some(rec) = self.recs.get(key) else { return };
         let known = rec.deadlines.clone();
         let Some(record) = rec.record.clone() else {
-            self.load(key).deadlines.clear();
+            if !known.is_empty() {
+                self.load_mut(key).deadlines = Sorted::new();
+            }
             return;
         };
         let wanted = if record.deleted || !timed { Vec::new() } else { self.wanted(&record) };
-        let mut now: BTreeMap<Uuid, Deadline> = BTreeMap::new();
+        let mut now: Sorted<Uuid, Deadline> = Sorted::new();
         for item in &wanted {
             let running = known.get(&item.id);
             let due = match item.due {
@@ -172,7 +174,9 @@ impl Judge<'_> {
             };
             self.overdue(&record, over.id, &then, over.due_micros, false);
         }
-        self.load(key).deadlines = now;
+        if known != now {
+            self.load_mut(key).deadlines = now;
+        }
     }
 
     /// The deadlines that a record should have.

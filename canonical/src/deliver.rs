@@ -19,6 +19,8 @@ use crate::writing::{Inboxes, Writing};
 pub(crate) struct Projection {
     /// Where it stands.
     pub spot: Spot,
+    /// The same as a name.
+    pub rule: Name,
     /// Field that it computes.
     pub field: Name,
     /// Its type.
@@ -214,8 +216,14 @@ impl TellingReader<'_> {
         check_members(&value, entity, &names, &BTreeMap::new(), self.report);
         let used = |list: &Name| value.members.contains(&("rec".to_string(), list.to_string()));
         let children = lists.into_iter().filter(|(list, _)| used(list)).collect();
-        let projection =
-            Projection { spot: block.spot(), field: field.into(), kind, value, children };
+        let projection = Projection {
+            rule: block.spot().name(),
+            spot: block.spot(),
+            field: field.into(),
+            kind,
+            value,
+            children,
+        };
         Some((entity.name.clone(), projection))
     }
 

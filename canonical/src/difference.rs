@@ -1,12 +1,11 @@
 //! What is different about a record, for the store and for its history.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crossdock_model::Value;
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Name, Outcome, Record, RecordState,
+    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState,
 };
+use crossdock_model::{Named, Value};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -88,24 +87,27 @@ fn inferred(record: &Record) -> impl Iterator<Item = (&Name, &Vec<Name>)> {
 /// `FIELD.inferred`.
 pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
     let mut all = serde_json::Map::new();
-    for field in changed_fields(old, new) {
-        let get = |r: Option<&Record>| r.and_then(|r| r.fields.get(field)).map(Value::to_json);
-        all.insert(field.to_string(), json!([get(old), get(Some(new))]));
+    for (field, was, now) in changed_fields(old, new) {
+        let json =
+            |value: Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
+        all.insert(field.to_string(), serde_json::Value::Array(vec![json(was), json(now)]));
     }
-    let links: BTreeSet<&Name> =
-        old.iter().flat_map(|o| o.links.keys()).chain(new.links.keys()).collect();
-    for name in links {
-        let get = |r: Option<&Record>| r.and_then(|r| r.links.get(name)).map(|k| k.key.to_string());
-        let (before, after) = (get(old), get(Some(new)));
+    static NO_LINKS: Links = Links::new();
+    let links = old.map_or(&NO_LINKS, |o| &o.links).beside(&new.links);
+    for (name, before, after) in links {
+        let (before, after) = (before.map(|k| &*k.key), after.map(|k| &*k.key));
         if before != after {
             all.insert(name.to_string(), json!([before, after]));
         }
     }
-    let steps = |r: &Record| inferred(r).map(|(f, s)| (f.clone(), s.clone())).collect();
-    let (was, is): (BTreeMap<Name, Vec<Name>>, BTreeMap<Name, Vec<Name>>) =
-        (old.map(steps).unwrap_or_default(), steps(new));
-    for field in was.keys().chain(is.keys()).filter(|f| was.get(*f) != is.get(*f)) {
-        all.insert(format!("{field}.inferred"), json!([was.get(field), is.get(field)]));
+    static NO_ORIGINS: Named<Origin> = Named::new();
+    let origins = old.map_or(&NO_ORIGINS, |o| &o.origins).beside(&new.origins);
+    for (field, before, after) in origins {
+        let steps = |o: Option<&Origin>| o.map(|o| o.inferred.clone()).filter(|s| !s.is_empty());
+        let (before, after) = (steps(before), steps(after));
+        if before != after {
+            all.insert(format!("{field}.inferred"), json!([before, after]));
+        }
     }
     if old.is_some_and(|o| o.deleted) != new.deleted {
         all.insert("deleted".to_string(), json!([!new.deleted, new.deleted]));

@@ -82,6 +82,8 @@ pub(crate) struct Folded {
     pub nets: Vec<Net>,
     /// Present when Crossdock wrote the transaction: a digest for each row it wrote.
     pub mark: Option<Vec<RowDigest>>,
+    /// How often Crossdock itself was the cause of the transaction: 0 without a mark.
+    pub hops: u8,
     /// Tables that were truncated.
     pub truncated: Vec<(Name, LogOrder)>,
     /// Rows of tables that nothing maps.
@@ -118,14 +120,14 @@ pub(crate) fn fold(
     for event in events {
         if let Some((prefix, content)) = &event.message {
             if prefix == mark::PREFIX {
-                add_mark(&mut out.mark, std::str::from_utf8(content).ok());
+                add_mark(&mut out, std::str::from_utf8(content).ok());
             }
             continue;
         }
         let Some(schema) = &event.table else { continue };
         let table = tables.get(schema);
         if &*schema.name.table == mark::PROGRESS_TABLE {
-            add_mark(&mut out.mark, progress_mark(&table, &event).as_deref());
+            add_mark(&mut out, progress_mark(&table, &event).as_deref());
             continue;
         }
         if !wanted(&table.name) {
@@ -176,6 +178,7 @@ fn nothing(source: &Name, header: TxHeader) -> Folded {
         header,
         nets: Vec::new(),
         mark: None,
+        hops: 0,
         truncated: Vec::new(),
         unmapped: BTreeMap::new(),
         woken: Vec::new(),
@@ -207,9 +210,10 @@ fn progress_mark(table: &Table, event: &ChangeEvent) -> Option<String> {
     event.after.as_ref()?.get(column)?.to_text()
 }
 
-fn add_mark(into: &mut Option<Vec<RowDigest>>, text: Option<&str>) {
+fn add_mark(into: &mut Folded, text: Option<&str>) {
     if let Some(mark) = text.and_then(Mark::from_json) {
-        into.get_or_insert_default().extend(mark.rows);
+        into.mark.get_or_insert_default().extend(mark.rows);
+        into.hops = into.hops.max(mark.hops.saturating_add(1));
     }
 }
 

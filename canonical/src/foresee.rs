@@ -31,7 +31,9 @@ pub(crate) fn rows(rules: &Rules, store: &RowStore, transactions: &[Folded]) -> 
         for net in nets() {
             if net.op != Op::Delete {
                 wanted.lookups(&net.row, &net.image);
-                wanted.stored_lookups(&net.row);
+                if wanted.looks_elsewhere(net) {
+                    wanted.stored_lookups(&net.row);
+                }
             }
             if wanted.is_read(net) {
                 match store.referring.get(&net.row) {
@@ -65,6 +67,15 @@ impl<'r> Rows<'r> {
         Some(&self.store.rows.get(key)?.as_ref()?.image)
     }
 
+    /// Whether the lookups of a row may find other rows than those of its image in the store.
+    fn looks_elsewhere(&self, net: &Net) -> bool {
+        let (Some(stored), true) = (self.stored(&net.row), net.full) else { return true };
+        let table = (net.row.source.clone(), net.row.table.clone());
+        let mappings = self.rules.mappings.get(&table).into_iter().flatten();
+        let mut keys = mappings.flat_map(|m| &m.lookups).map(|l| &l.key);
+        keys.any(|k| k.lookup.is_none() && stored.get(&k.column) != net.image.get(&k.column))
+    }
+
     /// Whether rows that refer to a row may have to be mapped again.
     fn is_read(&self, net: &Net) -> bool {
         let table = (net.row.source.clone(), net.row.table.clone());
@@ -86,14 +97,15 @@ impl<'r> Rows<'r> {
     fn lookups(&mut self, key: &RowKey, image: &Fields) {
         let table = (key.source.clone(), key.table.clone());
         for mapping in self.rules.mappings.get(&table).into_iter().flatten() {
-            if !mapping.lookups.is_empty() {
-                self.follow(mapping, image, true);
+            if !mapping.lookups.is_empty() && self.follow(mapping, image, true) {
                 self.follow(mapping, image, false);
             }
         }
     }
 
-    fn follow(&mut self, mapping: &Mapping, image: &Fields, batch_first: bool) {
+    /// Follows the lookups of a row. True when one of them has two images, and so two ways on.
+    fn follow(&mut self, mapping: &Mapping, image: &Fields, batch_first: bool) -> bool {
+        let mut two = false;
         let mut found: Vec<Option<&Fields>> = Vec::with_capacity(mapping.lookups.len());
         for at in 0..mapping.lookups.len() {
             let Some(key) =
@@ -104,24 +116,42 @@ impl<'r> Rows<'r> {
             };
             self.row(&key);
             let (batch, stored) = (self.now.get(&key).copied(), self.stored(&key));
+            two |= batch.is_some() && stored.is_some();
             let other = if batch_first { batch.or(stored) } else { stored.or(batch) };
             found.push(other);
         }
+        two
     }
 }
 
-/// What judging the steps of a batch will need.
-pub(crate) fn records(rules: &Rules, store: &RecordStore, steps: &[Vec<Step>]) -> Needs {
+/// How far it is known what judging the steps of a batch will need.
+#[derive(Debug, Default)]
+pub(crate) struct Foreseen {
+    begun: bool,
+    /// Records that will be computed.
+    computed: HashSet<RecordKey>,
+    /// Those of them around which something has not been loaded yet.
+    open: Vec<RecordKey>,
+}
+
+/// What judging the steps of a batch will need besides what has been loaded.
+pub(crate) fn records(
+    rules: &Rules,
+    store: &RecordStore,
+    steps: &[Vec<Step>],
+    foreseen: &mut Foreseen,
+) -> Needs {
+    let begun = std::mem::replace(&mut foreseen.begun, true);
     let mut wanted = Records {
         rules,
         store,
-        computed: HashSet::default(),
-        open: Vec::new(),
+        computed: &mut foreseen.computed,
+        open: std::mem::take(&mut foreseen.open),
         records: BTreeSet::new(),
         linking: BTreeSet::new(),
         releases: BTreeSet::new(),
     };
-    for step in steps.iter().flatten() {
+    for step in steps.iter().flatten().filter(|_| !begun) {
         step.records().for_each(|key| wanted.compute(key));
         for said in &step.said {
             let links = said.links.iter();
@@ -129,7 +159,9 @@ pub(crate) fn records(rules: &Rules, store: &RecordStore, steps: &[Vec<Step>]) -
         }
     }
     while let Some(key) = wanted.open.pop() {
-        wanted.computed(&key);
+        if !wanted.computed(&key) {
+            foreseen.open.push(key);
+        }
     }
     Needs {
         records: wanted.records.into_iter().collect(),
@@ -143,7 +175,7 @@ struct Records<'r> {
     rules: &'r Rules,
     store: &'r RecordStore,
     /// Records that will be computed.
-    computed: HashSet<RecordKey>,
+    computed: &'r mut HashSet<RecordKey>,
     /// Those of them that have not been looked at.
     open: Vec<RecordKey>,
     records: BTreeSet<RecordKey>,
@@ -153,15 +185,19 @@ struct Records<'r> {
 
 impl Records<'_> {
     fn compute(&mut self, key: &RecordKey) {
-        if self.computed.insert(key.clone()) {
+        if !self.computed.contains(key) {
+            self.computed.insert(key.clone());
             self.open.push(key.clone());
         }
     }
 
-    fn load(&mut self, key: &RecordKey) {
-        if !self.store.records.contains_key(key) {
+    /// Whether a record has been loaded.
+    fn load(&mut self, key: &RecordKey) -> bool {
+        let loaded = self.store.records.contains_key(key);
+        if !loaded {
             self.records.insert(key.clone());
         }
+        loaded
     }
 
     /// A link of a record that changes: to one that computes a list of such records, or to one
@@ -185,9 +221,11 @@ impl Records<'_> {
         }
     }
 
-    fn computed(&mut self, key: &RecordKey) {
+    /// Looks around a record that will be computed. False when something there must be loaded first
+    /// to see further.
+    fn computed(&mut self, key: &RecordKey) -> bool {
         let (rules, store) = (self.rules, self.store);
-        self.load(key);
+        let mut known = self.load(key);
         self.links_of(key);
         let lists = rules.telling.projections.get(&key.entity).into_iter().flatten();
         let children: BTreeSet<_> = lists.flat_map(|p| p.children.values()).collect();
@@ -195,23 +233,31 @@ impl Records<'_> {
         if !children.is_empty() || followers.is_some() {
             match store.linking.get(key) {
                 Some(from) => {
-                    from.iter().filter(|k| children.contains(&k.entity)).for_each(|k| self.load(k));
+                    let all = from.iter().filter(|k| children.contains(&k.entity));
+                    all.for_each(|k| _ = self.load(k));
                     let follow = |k: &&RecordKey| followers.is_some_and(|f| f.contains(&k.entity));
                     from.iter().filter(follow).for_each(|k| self.compute(k));
                 }
-                None => _ = self.linking.insert(key.clone()),
+                None => {
+                    known = false;
+                    self.linking.insert(key.clone());
+                }
             }
         }
         if rules.released_by_links.contains(&key.entity) {
             match store.releases_on.get(key) {
                 Some(releases) => {
                     for release in releases {
-                        self.load(&release.record);
+                        known &= self.load(&release.record);
                         self.links_of(&release.record);
                     }
                 }
-                None => _ = self.releases.insert(key.clone()),
+                None => {
+                    known = false;
+                    self.releases.insert(key.clone());
+                }
             }
         }
+        known
     }
 }

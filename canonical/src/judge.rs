@@ -1,23 +1,25 @@
 //! The second half of judging: what the steps of each transaction do to records.
 
+mod around;
 mod moves;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crossdock_model::Sorted;
 use crossdock_model::canonical::{
     Contribution, Evidence, HistoryEntry, Name, Needs, Outcome, Record, RecordKey, Release, RowKey,
     Tally,
 };
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
-use crate::compute::{Around, Fresh, Rec, changed_fields, compute};
+use crate::compute::{Around, Computed, Fresh, Rec, changed_fields, compute};
 use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
 use crate::rules::Rules;
-use crate::scope::Children;
 use crate::step::Step;
 use crate::trouble::Troubles;
 
@@ -28,7 +30,7 @@ const DEPTH_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct RecordStore {
     /// Records.
-    pub records: HashMap<RecordKey, Rec>,
+    pub records: HashMap<RecordKey, Arc<Rec>>,
     /// Records that link to a record.
     pub linking: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Releases that depend on a record.
@@ -40,7 +42,7 @@ pub(crate) struct Judge<'j> {
     pub(crate) rules: &'j Rules,
     pub(crate) installation: &'j str,
     store: &'j RecordStore,
-    pub(crate) recs: HashMap<RecordKey, Rec>,
+    pub(crate) recs: HashMap<RecordKey, Arc<Rec>>,
     /// Links made in this batch, by the record that is linked to.
     linked_from: HashMap<RecordKey, BTreeSet<RecordKey>>,
     /// Records with a release that depends on a record, by that record.
@@ -67,7 +69,7 @@ pub(crate) struct Tx<'t> {
     /// Records as they were before it.
     pub(crate) base: BTreeMap<RecordKey, Option<Arc<Record>>>,
     /// Evidence as it was before it.
-    pub(crate) evidence: BTreeMap<RecordKey, BTreeMap<Uuid, Arc<Evidence>>>,
+    pub(crate) evidence: BTreeMap<RecordKey, Sorted<Uuid, Arc<Evidence>>>,
     pub(crate) fresh: Fresh,
     /// It is no transaction: time has passed.
     pub(crate) is_clock: bool,
@@ -118,7 +120,7 @@ pub(crate) fn judge_all(
         rules,
         installation,
         store,
-        recs: HashMap::default(),
+        recs: HashMap::with_capacity(store.records.len()),
         linked_from: HashMap::default(),
         depending: HashMap::default(),
         needs: NeedSets::default(),
@@ -135,19 +137,30 @@ pub(crate) fn judge_all(
 
 impl<'j> Judge<'j> {
     /// Makes a record available; one that has not been loaded is needed, and empty until then.
-    pub(crate) fn load(&mut self, key: &RecordKey) -> &mut Rec {
-        if !self.recs.contains_key(key) {
-            let rec = match self.store.records.get(key) {
-                Some(rec) => rec.clone(),
-                None => {
+    fn available(&mut self, key: &RecordKey) -> &mut Arc<Rec> {
+        match self.recs.entry(key.clone()) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                let Some(rec) = self.store.records.get(key) else {
                     self.needs.records.insert(key.clone());
-                    Rec::default()
+                    return place.insert(Arc::default());
+                };
+                for release in rec.releases.values() {
+                    around::note_depends(&mut self.depending, release);
                 }
-            };
-            rec.releases.values().for_each(|release| self.note_depends(release));
-            self.recs.insert(key.clone(), rec);
+                place.insert(rec.clone())
+            }
         }
-        self.recs.entry(key.clone()).or_default()
+    }
+
+    /// A record with what it is made of.
+    pub(crate) fn load(&mut self, key: &RecordKey) -> &Arc<Rec> {
+        self.available(key)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn load_mut(&mut self, key: &RecordKey) -> &mut Rec {
+        Arc::make_mut(self.available(key))
     }
 
     pub(crate) fn count(&mut self, tally: Tally) {
@@ -171,6 +184,7 @@ impl<'j> Judge<'j> {
 
     fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
         let mut tx = Tx::new(folded);
+        let told = self.out.deliveries.len();
         self.truncated(&tx);
         let mut touched = BTreeSet::new();
         for step in steps {
@@ -187,6 +201,7 @@ impl<'j> Judge<'j> {
         self.rule_troubles(&mut tx);
         self.tell(&tx);
         self.release(&tx, &touched);
+        self.stop_loops(&tx, told);
         self.unchanged(&tx, steps);
     }
 
@@ -215,7 +230,7 @@ impl<'j> Judge<'j> {
             self.troubles.of_row(&step.row, trouble, &tx.place, false);
         }
         for key in &step.left {
-            self.load(key).contributions.remove(&step.row);
+            self.load_mut(key).contributions.remove(&step.row);
         }
         for said in &step.said {
             self.note_fresh(tx, step, said);
@@ -228,7 +243,7 @@ impl<'j> Judge<'j> {
                 at: step.at,
                 gone: false,
             };
-            let known = &mut self.load(&said.record).contributions;
+            let known = &mut self.load_mut(&said.record).contributions;
             known.insert(step.row.clone(), Arc::new(contribution));
         }
         for (id, record) in &step.withdrawn {
@@ -254,8 +269,8 @@ impl<'j> Judge<'j> {
         &mut self,
         tx: &mut Tx<'_>,
         key: &RecordKey,
-    ) -> &mut BTreeMap<Uuid, Arc<Evidence>> {
-        let rec = self.load(key);
+    ) -> &mut Sorted<Uuid, Arc<Evidence>> {
+        let rec = self.load_mut(key);
         if !tx.evidence.contains_key(key) {
             tx.evidence.insert(key.clone(), rec.evidence.clone());
         }
@@ -303,28 +318,25 @@ impl<'j> Judge<'j> {
 
     /// Computes a record; gives the records above it if it has changed.
     fn compute(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> BTreeSet<RecordKey> {
-        self.load(key);
+        let rec = self.load(key).clone();
         let lists = self.child_keys(key);
         let linked = self.owner_linked(key);
-        let empty = Rec::default();
-        let (computed, old) = {
-            let rec = self.recs.get(key).unwrap_or(&empty);
+        let computed = {
             let children = self.children(&lists);
             let now_micros = self.now_micros;
             let around =
                 Around { children: &children, linked: &linked, fresh: &tx.fresh, now_micros };
-            (compute(self.rules, key, rec, around), rec.record.clone())
+            compute(self.rules, key, &rec, around)
         };
-        let Some(computed) = computed else { return BTreeSet::new() };
-        tx.errors.insert(key.clone(), computed.errors);
-        let new = computed.record;
-        let same = old.as_deref().is_some_and(|o| !differs(o, &new));
-        if same {
-            return BTreeSet::new();
+        let Some(Computed { record, errors }) = computed else { return BTreeSet::new() };
+        // Those of the last computation count.
+        match errors.is_empty() {
+            true => _ = tx.errors.remove(key),
+            false => _ = tx.errors.insert(key.clone(), errors),
         }
-        for to in new.links.values() {
-            self.linked_from.entry(to.clone()).or_default().insert(key.clone());
-        }
+        let Some(new) = record else { return BTreeSet::new() };
+        let old = rec.record.clone();
+        drop(rec);
         let mut above = BTreeSet::new();
         if let Some(parents) = self.rules.parents.get(&key.entity) {
             let before = old.iter().flat_map(|o| o.links.values());
@@ -332,60 +344,20 @@ impl<'j> Judge<'j> {
                 before.chain(new.links.values()).filter(|to| parents.contains(&to.entity)).cloned(),
             );
         }
-        tx.base.entry(key.clone()).or_insert(old);
-        self.load(key).record = Some(Arc::new(new));
+        self.note_links(key, &new.links);
+        if !tx.base.contains_key(key) {
+            tx.base.insert(key.clone(), old);
+        }
+        self.load_mut(key).record = Some(Arc::new(new));
         above.extend(self.followers(key));
         above
-    }
-
-    /// Records that link to this one, for each list that its computed fields read.
-    fn child_keys(&mut self, key: &RecordKey) -> BTreeMap<Name, Vec<RecordKey>> {
-        let mut lists: BTreeMap<Name, Vec<RecordKey>> = BTreeMap::new();
-        let Some(projections) = self.rules.telling.projections.get(&key.entity) else {
-            return lists;
-        };
-        let children = || projections.iter().flat_map(|p| &p.children);
-        if children().next().is_none() {
-            return lists;
-        }
-        let from = self.linking(key);
-        for (list, child) in children() {
-            if lists.contains_key(list) {
-                continue;
-            }
-            let mut keys: Vec<RecordKey> =
-                from.iter().filter(|k| k.entity == *child).cloned().collect();
-            keys.retain(|k| {
-                let record = self.load(k).record.as_ref();
-                record.is_some_and(|r| !r.deleted && r.links.values().any(|to| to == key))
-            });
-            lists.insert(list.clone(), keys);
-        }
-        lists
-    }
-
-    /// Records that link to a record, or did.
-    pub(crate) fn linking(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
-        let mut from = self.linked_from.get(key).cloned().unwrap_or_default();
-        match self.store.linking.get(key) {
-            Some(loaded) => from.extend(loaded.iter().cloned()),
-            None => _ = self.needs.linking.insert(key.clone()),
-        }
-        from
-    }
-
-    fn children(&self, lists: &BTreeMap<Name, Vec<RecordKey>>) -> Children<'_> {
-        let fields = |k: &RecordKey| Some(&self.recs.get(k)?.record.as_ref()?.fields);
-        lists
-            .iter()
-            .map(|(list, keys)| (list.clone(), keys.iter().filter_map(fields).collect()))
-            .collect()
     }
 
     /// Gives every record that has really changed its new version and its history.
     fn close_versions(&mut self, tx: &mut Tx<'_>) {
         for (key, base) in &tx.base {
-            let Some(shared) = self.recs.get_mut(key).and_then(|r| r.record.as_mut()) else {
+            let rec = self.recs.get_mut(key).map(Arc::make_mut);
+            let Some(shared) = rec.and_then(|r| r.record.as_mut()) else {
                 continue;
             };
             let was = base.as_deref();
@@ -406,7 +378,8 @@ impl<'j> Judge<'j> {
                 commit_micros: header.commit_micros,
                 changes: changes(was, record),
             });
-            tx.changed.insert(key.clone(), changed_fields(was, record).cloned().collect());
+            tx.changed
+                .insert(key.clone(), changed_fields(was, record).map(|c| c.0.clone()).collect());
         }
     }
 
@@ -426,28 +399,6 @@ impl<'j> Judge<'j> {
         }
     }
 
-    /// Records that link to a record and releases that depend on it.
-    pub(crate) fn releases_on(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
-        let mut found: BTreeSet<RecordKey> = BTreeSet::new();
-        match self.store.releases_on.get(key) {
-            Some(releases) => found.extend(releases.iter().map(|r| r.record.clone())),
-            None => _ = self.needs.releases.insert(key.clone()),
-        }
-        let waits = |other: &&RecordKey| {
-            let releases = self.recs.get(*other).into_iter().flat_map(|r| r.releases.values());
-            releases.into_iter().any(|r| !r.released && r.depends.contains(key))
-        };
-        found.extend(self.depending.get(key).into_iter().flatten().filter(waits).cloned());
-        found
-    }
-
-    /// Remembers which records a release waits for.
-    pub(crate) fn note_depends(&mut self, release: &Release) {
-        for on in &release.depends {
-            self.depending.entry(on.clone()).or_default().insert(release.record.clone());
-        }
-    }
-
     fn finish(mut self) -> Result<Outcome, Needs> {
         let needs = Needs {
             records: self.needs.records.into_iter().collect(),
@@ -459,16 +410,22 @@ impl<'j> Judge<'j> {
             return Err(needs);
         }
         // Evidence that is now about another record has not been withdrawn.
-        let (nothing, mut moved) = (Rec::default(), BTreeSet::<Uuid>::new());
-        let before = |key: &RecordKey| self.store.records.get(key).unwrap_or(&nothing);
-        for (key, rec) in &self.recs {
-            let old = before(key);
-            moved.extend(rec.evidence.keys().copied().filter(|id| !old.evidence.contains_key(id)));
+        let (nothing, mut moved) = (Arc::<Rec>::default(), BTreeSet::<Uuid>::new());
+        let store = self.store;
+        let before = |key: &RecordKey| store.records.get(key).unwrap_or(&nothing);
+        let mut recs: Vec<(RecordKey, &Rec, Arc<Rec>)> = Vec::with_capacity(self.recs.len());
+        for (key, rec) in self.recs {
+            let old = before(&key);
+            if !Arc::ptr_eq(old, &rec) {
+                let ids = rec.evidence.keys().copied();
+                moved.extend(ids.filter(|id| !old.evidence.contains_key(id)));
+                recs.push((key, old, rec));
+            }
         }
-        let mut recs: Vec<(RecordKey, Rec)> = self.recs.into_iter().collect();
-        recs.sort_by(|a, b| a.0.cmp(&b.0));
-        for (key, rec) in recs {
-            differences(before(&key), rec, |id| !moved.contains(id), &mut self.out);
+        recs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (_, old, rec) in recs {
+            let rec = Arc::unwrap_or_clone(rec);
+            differences(old, rec, |id| !moved.contains(id), &mut self.out);
         }
         self.out.exceptions = self.troubles.into_items();
         Ok(self.out)

@@ -9,6 +9,7 @@
 //! Knows nothing of I/O, async or the clock.
 
 mod check;
+mod coded;
 mod codes;
 mod compute;
 mod deadline;
@@ -23,6 +24,7 @@ mod expr;
 mod fold;
 mod foresee;
 mod guard;
+mod hops;
 mod ids;
 mod judge;
 mod lanes;
@@ -33,6 +35,7 @@ mod mapping;
 mod matrix;
 mod names;
 mod ownership;
+mod plan;
 mod problems;
 mod prove;
 mod quarantine;
@@ -57,6 +60,7 @@ mod window;
 mod workspace;
 mod writing;
 
+pub use coded::CodedColumn;
 pub use epcis::Epcis;
 pub use lanes::{Lane, Maintenance};
 pub use matrix::Ownership;

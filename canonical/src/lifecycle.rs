@@ -27,6 +27,8 @@ pub(crate) use file::{States, read};
 pub(crate) struct Lifecycle {
     /// Where it stands.
     pub spot: Spot,
+    /// The same as the name of a rule.
+    pub rule: Name,
     /// Field that holds the state.
     pub field: Name,
     /// States of the main line.
@@ -137,21 +139,16 @@ impl Lifecycle {
         let mut walk = Walk {
             lifecycle: self,
             state: self.initial.clone(),
-            rule: self.spot.name(),
+            rule: None,
             now_micros,
             verdict: Verdict::default(),
             sets: BTreeMap::new(),
             reached: BTreeSet::new(),
         };
         let mut sorted: Vec<&Evidence> = evidence.into_iter().filter(|e| !e.withdrawn).collect();
-        sorted.sort_by(|a, b| {
-            let rank = |e: &Evidence| self.rank_of_kind(&e.kind).is_none();
-            (a.event_micros, rank(a), -a.authority, a.id).cmp(&(
-                b.event_micros,
-                rank(b),
-                -b.authority,
-                b.id,
-            ))
+        sorted.sort_by_cached_key(|e| {
+            let beside = self.rank_of_kind(&e.kind).is_none();
+            (e.event_micros, beside, -e.authority, e.id)
         });
         for item in sorted {
             for transition in self.transitions.iter().filter(|t| t.is_for(item)) {
@@ -210,7 +207,7 @@ type Candidate = (i32, i64, Uuid);
 struct Walk<'l> {
     lifecycle: &'l Lifecycle,
     state: Name,
-    rule: Name,
+    rule: Option<Name>,
     now_micros: i64,
     verdict: Verdict,
     sets: BTreeMap<Name, (Candidate, Value<'static>, Name, Name)>,
@@ -284,7 +281,7 @@ impl Walk<'_> {
         };
         if forward {
             self.state = transition.to.clone();
-            self.rule = transition.rule.clone();
+            self.rule = Some(transition.rule.clone());
             self.verdict.since = Some(evidence.event_micros);
         }
         for setting in &transition.sets {
@@ -310,7 +307,8 @@ impl Walk<'_> {
             let skipped = (first..*last).filter(|rank| !self.reached.contains(rank));
             self.verdict.inferred = skipped.filter_map(|rank| order.get(rank).cloned()).collect();
         }
-        self.verdict.state = Some((self.state, self.rule));
+        let rule = self.rule.unwrap_or_else(|| self.lifecycle.rule.clone());
+        self.verdict.state = Some((self.state, rule));
         let sets = self.sets.into_iter();
         self.verdict.sets = sets.map(|(f, (_, value, by, rule))| (f, (value, by, rule))).collect();
         self.verdict.errors.sort();

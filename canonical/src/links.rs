@@ -55,10 +55,8 @@ impl Judge<'_> {
     }
 
     /// Records whose owners may be others now that a record has changed.
-    pub(crate) fn followers(&mut self, key: &RecordKey) -> BTreeSet<RecordKey> {
-        let Some(entities) = self.rules.followers.get(&key.entity) else { return BTreeSet::new() };
-        let mut from = self.linking(key);
-        from.retain(|k| entities.contains(&k.entity));
-        from
+    pub(crate) fn followers(&mut self, key: &RecordKey) -> Vec<RecordKey> {
+        let Some(entities) = self.rules.followers.get(&key.entity) else { return Vec::new() };
+        self.linking(key, |entity| entities.contains(entity))
     }
 }

@@ -1,6 +1,7 @@
 //! Who owns each field, as written in rule files.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crossdock_model::canonical::Name;
 use crossdock_schema_registry::{Entities, EntityDef};
@@ -104,19 +105,24 @@ pub(crate) type FieldRule = Vec<Choice>;
 #[derive(Debug, Default)]
 pub(crate) struct EntityRule {
     /// Owner of every field not named.
-    pub default: Option<FieldRule>,
+    pub default: Option<Arc<FieldRule>>,
     /// Fields with rules of their own.
-    pub fields: BTreeMap<Name, FieldRule>,
+    pub fields: BTreeMap<Name, Arc<FieldRule>>,
 }
 
 impl EntityRule {
     /// All its choices.
     pub fn choices(&self) -> impl Iterator<Item = &Choice> {
-        self.default.iter().chain(self.fields.values()).flatten()
+        self.default.iter().chain(self.fields.values()).flat_map(|rule| rule.iter())
     }
 
     /// The rule for a field.
     pub fn of(&self, field: &str) -> Option<&FieldRule> {
+        self.rule_of(field).map(|rule| &**rule)
+    }
+
+    /// The same, to be shared.
+    pub fn rule_of(&self, field: &str) -> Option<&Arc<FieldRule>> {
         self.fields.get(field).or(self.default.as_ref())
     }
 }
@@ -206,7 +212,7 @@ impl OwnershipReader<'_> {
             let rule = self.choices(&item, entity, policy);
             let earlier = into.default.as_ref().and_then(|r| r.first());
             if self.is_free(&item, &format!("{}.*", entity.name), earlier) {
-                into.default = Some(rule);
+                into.default = Some(rule.into());
             }
         }
         let fields = block.get("fields").and_then(|i| i.table());
@@ -228,7 +234,7 @@ impl OwnershipReader<'_> {
             let of_entity = into.default.as_ref().and_then(|r| r.first());
             let of_entity = of_entity.filter(|c| earlier.is_none() && self.locks(&item, c));
             if self.is_free(&item, &what, earlier.or(of_entity)) {
-                into.fields.insert(name.into(), rule);
+                into.fields.insert(name.into(), rule.into());
             }
         }
         block.done();

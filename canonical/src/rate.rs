@@ -213,7 +213,7 @@ fn park(
         Ok(place) => place,
         Err(place) => match store.rows.get(&step.row).and_then(Option::as_ref) {
             Some(stored) => {
-                rows.insert(place, stored.clone());
+                rows.insert(place, SourceRow::clone(stored));
                 place
             }
             None => return false,

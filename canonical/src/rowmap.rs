@@ -1,11 +1,10 @@
 //! Evaluating a mapping for one row: pure, without knowledge of files or stores.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
-use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey};
+use crossdock_model::canonical::{Fields, Links, Name, RecordKey, RowKey};
 use crossdock_model::{Value, time};
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 use jiff::tz::TimeZone;
@@ -59,7 +58,7 @@ pub(crate) struct Said {
     /// Its fields.
     pub fields: Arc<Fields>,
     /// Its links.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
 }
 
 /// The answer of a mapping to a row.
@@ -143,7 +142,7 @@ pub(crate) fn lookup_key(mapping: &Mapping, at: usize, view: &RowView<'_>) -> Op
 }
 
 /// Maps a row to a record.
-pub(crate) fn map_row(mapping: &Mapping, entities: &Entities, view: &RowView<'_>) -> Answer {
+pub(crate) fn map_row<'v>(mapping: &'v Mapping, entities: &Entities, view: &RowView<'v>) -> Answer {
     let mut answer = Answer::default();
     match contributes(mapping, view) {
         Ok(true) => {}
@@ -155,10 +154,10 @@ pub(crate) fn map_row(mapping: &Mapping, entities: &Entities, view: &RowView<'_>
         }
     }
     let Some(entity) = entities.entity(&mapping.entity) else { return answer };
-    let mut fields = Fields::new();
+    let mut fields = Fields::with_capacity(mapping.fields.len());
     for field in &mapping.fields {
         match evaluate(field, mapping, view) {
-            Ok(Some(value)) => _ = fields.insert(field.name.clone(), value),
+            Ok(Some(value)) => _ = fields.insert(field.name.clone(), value.into_owned()),
             Ok(None) => {}
             Err(trouble) => {
                 answer.failed |= matches!(trouble, RowTrouble::Mapping { .. });
@@ -169,12 +168,12 @@ pub(crate) fn map_row(mapping: &Mapping, entities: &Entities, view: &RowView<'_>
     if answer.failed {
         return answer;
     }
-    let Some(record) = entity.record_key(&fields) else {
+    let Some(record) = entity.record_key(|name| fields.get(name)) else {
         let rule = mapping.spot.name();
         answer.troubles.push(RowTrouble::MissingKey { entity: entity.name.clone(), rule });
         return answer;
     };
-    let mut links = BTreeMap::new();
+    let mut links = Links::new();
     for link in &mapping.links {
         match link_key(link, mapping, entities, view) {
             Ok(Some(key)) => _ = links.insert(link.name.clone(), key),
@@ -187,21 +186,21 @@ pub(crate) fn map_row(mapping: &Mapping, entities: &Entities, view: &RowView<'_>
 }
 
 /// The record that a row is about, whether or not it contributes to it.
-pub(crate) fn record_of(
-    mapping: &Mapping,
+pub(crate) fn record_of<'v>(
+    mapping: &'v Mapping,
     entities: &Entities,
-    view: &RowView<'_>,
+    view: &RowView<'v>,
 ) -> Result<Option<RecordKey>, RowTrouble> {
     let Some(entity) = entities.entity(&mapping.entity) else { return Ok(None) };
     key_from(mapping.fields.iter().filter(|f| entity.is_key(&f.name)), entity, mapping, view)
 }
 
 /// The record that a link names; `None` when a part of its key is NULL.
-pub(crate) fn link_key(
-    link: &LinkMap,
+pub(crate) fn link_key<'v>(
+    link: &'v LinkMap,
     mapping: &Mapping,
     entities: &Entities,
-    view: &RowView<'_>,
+    view: &RowView<'v>,
 ) -> Result<Option<RecordKey>, RowTrouble> {
     let Some(entity) = entities.entity(&link.entity) else { return Ok(None) };
     key_from(link.key.iter(), entity, mapping, view)
@@ -211,15 +210,16 @@ fn key_from<'f>(
     key: impl Iterator<Item = &'f FieldMap>,
     entity: &EntityDef,
     mapping: &Mapping,
-    view: &RowView<'_>,
+    view: &RowView<'f>,
 ) -> Result<Option<RecordKey>, RowTrouble> {
-    let mut fields = Fields::new();
+    let mut fields: Vec<(&str, Cow<'_, Value<'static>>)> = Vec::with_capacity(entity.key.len());
     for field in key {
         if let Some(value) = evaluate(field, mapping, view)? {
-            fields.insert(field.name.clone(), value);
+            fields.push((&field.name, value));
         }
     }
-    Ok(entity.record_key(&fields))
+    let of = |name: &str| fields.iter().rev().find(|(n, _)| *n == name).map(|(_, v)| &**v);
+    Ok(entity.record_key(of))
 }
 
 fn contributes(mapping: &Mapping, view: &RowView<'_>) -> Result<bool, RowTrouble> {
@@ -242,18 +242,18 @@ fn contributes(mapping: &Mapping, view: &RowView<'_>) -> Result<bool, RowTrouble
 }
 
 /// The value of one field; `None` when its column was never seen.
-pub(crate) fn evaluate(
-    field: &FieldMap,
+pub(crate) fn evaluate<'v>(
+    field: &'v FieldMap,
     mapping: &Mapping,
-    view: &RowView<'_>,
-) -> Result<Option<Value<'static>>, RowTrouble> {
+    view: &RowView<'v>,
+) -> Result<Option<Cow<'v, Value<'static>>>, RowTrouble> {
     let bad = |what: String| RowTrouble::Mapping {
         field: field.name.clone(),
         rule: field.spot.name(),
         what,
     };
     let value = match &field.term {
-        Term::Constant(value) => return Ok(Some(value.clone())),
+        Term::Constant(value) => return Ok(Some(Cow::Borrowed(value))),
         Term::Path(path) => match view.value(path) {
             Some(value) => value,
             None => return Ok(None),
@@ -261,13 +261,17 @@ pub(crate) fn evaluate(
         Term::Expr(expr) => Cow::Owned(expr.value(&view.scope(mapping)).map_err(bad)?),
     };
     if value.is_null() {
-        return Ok(Some(Value::Null));
+        return Ok(Some(Cow::Owned(Value::Null)));
     }
     let value = match &field.codes {
         Some(codes) => Cow::Owned(translate(codes, &[value.to_text().unwrap_or_default()])?),
         None => value,
     };
-    convert(&value, field.kind, field.shift, &field.zone).map(Some).map_err(|()| {
+    if field.shift == 0 && field.kind.has(&value) {
+        return Ok(Some(value));
+    }
+    let converted = convert(&value, field.kind, field.shift, &field.zone);
+    converted.map(|value| Some(Cow::Owned(value))).map_err(|()| {
         let from = match &field.term {
             Term::Path(path) => format!("column {}.{}", mapping.table, path.column),
             _ => format!("the expression at {}", field.spot.name()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossdock_model::Op;
 use crossdock_model::canonical::{Fields, Name, Needs, RowKey, SourceRow, Tally};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use crate::echo;
 use crate::evidence::Normalise;
@@ -27,7 +27,7 @@ pub(crate) const COMMITTED: &str = "crossdock.committed_micros";
 #[derive(Debug, Default)]
 pub(crate) struct RowStore {
     /// Rows by key; `None` when the store does not have it.
-    pub rows: HashMap<RowKey, Option<SourceRow>>,
+    pub rows: HashMap<RowKey, Option<Arc<SourceRow>>>,
     /// Rows by a row that they refer to; present once asked.
     pub referring: HashMap<RowKey, BTreeSet<RowKey>>,
 }
@@ -44,7 +44,7 @@ pub(crate) fn map_all(
     let mut work = Work {
         rules,
         store,
-        now: HashMap::default(),
+        now: HashMap::with_capacity(transactions.iter().map(|t| t.nets.len()).sum()),
         referring: HashMap::default(),
         stale: HashMap::default(),
         needs: BTreeSet::new(),
@@ -59,7 +59,7 @@ struct Work<'w> {
     rules: &'w Rules,
     store: &'w RowStore,
     /// Rows as they are now in this batch.
-    now: HashMap<RowKey, SourceRow>,
+    now: HashMap<RowKey, Arc<SourceRow>>,
     /// Rows of this batch that refer to another.
     referring: HashMap<RowKey, BTreeSet<RowKey>>,
     /// Last image of rows that are being replayed.
@@ -102,7 +102,7 @@ struct Speech {
 }
 
 impl<'w> Work<'w> {
-    fn row(&self, key: &RowKey) -> Option<&SourceRow> {
+    fn row(&self, key: &RowKey) -> Option<&Arc<SourceRow>> {
         self.now.get(key).or_else(|| self.store.rows.get(key)?.as_ref())
     }
 
@@ -186,13 +186,13 @@ impl<'w> Work<'w> {
     fn change(&mut self, tx: &Folded, net: &Net) {
         let mut stored = self.row(&net.row).cloned();
         if let Some(stored) = stored.as_mut().filter(|s| s.image.contains_key(COMMITTED)) {
-            Arc::make_mut(&mut stored.image).remove(COMMITTED);
+            Arc::make_mut(&mut Arc::make_mut(stored).image).remove(COMMITTED);
         }
         let again = stored.as_ref().is_some_and(|s| s.at == net.at);
         let alive = stored.as_ref().filter(|s| !s.deleted);
         let spoken = alive.filter(|s| s.waiting_for.is_empty()).map(|s| s.image.clone());
         let deleted = net.op == Op::Delete;
-        let image = self.merged(net, stored.as_ref());
+        let image = self.merged(net, stored.as_deref());
         let mut before = match (again, &spoken) {
             (true, _) => spoken.clone(),
             (false, Some(image)) => Some(image.clone()),
@@ -234,7 +234,7 @@ impl<'w> Work<'w> {
             .key_names()
             .filter_map(|name| Some((name.clone(), image.get(name)?.clone())))
             .collect();
-        self.now.insert(net.row.clone(), row);
+        self.now.insert(net.row.clone(), Arc::new(row));
         let images = Images {
             row: &net.row,
             op: net.op,
@@ -264,7 +264,7 @@ impl<'w> Work<'w> {
             return net.image.clone();
         }
         let inherited = net.inherits.as_ref().and_then(|key| self.row(key));
-        match inherited.or(stored) {
+        match inherited.map(|row| &**row).or(stored) {
             Some(row) => laid_on(row.image.clone(), net.image.clone()),
             None => net.image.clone(),
         }
@@ -300,7 +300,7 @@ impl<'w> Work<'w> {
             None => Vec::new(),
         };
         let new = |t: &&RowTrouble| !last.troubles.contains(t);
-        step.troubles = speech.troubles.iter().filter(new).cloned().collect();
+        step.troubles.extend(speech.troubles.iter().filter(new).cloned());
         let gone = |t: &&RowTrouble| !speech.troubles.contains(t);
         step.mended = last.troubles.iter().filter(gone).cloned().collect();
         step.said = speech.said;
@@ -314,11 +314,11 @@ impl<'w> Work<'w> {
     /// Evidence of a row by one rule.
     fn state(&mut self, rule: &Normalise, images: &Images<'_>, step: &mut Step) {
         let Some(mapping) = self.mappings_of(images.row).get(rule.mapping) else { return };
-        let id = evidence_id(images.row, &rule.name);
-        let earlier = images.mapped.and_then(|image| self.subject(rule, mapping, image));
+        let id = || evidence_id(images.row, &rule.name);
         let deleted = images.op == Op::Delete;
         if deleted && rule.about.is_none() {
-            step.withdrawn.extend(earlier.clone().map(|record| (id, record)));
+            let earlier = images.mapped.and_then(|image| self.subject(rule, mapping, image));
+            step.withdrawn.extend(earlier.map(|record| (id(), record)));
         }
         if deleted && !rule.when.as_ref().is_some_and(|w| w.uses("op")) {
             return;
@@ -328,6 +328,8 @@ impl<'w> Work<'w> {
         let entities = &self.rules.entities;
         match rule.fact(mapping, entities, &view, images.before.map(|b| &**b), images.op.letter()) {
             Ok(Some(fact)) => {
+                let id = id();
+                let earlier = images.mapped.and_then(|image| self.subject(rule, mapping, image));
                 if let Some(record) = earlier.filter(|r| *r != fact.record) {
                     step.withdrawn.push((id, record));
                 }
@@ -422,8 +424,8 @@ impl<'w> Work<'w> {
         }
         let store = self.store;
         let changed =
-            |row: &SourceRow| store.rows.get(&row.key).and_then(Option::as_ref) != Some(row);
-        self.out.rows = self.now.into_values().filter(changed).collect();
+            |row: &Arc<SourceRow>| store.rows.get(&row.key).and_then(Option::as_ref) != Some(row);
+        self.out.rows = self.now.into_values().filter(changed).map(Arc::unwrap_or_clone).collect();
         self.out.rows.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(self.out)
     }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::coded::{self, CodedColumn};
 use crate::codes::{self, Codes};
 use crate::deliver::{Telling, TellingReader};
 use crate::document::{File, Section};
@@ -22,6 +23,7 @@ use crate::lookups::{self, LookedUp};
 use crate::mapping::{Mappings, Reader};
 use crate::names::{Links, linked_entities, links_of};
 use crate::ownership::{Ownership, OwnershipReader};
+use crate::plan::{self, Plans};
 use crate::problems::Report;
 use crate::quarantine::{self, Quarantines};
 use crate::ruleset::{self, Ruleset, Rulesets};
@@ -77,6 +79,8 @@ pub struct Rules {
     rulesets: Rulesets,
     /// Links of each entity that subscriptions and release rules read.
     pub(crate) read_links: BTreeMap<Name, BTreeSet<Name>>,
+    /// How the records of each entity are computed.
+    pub(crate) plans: Plans,
 }
 
 impl Rules {
@@ -142,6 +146,11 @@ impl Rules {
     /// these columns hits.
     pub fn uses(&self, source: &str, table: &TableSchema, columns: &[Name]) -> Vec<Problem> {
         verify::uses(self, source, table, columns)
+    }
+
+    /// Columns of a source whose values must stand in a code table.
+    pub fn coded_columns(&self, source: &str) -> Vec<CodedColumn> {
+        coded::coded_columns(self, source)
     }
 
     /// How subscriptions and releases write into the tables of targets.
@@ -227,6 +236,7 @@ impl Loader {
             lanes: Lanes::default(),
             rulesets: Rulesets::default(),
             read_links: BTreeMap::new(),
+            plans: Plans::default(),
         };
         let report = &self.report;
         let mut rule_texts: Vec<&SourceText> = rule_texts.iter().collect();
@@ -297,6 +307,7 @@ impl Loader {
         for (entity, field) in check::computed_fields(rules).into_keys() {
             rules.computed.entry(entity).or_default().insert(field);
         }
+        rules.plans = plan::plans(rules);
         check::check(rules, report);
         let subscriptions = rules.telling.subscriptions.values().flatten().map(|s| &s.kind);
         let releases = rules.telling.releases.values().flatten().map(|r| &r.kind);

@@ -21,6 +21,18 @@ static RECORD: Type = Type::simple_type(Kind::Opaque, "record");
 /// Child records by list name.
 pub(crate) type Children<'s> = BTreeMap<Name, Vec<&'s Fields>>;
 
+/// Something with named values.
+pub(crate) trait Members: std::fmt::Debug + Sync {
+    /// The value of a name, if there is one.
+    fn member(&self, name: &str) -> Option<&Value<'static>>;
+}
+
+impl Members for Fields {
+    fn member(&self, name: &str) -> Option<&Value<'static>> {
+        self.get(name)
+    }
+}
+
 /// A variable of an expression.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Var<'s> {
@@ -31,7 +43,7 @@ pub(crate) enum Var<'s> {
         /// Printable key.
         key: &'s str,
         /// Field values.
-        fields: &'s Fields,
+        fields: &'s dyn Members,
         /// Child records, if they were loaded.
         children: Option<&'s Children<'s>>,
     },
@@ -67,7 +79,7 @@ impl<'s> Var<'s> {
     pub fn member(&self, name: &str) -> Option<Value<'static>> {
         match self {
             Var::Fields(fields) => Some(fields.get(name).cloned().unwrap_or(Value::Null)),
-            Var::Record { key, fields, .. } => match fields.get(name) {
+            Var::Record { key, fields, .. } => match fields.member(name) {
                 Some(value) => Some(value.clone()),
                 None if name == "key" => Some(Value::Text((*key).to_string().into())),
                 None => Some(Value::Null),

@@ -249,7 +249,7 @@ fn given(rules: &Rules, given: &Given) -> Result<(RecordKey, Fields), String> {
     for (name, part) in entity.key.iter().zip(parts) {
         fields.insert(name.clone(), Value::Text(part.to_string().into()));
     }
-    let key = entity.record_key(&fields);
+    let key = entity.record_key(|name| fields.get(name));
     Ok((key.ok_or_else(|| format!("`{}` is no key of {}", given.key, entity.name))?, fields))
 }
 

@@ -59,6 +59,8 @@ impl<'j> Judge<'j> {
                 rule: subscription.name.clone(),
                 record: key.clone(),
                 writes: vec![write],
+                reverts: None,
+                hops: 0,
             }),
             Err(what) => self.troubles.of_rule(key, &subscription.name, &what, &"".into()),
         }
@@ -143,13 +145,17 @@ impl<'j> Judge<'j> {
                 rule: rule.name.clone(),
                 record: key.clone(),
                 writes: vec![row],
+                reverts: None,
+                hops: 0,
             });
         }
         if let Some(what) = errors.first().filter(|_| known.as_deref() != Some(&release)) {
             self.troubles.of_rule(key, &rule.name, what, &rule.team);
         }
         self.note_depends(&release);
-        self.load(key).releases.insert(place, Arc::new(release));
+        if known.as_deref() != Some(&release) {
+            self.load_mut(key).releases.insert(place, Arc::new(release));
+        }
     }
 
     fn record(&self, key: &RecordKey) -> Option<Arc<Record>> {

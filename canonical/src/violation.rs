@@ -36,7 +36,8 @@ impl Judge<'_> {
         let before = earlier(step, &said.record);
         for (field, new) in said.fields.iter() {
             let old = before.and_then(|b| b.fields.get(field));
-            if old.is_some_and(|old| old.same_as(new)) {
+            // A row that is new and says nothing of a field has not written it.
+            if old.map_or(new.is_null(), |old| old.same_as(new)) {
                 continue;
             }
             let rule = ownership.of(field).into_iter().flatten();
@@ -236,6 +237,8 @@ impl Judge<'_> {
                 key: step.key.clone(),
                 columns: vec![(path.column.clone(), value)],
             }],
+            reverts: Some(item.field.clone()),
+            hops: 0,
         });
         true
     }

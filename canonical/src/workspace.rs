@@ -7,12 +7,12 @@ use crossdock_model::canonical::{
     Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
     SourceRow,
 };
-use crossdock_model::{ChangeEvent, Op, TxHeader};
+use crossdock_model::{ChangeEvent, Op, TxHeader, Value};
 use crossdock_schema_registry::Entities;
 
 use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone, woken};
-use crate::foresee;
+use crate::foresee::{self, Foreseen};
 use crate::judge::{Batch, RecordStore, judge_all};
 use crate::rate;
 use crate::rows::{RowStore, map_all};
@@ -33,6 +33,7 @@ pub struct Workspace<'r> {
     /// What was asked for last.
     asked: Needs,
     mapped: Option<Mapped>,
+    foreseen: Foreseen,
     outcome: Option<Outcome>,
     /// Records whose time has come.
     due: BTreeSet<RecordKey>,
@@ -54,6 +55,7 @@ impl<'r> Workspace<'r> {
             records: RecordStore::default(),
             asked: Needs::default(),
             mapped: None,
+            foreseen: Foreseen::default(),
             outcome: None,
             due: BTreeSet::new(),
             guards: BTreeMap::new(),
@@ -71,7 +73,7 @@ impl<'r> Workspace<'r> {
         let keys = rows.iter().map(|row| row.key.clone()).collect();
         self.transactions.push(woken(source, header.clone(), keys, false));
         for row in rows {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+            self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
         }
         (self.mapped, self.outcome) = (None, None);
     }
@@ -80,7 +82,7 @@ impl<'r> Workspace<'r> {
     /// no evidence.
     pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
         self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
-        self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+        self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
         (self.mapped, self.outcome) = (None, None);
     }
 
@@ -97,7 +99,7 @@ impl<'r> Workspace<'r> {
     /// everything else, and what is overdue raises its exception.
     pub fn take_in_due(&mut self, records: impl IntoIterator<Item = RecordKey>) {
         self.due.extend(records);
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Adds a whole transaction of a source.
@@ -114,7 +116,7 @@ impl<'r> Workspace<'r> {
         }
         let folded = fold(&mut self.tables, source, header, events, &wanted);
         self.transactions.push(folded);
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Adds rows that are in the store and not in their source any more, as it was found out at
@@ -127,9 +129,15 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows));
         for row in rows {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
+            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
         }
+        self.begin_again();
+    }
+
+    /// What was found out is not so any more: there is more to judge.
+    fn begin_again(&mut self) {
         (self.mapped, self.outcome) = (None, None);
+        self.foreseen = Foreseen::default();
     }
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
@@ -160,7 +168,8 @@ impl<'r> Workspace<'r> {
         }
         let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
-            known(foresee::records(self.rules, &self.records, &mapped.steps))?;
+            let (rules, records) = (self.rules, &self.records);
+            known(foresee::records(rules, records, &mapped.steps, &mut self.foreseen))?;
             let batch = Batch {
                 transactions: &self.transactions,
                 steps: &mapped.steps,
@@ -175,22 +184,26 @@ impl<'r> Workspace<'r> {
 
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
     pub fn provide(&mut self, loaded: Loaded) {
+        let asked = std::mem::take(&mut self.asked);
         let entities = &self.rules.entities;
-        for row in loaded.rows.into_iter().chain(loaded.referring.iter().cloned()) {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row));
-        }
-        for row in loaded.referring {
+        for row in &loaded.referring {
             for other in &row.refers_to {
                 self.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
+        for row in loaded.rows.into_iter().chain(loaded.referring) {
+            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
+        }
+        self.records.records.reserve(asked.records.len());
         for (key, state) in loaded.records {
-            self.records.records.entry(key).or_insert_with(|| unpack(typed(state, entities)));
+            self.records
+                .records
+                .entry(key)
+                .or_insert_with(|| Arc::new(unpack(typed(state, entities))));
         }
         for (to, from) in loaded.linking {
             self.records.linking.entry(to).or_default().insert(from);
         }
-        let asked = std::mem::take(&mut self.asked);
         for key in &asked.releases_on {
             let depends = |r: &&Release| r.depends.contains(key);
             let found = loaded.releases.iter().filter(depends).cloned().collect();
@@ -236,14 +249,23 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         type_fields(&mut record.fields, &key, entities);
     }
     for contribution in &mut state.contributions {
-        type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
+        let typed = |(name, value): (&Name, &Value<'_>)| {
+            let kind = entities.entity(&contribution.record.entity).and_then(|e| e.field(name));
+            kind.is_none_or(|kind| kind.has(value))
+        };
+        if !contribution.fields.iter().all(typed) {
+            type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
+        }
     }
     state
 }
 
 fn type_fields(fields: &mut Fields, key: &RecordKey, entities: &Entities) {
     let Some(entity) = entities.entity(&key.entity) else { return };
-    for (name, value) in fields {
+    for (name, value) in fields.iter_mut() {
+        if entity.field(name).is_none_or(|kind| kind.has(value)) {
+            continue;
+        }
         if let Some(Ok(typed)) = entity.field(name).map(|kind| kind.coerce(value)) {
             *value = typed;
         }

@@ -235,7 +235,7 @@ fn pack_time_confirmation_is_not_departure_and_accrual_waits_for_it() {
 fn a_change_of_a_looked_up_row_reaches_the_rows_that_refer_to_it() {
     let link = |store: &Store| {
         let (_, record) = store.records.iter().find(|(key, _)| &*key.key == "shp:EU:S1").unwrap();
-        (record.version, record.links["sales_order"].key.to_string())
+        (record.version, record.links.get("sales_order").unwrap().key.to_string())
     };
     let renumbered = || {
         let t = table("wms.orders", &["id*", "order_no"]);
@@ -325,6 +325,7 @@ total_amount = { column = "cents", shift = -2 }
             columns: vec!["id".into(), "incoterm".into()],
             values: digest([&i(9), &s("FCA")]),
         }],
+        hops: 0,
     };
     let message = ChangeEvent {
         table: None,

@@ -447,7 +447,7 @@ fn steps_that_nobody_reported_are_marked_until_somebody_does() {
     let rules = good();
     let inferred = |store: &Store| -> Vec<String> {
         let record = store.records.values().find(|r| &*r.key.entity == "shipment").unwrap();
-        record.origins["status"].inferred.iter().map(ToString::to_string).collect()
+        record.origins.get("status").unwrap().inferred.iter().map(ToString::to_string).collect()
     };
     let departed = one("tms_eu", 20, milestone(2, "24", "2023-11-10T12:00:00Z"));
     let packed = one("wms_eu", 30, shipment(Op::Update, "CONFIRMED", ""));

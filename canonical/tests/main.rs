@@ -2,13 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod demo;
 mod demo_files;
 mod guards;
+mod interleavings;
 mod judging;
 mod language;
+mod loops;
+mod manufacturer;
+mod ownership;
 mod problems;
 mod properties;
 mod replay;
 mod rounds;
 mod scenario;
+mod schedules;
 mod store;

@@ -9,11 +9,6 @@ use crate::store::{Look, Store, Tx, i, put, run, s, table};
 
 const DEPARTURE: &str = "24";
 
-/// How many schedules are tried: `CASES`, 256 without it.
-fn cases() -> u32 {
-    std::env::var("CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256)
-}
-
 fn cost() -> ChangeEvent {
     let columns =
         ["id*", "shipment_no", "charge", "version", "amount", "currency", "period", "load_no"];
@@ -76,7 +71,7 @@ fn interleaved(picks: &[usize]) -> Vec<Tx> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(crate::schedules::cases(256))]
 
     /// S7, S9: before evidence of departure the order is never "on its way", for anybody.
     /// S10: an accrual implies departure.

@@ -28,4 +28,4 @@ pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
 };
 pub use options::{BLOCK_BYTES, PollOptions, PollTable, SnapshotOptions, SourceOptions};
-pub use reader::{Head, LogReader, Probe, Reader, check, describe, open, probe};
+pub use reader::{Head, LogReader, Probe, Reader, check, describe, distinct, open, probe};

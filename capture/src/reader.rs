@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crossdock_model::{Block, Position, TableSchema};
+use crossdock_model::{Block, Position, TableName, TableSchema};
 
 use crate::{
     CaptureError, DatabaseKind, Finding, Memory, SourceOptions, Start, mysql, poll, postgres,
@@ -163,6 +163,26 @@ pub async fn describe(options: &SourceOptions) -> Result<Vec<TableSchema>, Captu
     match options.kind {
         DatabaseKind::Postgres => postgres::describe(options).await,
         DatabaseKind::Mysql | DatabaseKind::Mariadb => mysql::describe(options).await,
+    }
+}
+
+/// The values of a column, each once, at most `most` of them, as texts; NULL is left out. Reads the
+/// table's rows in a read-only transaction, for at most `seconds`: then the server gives up, and
+/// an error is returned.
+pub async fn distinct(
+    options: &SourceOptions,
+    table: &TableName,
+    column: &str,
+    most: usize,
+    seconds: u64,
+) -> Result<Vec<String>, CaptureError> {
+    match options.kind {
+        DatabaseKind::Postgres => {
+            postgres::values::distinct(options, table, column, most, seconds).await
+        }
+        DatabaseKind::Mysql | DatabaseKind::Mariadb => {
+            mysql::values::distinct(options, table, column, most, seconds).await
+        }
     }
 }
 

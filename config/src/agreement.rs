@@ -48,7 +48,7 @@ pub(crate) fn sources(source: Source<'_>, sources: &[SourceConfig]) {
 pub(crate) fn targets(source: Source<'_>, sources: &[SourceConfig], targets: &[TargetConfig]) {
     for target in targets {
         let Some(twin) = sources.iter().find(|s| s.name == target.name) else { continue };
-        if !twin.connection.same_database(&target.connection) {
+        if !target.database().is_some_and(|own| twin.connection.same_database(own)) {
             let what = format!(
                 "target `{}` is another database than the source of that name",
                 target.name

@@ -54,65 +54,91 @@ fn port(section: &Section<'_>, kind: Option<DatabaseKind>) -> Option<u16> {
     section.number("port", 1..=65_535, default.into()).and_then(|port| u16::try_from(port).ok())
 }
 
+/// A secret that a section names, and the keys by which it does.
+pub(crate) struct Secret {
+    /// What people call it; also the key under which it must not stand.
+    pub word: &'static str,
+    /// Key that names a variable.
+    pub variable: &'static str,
+    /// Key that names a file.
+    pub file: &'static str,
+}
+
+/// The password of a database.
+pub(crate) const PASSWORD: Secret =
+    Secret { word: "password", variable: "password_env", file: "password_file" };
+
 /// The password, from the environment or a file; empty when the section names neither. `None`
 /// after a problem. It is never part of a message.
 pub(crate) fn password(section: &Section<'_>) -> Option<SecretString> {
-    if section.has("password") {
+    secret(section, &PASSWORD)
+}
+
+/// A secret; see [`password`].
+pub(crate) fn secret(section: &Section<'_>, of: &Secret) -> Option<SecretString> {
+    let Secret { word, variable, file } = of;
+    if section.has(word) {
         section.problem(
-            section.line_of("password"),
-            "a password does not belong in this file",
-            "use `password_env = \"NAME\"` (an environment variable) or \
-             `password_file = \"/run/secrets/…\"`",
+            section.line_of(word),
+            format!("a {word} does not belong in this file"),
+            format!(
+                "use `{variable} = \"NAME\"` (an environment variable) or \
+                 `{file} = \"/run/secrets/…\"`"
+            ),
         );
         return None;
     }
-    if section.has("password_env") && section.has("password_file") {
+    if section.has(variable) && section.has(file) {
         section.problem(
-            section.line_of("password_file"),
-            "`password_env` and `password_file` are both given",
+            section.line_of(file),
+            format!("`{variable}` and `{file}` are both given"),
             "keep one of them",
         );
         return None;
     }
-    if section.has("password_env") {
-        from_environment(section, &section.required("password_env", "STORE_PASSWORD")?)
-    } else if section.has("password_file") {
-        from_file(section)
+    if section.has(variable) {
+        from_environment(section, of, &section.required(variable, "STORE_PASSWORD")?)
+    } else if section.has(file) {
+        from_file(section, of)
     } else {
         Some(SecretString::from(""))
     }
 }
 
-fn from_environment(section: &Section<'_>, variable: &Found<String>) -> Option<SecretString> {
-    let name = &variable.value;
+fn from_environment(
+    section: &Section<'_>,
+    of: &Secret,
+    variable: &Found<String>,
+) -> Option<SecretString> {
+    let (name, word, key) = (&variable.value, of.word, of.variable);
     if !is_name(name) {
         // Not quoted: whoever mistakes the key writes the password itself here.
-        let what = "`password_env` is not the name of an environment variable";
+        let what = format!("`{key}` is not the name of an environment variable");
         section.problem(
             variable.line,
             what,
-            "write the variable's name (letters, digits, `_`), not the password",
+            format!("write the variable's name (letters, digits, `_`), not the {word}"),
         );
         return None;
     }
     match (section.source.environment)(name) {
-        Some(password) if !password.is_empty() => Some(SecretString::from(password)),
+        Some(found) if !found.is_empty() => Some(SecretString::from(found)),
         found => {
             let state = if found.is_some() { "empty" } else { "not set" };
-            let what = format!("the environment variable {name} with the password is {state}");
-            let remedy = format!("set {name}; leave `password_env` out when none is needed");
+            let what = format!("the environment variable {name} with the {word} is {state}");
+            let remedy = format!("set {name}; leave `{key}` out when none is needed");
             section.problem(variable.line, what, remedy);
             None
         }
     }
 }
 
-fn from_file(section: &Section<'_>) -> Option<SecretString> {
-    let path = section.path("password_file")?;
-    let (shown, line) = (path.value.display(), path.line);
+fn from_file(section: &Section<'_>, of: &Secret) -> Option<SecretString> {
+    let path = section.path(of.file)?;
+    let (shown, line, word) = (path.value.display(), path.line, of.word);
     match read_password(&path.value) {
         Ok(text) if text.is_empty() => {
-            section.problem(line, format!("{shown} is empty"), "write the password into it");
+            section.problem(line, format!("{shown} is empty"), format!("write the {word} into it"));
             None
         }
         Ok(text) => {
@@ -123,7 +149,7 @@ fn from_file(section: &Section<'_>) -> Option<SecretString> {
             Some(SecretString::from(text))
         }
         Err(reason) => {
-            let what = format!("the password file {shown} cannot be read: {reason}");
+            let what = format!("the {word} file {shown} cannot be read: {reason}");
             section.problem(line, what, "create it, readable by the user that runs crossdock");
             None
         }

@@ -45,8 +45,8 @@ pub use findings::ConfigErrors;
 pub use load::{Folders, load, load_with, state_dir};
 pub use rules::Rules;
 pub use settings::{
-    At, Config, Connection, JournalConfig, MirrorConfig, OnGap, PollConfig, SnapshotConfig,
-    SnapshotMode, SourceConfig, TargetConfig,
+    At, Config, Connection, FileConfig, HttpConfig, JournalConfig, MirrorConfig, OnGap, Place,
+    PollConfig, SnapshotConfig, SnapshotMode, SourceConfig, TargetConfig,
 };
 
 /// A first config, with comments: what a user starts from.

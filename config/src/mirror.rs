@@ -42,8 +42,13 @@ pub(crate) fn mirror(
     }
     section.finish();
     let (from, to) = (from?, to?);
+    let Some(other) = to.database() else {
+        let what = format!("[{}] copies tables into a target that is no database", section.title);
+        section.problem(section.line_of("target"), what, "choose a database");
+        return None;
+    };
     // A table of MySQL and MariaDB is named with its database: there, one server is enough.
-    let (one, other) = (&from.connection, &to.connection);
+    let one = &from.connection;
     let itself = match one.kind {
         DatabaseKind::Postgres => one.same_database(other),
         DatabaseKind::Mysql | DatabaseKind::Mariadb => one.same_server(other),

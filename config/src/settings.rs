@@ -36,7 +36,7 @@ pub struct Config {
     pub store_at: At,
     /// Databases that are captured, in the order of the file.
     pub sources: Vec<SourceConfig>,
-    /// Databases that are told, in the order of the file.
+    /// Who is told, in the order of the file.
     pub targets: Vec<TargetConfig>,
     /// Plain replications, in the order of the file.
     pub mirrors: Vec<MirrorConfig>,
@@ -241,19 +241,72 @@ impl SourceConfig {
     }
 }
 
-/// A database that is told.
+/// What is told.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A database.
+    Database(Connection),
+    /// A service that takes deliveries over HTTP.
+    Http(HttpConfig),
+    /// A folder with files.
+    File(FileConfig),
+}
+
+/// How a service is told. `Debug` hides the secret.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Where deliveries are posted.
+    pub url: String,
+    /// Key of their signatures; empty for none.
+    pub secret: SecretString,
+    /// From the beginning of a request to the end of its answer.
+    pub timeout: Duration,
+    /// The answer 409 means that the service has a delivery already.
+    pub conflict_is_done: bool,
+    /// Certificates to trust; the system's when `None`.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Where lines are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileConfig {
+    /// Folder.
+    pub folder: PathBuf,
+    /// A file that is larger is closed.
+    pub rotate_bytes: u64,
+    /// So is one that was begun longer ago.
+    pub rotate_every: Duration,
+}
+
+/// Somebody who is told.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
     /// Name, as rule files use it.
     pub name: String,
     /// Where its section begins.
     pub at: At,
-    /// How to reach it.
-    pub connection: Connection,
+    /// What it is, and how to reach it.
+    pub place: Place,
     /// The source that is the same database, when the section says so.
     pub source: Option<String>,
     /// Rows in one transaction, at most (a delivery is never divided).
     pub batch_rows: usize,
+    /// Refused deliveries that nobody has dealt with, at most; with more, the target halts.
+    pub exceptions_max: u64,
+    /// Reverts of the same field of the same record within `reverts_within`, at most.
+    pub reverts_max: u64,
+    /// See `reverts_max`.
+    pub reverts_within: Duration,
+}
+
+impl TargetConfig {
+    /// How to reach its database, if it is one.
+    pub fn database(&self) -> Option<&Connection> {
+        match &self.place {
+            Place::Database(connection) => Some(connection),
+            Place::Http(_) | Place::File(_) => None,
+        }
+    }
 }
 
 /// Plain replication of tables, without mapping.

@@ -111,15 +111,18 @@ fn every_key_is_understood() {
 
     let back = config.target("erp").unwrap();
     assert_eq!(back.source.as_deref(), Some("erp"));
-    assert!(back.connection.same_database(&erp.connection));
-    assert_eq!(&*back.connection.user, "writer");
-    assert_eq!(back.connection.password.expose_secret(), "s3cret-erp");
+    assert!(back.database().unwrap().same_database(&erp.connection));
+    assert_eq!(&*back.database().unwrap().user, "writer");
+    assert_eq!(back.database().unwrap().password.expose_secret(), "s3cret-erp");
     assert_eq!(back.batch_rows, 500);
     let copy = config.target("copy").unwrap();
-    assert_eq!((copy.connection.port, copy.batch_rows), (3306, 1000));
+    assert_eq!((copy.database().unwrap().port, copy.batch_rows), (3306, 1000));
     let client =
         ClientCertificate { cert_file: world.path("ca.pem"), key_file: world.path("erp.secret") };
-    assert_eq!(copy.connection.tls, Tls::VerifyFull { ca_file: None, client: Some(client) });
+    assert_eq!(
+        copy.database().unwrap().tls,
+        Tls::VerifyFull { ca_file: None, client: Some(client) }
+    );
 
     assert_eq!((&*config.mirrors[0].source, &*config.mirrors[0].target), ("wms", "copy"));
     let tables: Vec<_> = config.tables_of("wms").iter().map(ToString::to_string).collect();

@@ -7,20 +7,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{LogOrder, TableName, Value};
+use crate::{LogOrder, Named, TableName, Value};
 
 /// A name that is shared a lot: of a source, entity, field, rule.
 pub type Name = Arc<str>;
 /// Field or column values by name.
-pub type Fields = BTreeMap<Name, Value<'static>>;
+pub type Fields = Named<Value<'static>>;
+/// Other records, by link name.
+pub type Links = Named<RecordKey>;
 
 /// Identity of a canonical record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordKey {
     /// Entity: `shipment`.
     pub entity: Name,
@@ -34,8 +37,15 @@ impl fmt::Display for RecordKey {
     }
 }
 
+impl Hash for RecordKey {
+    /// The key says which entity it is of, nearly always: hashing the entity, too, gains nothing.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
 /// Identity of a row in a source database.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RowKey {
     /// Source: `wms_eu`.
     pub source: Name,
@@ -45,11 +55,26 @@ pub struct RowKey {
     pub pk: Name,
 }
 
+impl Hash for RowKey {
+    /// Few sources have tables of the same name: hashing the source, too, gains nothing.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.table.hash(state);
+        self.pk.hash(state);
+    }
+}
+
 impl RowKey {
     /// Joins key values to the text used in `pk`. NULL becomes the empty text.
     pub fn join<'v>(values: impl IntoIterator<Item = &'v Value<'v>>) -> Name {
-        let texts: Vec<_> = values.into_iter().map(|v| v.to_text().unwrap_or_default()).collect();
-        texts.join("\u{1f}").into()
+        let mut values = values.into_iter();
+        let first = values.next().and_then(|v| v.text()).unwrap_or_default();
+        let Some(second) = values.next() else { return first.into() };
+        let mut joined = first.into_owned();
+        for value in std::iter::once(second).chain(values) {
+            joined.push('\u{1f}');
+            joined.push_str(&value.text().unwrap_or_default());
+        }
+        joined.into()
     }
 }
 
@@ -82,7 +107,7 @@ pub struct Contribution {
     /// Canonical fields.
     pub fields: Arc<Fields>,
     /// Other records that it names, by link name.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
     /// Place of the image it was mapped from.
     pub at: LogOrder,
     /// True when the row does not speak of the record any more: remove it.
@@ -122,9 +147,9 @@ pub struct Record {
     /// Values; a field that nobody has set, or that is NULL, is absent.
     pub fields: Fields,
     /// Provenance of each field.
-    pub origins: BTreeMap<Name, Origin>,
+    pub origins: Named<Origin>,
     /// Other records that it names, by link name.
-    pub links: BTreeMap<Name, RecordKey>,
+    pub links: Links,
 }
 
 /// A fact that somebody reported about a record. State is computed from the set of these.
@@ -288,6 +313,11 @@ pub struct Delivery {
     pub record: RecordKey,
     /// What is to be written, all in one transaction.
     pub writes: Vec<RowWrite>,
+    /// The field whose owner's value is written back; `None` for what is no revert.
+    pub reverts: Option<Name>,
+    /// How often Crossdock itself was the cause of the change that this follows from: 0 for a
+    /// change that a system made by itself, 1 for what a trigger made of a write of Crossdock's …
+    pub hops: u8,
 }
 
 /// One version of one record: who changed what, why, and from which place in which log.
@@ -363,6 +393,11 @@ pub enum Tally {
     LateEvidence {
         /// Entity.
         entity: Name,
+    },
+    /// Something that would have been told for ever, round and round: not told.
+    Loop {
+        /// Source whose change it follows from.
+        source: Name,
     },
 }
 

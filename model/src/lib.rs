@@ -10,6 +10,7 @@ pub mod database;
 pub mod debezium;
 pub mod event;
 pub mod mark;
+pub mod named;
 pub mod position;
 pub mod problem;
 pub mod schema;
@@ -18,6 +19,7 @@ pub mod value;
 
 pub use block::{Block, BlockBuilder, BlockError, Fragment, ImageKind, SnapshotPart};
 pub use event::{ChangeEvent, Op, RowImage, TxHeader};
+pub use named::{Named, Sorted};
 pub use position::{LogOrder, Position};
 pub use problem::{Problem, SourceText};
 pub use schema::{Column, TableName, TableSchema};

@@ -24,6 +24,13 @@ pub struct Mark {
     pub by: String,
     /// A digest for each row written.
     pub rows: Vec<RowDigest>,
+    /// How often Crossdock itself was the cause of what is written here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hops: u8,
+}
+
+fn is_zero(hops: &u8) -> bool {
+    *hops == 0
 }
 
 /// One row that was written.

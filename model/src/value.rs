@@ -117,6 +117,14 @@ impl Value<'_> {
         })
     }
 
+    /// The same as [`Value::to_text`], borrowed where the value is that text.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Value::Text(v) | Value::Json(v) => Some(Cow::Borrowed(v)),
+            other => other.to_text().map(Cow::Owned),
+        }
+    }
+
     /// The canonical JSON of a value: exact numbers that do not fit an `i64` are strings.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
@@ -142,11 +150,16 @@ impl Value<'_> {
         match (self, other) {
             (Value::Null, _) | (_, Value::Null) => false,
             (Value::Json(_), _) | (_, Value::Json(_)) => self.to_json() == other.to_json(),
+            // Of one type, and not equal.
+            (Value::Bool(_), Value::Bool(_))
+            | (Value::Int(_), Value::Int(_))
+            | (Value::UInt(_), Value::UInt(_))
+            | (Value::Date(_), Value::Date(_))
+            | (Value::Timestamp(_), Value::Timestamp(_))
+            | (Value::TimestampTz(_), Value::TimestampTz(_)) => false,
             (a, b) => {
-                let (a, b) = (a.to_text(), b.to_text());
-                a == b
-                    || matches!((a.and_then(|t| decimal(&t)), b.and_then(|t| decimal(&t))),
-                        (Some(x), Some(y)) if x == y)
+                let (Some(a), Some(b)) = (a.text(), b.text()) else { return false };
+                a == b || decimal(&a).is_some_and(|x| decimal(&b).is_some_and(|y| x == y))
             }
         }
     }

@@ -80,6 +80,20 @@ impl FieldType {
         .ok_or(())
     }
 
+    /// Whether a value is of this type already, so that [`FieldType::coerce`] would copy it.
+    pub fn has(self, value: &Value<'_>) -> bool {
+        match (self, value) {
+            (_, Value::Null)
+            | (FieldType::Text, Value::Text(_))
+            | (FieldType::Integer, Value::Int(_))
+            | (FieldType::Boolean, Value::Bool(_))
+            | (FieldType::Date, Value::Date(_))
+            | (FieldType::Instant, Value::TimestampTz(_)) => true,
+            (FieldType::Decimal, Value::Decimal(text)) => is_normal(text),
+            _ => false,
+        }
+    }
+
     /// The value of a field as the canonical store keeps it, the inverse of
     /// [`Value::to_json`](crossdock_model::Value::to_json). JSON that does not fit the type (the
     /// type was another one once) is given as it is.
@@ -187,6 +201,15 @@ fn is_plain(text: &str) -> bool {
     let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
     let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     text.len() <= PLAIN_BYTES_MAX && number(whole) && number(part)
+}
+
+/// A decimal in the only notation that canonical values have: no sign before zero, no zero before
+/// digits or at the end of a fraction.
+fn is_normal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "1"));
+    let zero = whole == "0";
+    is_plain(text) && (zero || !whole.starts_with('0')) && !fraction.ends_with('0') && text != "-0"
 }
 
 fn boolean(value: &Value<'_>) -> Option<Value<'static>> {
@@ -369,6 +392,13 @@ mod tests {
             let canonical = kind.coerce(&value).unwrap();
             prop_assert_eq!(kind.from_json(&canonical.to_json()), canonical.clone());
             prop_assert_eq!(kind.coerce(&canonical), Ok(canonical));
+        }
+
+        #[test]
+        fn a_value_of_a_type_is_as_the_type_makes_it(text in "-?0{0,2}[0-9]{0,3}(\\.[0-9]{0,2}0{0,2})?") {
+            let value = Value::Decimal(text.into());
+            let made = FieldType::Decimal.coerce(&value);
+            prop_assert_eq!(FieldType::Decimal.has(&value), made == Ok(value));
         }
 
         #[test]

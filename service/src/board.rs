@@ -127,6 +127,10 @@ pub struct TargetBoard {
     pub pending: AtomicU64,
     /// Last delivery applied.
     pub seq: AtomicU64,
+    /// It does not answer, or is busy, and is left alone for a while.
+    pub circuit_open: AtomicBool,
+    /// Refused deliveries that nobody has dealt with.
+    pub refused: AtomicU64,
     /// Milliseconds since the oldest owed delivery was decided; 0 when nothing is owed.
     pub lag_millis: AtomicU64,
 }
@@ -306,6 +310,8 @@ impl TargetBoard {
             "error": self.stage.error(),
             "pending": load(&self.pending),
             "delivered": load(&self.seq),
+            "refused": load(&self.refused),
+            "circuit_open": self.circuit_open.load(Ordering::Relaxed),
             "lag_seconds": load(&self.lag_millis) as f64 / 1000.0,
         })
     }

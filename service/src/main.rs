@@ -6,6 +6,7 @@ mod output;
 mod board;
 mod cli;
 mod clock;
+mod contract;
 mod control;
 mod copies;
 mod forecast;

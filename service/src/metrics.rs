@@ -24,6 +24,8 @@ pub struct Metrics {
     duplicates: IntCounterVec,
     unknown_codes: IntCounterVec,
     late_evidence: IntCounterVec,
+    loops: IntCounterVec,
+    reverts_withheld: IntCounterVec,
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
@@ -113,6 +115,18 @@ impl Metrics {
                 "late_evidence_total",
                 "Evidence that arrived after a later state had been reached.",
                 &["entity"],
+            )?,
+            loops: counter(
+                &r,
+                "loops_stopped_total",
+                "Deliveries that were not owed because Crossdock had caused them again and again.",
+                &["source"],
+            )?,
+            reverts_withheld: counter(
+                &r,
+                "reverts_withheld_total",
+                "Reverts that were not made, because the target insists on its value.",
+                &["target"],
             )?,
             source_lag: gauge(
                 &r,
@@ -263,9 +277,15 @@ impl Metrics {
             Tally::UnknownCode { table, source } => {
                 self.unknown_codes.with_label_values(&[table, source])
             }
+            Tally::Loop { source } => self.loops.with_label_values(&[&**source]),
             Tally::LateEvidence { entity } => self.late_evidence.with_label_values(&[entity]),
         }
         .inc_by(count);
+    }
+
+    /// A revert was not made.
+    pub fn revert_withheld(&self, target: &str) {
+        self.reverts_withheld.with_label_values(&[target]).inc();
     }
 
     /// Size and age of a journal.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use crossdock_apply::target::AnyTarget;
-use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target};
+use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Target, TargetOptions};
 use crossdock_capture::SourceOptions;
 use crossdock_config::SnapshotMode;
 use crossdock_model::Position;
@@ -94,7 +94,7 @@ pub struct Operator {
     /// The canonical store.
     pub store: ConnectOptions,
     /// Targets by name.
-    pub targets: BTreeMap<String, ConnectOptions>,
+    pub targets: BTreeMap<String, TargetOptions>,
     /// Sources by name.
     pub sources: BTreeMap<String, Captured>,
     /// Running stages: `ingest/NAME`, `integrate`, `target/NAME`. Empty when the process is
@@ -167,7 +167,7 @@ impl Operator {
         Ok(progress.into_iter().map(entry).collect())
     }
 
-    async fn target_line(&self, name: &str, options: &ConnectOptions) -> anyhow::Result<Line> {
+    async fn target_line(&self, name: &str, options: &TargetOptions) -> anyhow::Result<Line> {
         match self.delivered(options).await {
             Ok((seq, at)) => Ok(line("target", name, seq, "", at, "")),
             Err(error) => {
@@ -179,8 +179,8 @@ impl Operator {
         }
     }
 
-    async fn delivered(&self, options: &ConnectOptions) -> anyhow::Result<(u64, i64)> {
-        let mut target = AnyTarget::connect(options, &self.name).await?;
+    async fn delivered(&self, options: &TargetOptions) -> anyhow::Result<(u64, i64)> {
+        let mut target = AnyTarget::open(options, &self.name, &self.store).await?;
         let progress = target.progress(&deliver_stream(&self.name)).await?;
         Ok(progress.map_or((0, 0), |p| (p.seq, p.applied_micros)))
     }
@@ -313,17 +313,19 @@ impl Operator {
                 }
             },
         };
-        let (options, name) = (options.clone(), self.name.clone());
+        let (options, name, store) = (options.clone(), self.name.clone(), self.store.clone());
         let moved = self
             .standing_still(&format!("target/{target}"), move || async move {
                 let stream = deliver_stream(&name);
-                let mut target = AnyTarget::connect(&options, &name).await?;
+                let mut target = AnyTarget::open(&options, &name, &store).await?;
                 let now = target.progress(&stream).await?.map_or(0, |p| p.seq);
                 if seq > now {
-                    bail!("{} is at delivery {now}: {seq} lies ahead of it, and nothing may be skipped", options.name);
+                    bail!("{} is at delivery {now}: {seq} lies ahead of it, and nothing may be skipped", options.name());
                 }
                 target.rewind(&stream, seq).await?;
-                Ok(format!("target {}: from delivery {now} back to {seq}", options.name))
+                let mut store = PostgresStore::open_reader(&store).await?;
+                store.forget_applied(options.name(), seq).await?;
+                Ok(format!("target {}: from delivery {now} back to {seq}", options.name()))
             })
             .await?;
         tracing::info!(moved, "rewound by an operator");

@@ -39,11 +39,11 @@ pub async fn integrate(stage: &mut IntegrateStage) -> Result<Infallible, StageEr
 
 /// Canonical store → target, at the target's own pace.
 pub async fn deliver(stage: &mut DeliverStage) -> Result<Infallible, StageError> {
-    let (mut owed, mut target, mut done) = stage.open_target().await?;
+    let mut work = stage.open_target().await?;
     loop {
-        let batch = stage.next_owed(&mut owed, done).await?;
-        stage.apply(&mut target, &batch).await?;
-        done = stage.checkpoint(&batch)?;
+        let batch = stage.next_owed(&mut work).await?;
+        let done = stage.apply(&mut work, &batch).await?;
+        stage.checkpoint(done)?;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Looks at every database before anything is touched: is it reachable, set up and granted as it
 //! must be, and do the tables and columns that the files name exist?
 
-use crossdock_apply::{ConnectOptions, PostgresStore, TableUse};
+use crossdock_apply::{ConnectOptions, PostgresStore, TableUse, TargetOptions};
 use crossdock_capture::{CaptureError, SourceOptions};
 use crossdock_config::Config;
 use crossdock_model::database::{Finding, Severity};
@@ -27,7 +27,7 @@ pub async fn look(config: &Config) -> Vec<Looked> {
     findings.extend(refused_schemas(config, &store).await);
     looked.push(Looked { subject: "store".into(), findings });
     for target in &config.targets {
-        let options = wiring::connect_options(&target.connection);
+        let options = wiring::target_options(target);
         looked.push(look_at_target(config, &target.name, &options).await);
     }
     looked
@@ -87,12 +87,12 @@ fn unseen(error: CaptureError) -> Finding {
     }
 }
 
-async fn look_at_target(config: &Config, name: &str, options: &ConnectOptions) -> Looked {
+async fn look_at_target(config: &Config, name: &str, options: &TargetOptions) -> Looked {
     let writes = config.rules.writes().into_iter().filter(|w| *w.target == *name);
     let uses: Vec<TableUse> = writes
         .map(|w| TableUse { table: w.table, key: w.key, columns: w.columns, kinds: vec![w.kind] })
         .collect();
-    let findings = crossdock_apply::target::check(options, &uses).await;
+    let findings = crossdock_apply::target::check_any(options, &uses).await;
     Looked { subject: format!("target {name}"), findings }
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use crossdock_apply::ConnectOptions;
+use crossdock_apply::{ConnectOptions, FileOptions, HttpOptions, TargetOptions};
 use crossdock_capture::{BLOCK_BYTES, PollOptions, PollTable, SnapshotOptions, SourceOptions};
-use crossdock_config::{Config, Connection, PollConfig, SourceConfig};
+use crossdock_config::{Config, Connection, Place, PollConfig, SourceConfig, TargetConfig};
 use crossdock_model::canonical::Name;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
 use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint};
@@ -136,6 +136,28 @@ pub fn connect_options(at: &Connection) -> ConnectOptions {
     }
 }
 
+/// How a target is reached.
+pub fn target_options(target: &TargetConfig) -> TargetOptions {
+    let name = target.name.clone();
+    match &target.place {
+        Place::Database(connection) => TargetOptions::Database(connect_options(connection)),
+        Place::Http(http) => TargetOptions::Http(HttpOptions {
+            name,
+            url: http.url.clone(),
+            secret: http.secret.clone(),
+            timeout: http.timeout,
+            conflict_is_done: http.conflict_is_done,
+            ca_file: http.ca_file.clone(),
+        }),
+        Place::File(file) => TargetOptions::File(FileOptions {
+            name,
+            folder: file.folder.clone(),
+            rotate_bytes: file.rotate_bytes,
+            rotate_every: file.rotate_every,
+        }),
+    }
+}
+
 /// Who reads a source's journal: blocks that one of them has not passed are kept.
 #[derive(Clone, Debug)]
 pub struct Consumers {
@@ -171,7 +193,7 @@ pub fn operator(
         checkpoints: state.checkpoints.clone(),
         journals: state.journals.clone(),
         store: connect_options(&config.store),
-        targets: targets.map(|t| (t.name.to_string(), connect_options(&t.connection))).collect(),
+        targets: targets.map(|t| (t.name.to_string(), target_options(t))).collect(),
         sources,
         handles,
         reloading: None,

@@ -47,7 +47,7 @@ const MISTAKES: &[Mistake] = &[
         file: "rules/30-finance.toml",
         from: "'present(shipment.departed_at)'",
         to: "'present(shipment.departed_at'",
-        says: &["rules/30-finance.toml:11:", "missing ')'"],
+        says: &["rules/30-finance.toml:16:", "missing ')'"],
     },
 ];
 

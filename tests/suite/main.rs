@@ -3,6 +3,7 @@
 
 mod architecture;
 mod config_errors;
+mod contracts;
 mod crash;
 mod debezium;
 mod drift;
@@ -14,10 +15,12 @@ mod mirror;
 mod operation;
 mod outbox;
 mod polling;
+mod refused;
 mod registry;
 mod reload;
 mod rest;
 mod snapshots;
 mod stage;
 mod takeover;
+mod two_way;
 mod world;

@@ -32,7 +32,8 @@ pub enum Kind {
 }
 
 impl Source {
-    fn kind(&self) -> &'static str {
+    /// The word in the config.
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
             Self::MariaDb(_) => "mariadb",

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crossdock_model::LogOrder;
 use crossdock_model::canonical::{
-    Contribution, Delivery, Evidence, Fields, Loaded, Name, Needs, Origin, Record, RecordKey,
-    RecordState, Release, RowKey, SourceRow,
+    Contribution, Delivery, Evidence, Fields, Loaded, Name, Needs, Record, RecordKey, RecordState,
+    Release, RowKey, SourceRow,
 };
 use futures_util::future::{OptionFuture, join_all};
 use serde::de::DeserializeOwned;
@@ -211,7 +211,7 @@ fn record(row: &Cells<'_>) -> Result<Record, ApplyError> {
         version: row.counter(2)?,
         deleted: row.get(3)?,
         fields: fields.into_iter().map(|(name, value)| (name, value_of_json(value))).collect(),
-        origins: row.json::<BTreeMap<Name, Origin>>(5)?,
+        origins: row.json(5)?,
         links: row.json(6)?,
     })
 }
@@ -261,6 +261,8 @@ pub(super) fn delivery(row: &Cells<'_>) -> Result<(u64, Delivery), ApplyError> {
         target: row.name(4)?,
         rule: row.name(5)?,
         writes: row.json(6)?,
+        reverts: None,
+        hops: 0,
     };
     Ok((row.counter(2)?, delivery))
 }

@@ -165,14 +165,14 @@ SELECT min(due_at) FROM crossdock.deadline WHERE NOT raised";
 /// What is owed already leaves a hole in them.
 pub(super) const OWE_DELIVERIES: &str = "
 WITH given AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-        WITH ORDINALITY AS n(a, b, c, d, e, f, place)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+        $7::text[], $8::smallint[]) WITH ORDINALITY AS n(a, b, c, d, e, f, g, h, place)
 ), counter AS (
     UPDATE crossdock.meta SET delivery_seq = delivery_seq + (SELECT count(*) FROM given)
     RETURNING delivery_seq - (SELECT count(*) FROM given) AS base
 )
-INSERT INTO crossdock.delivery (seq, event_id, target, rule, entity, key, writes)
-SELECT base + place, a, b, c, d, e, f::jsonb FROM given, counter ORDER BY place
+INSERT INTO crossdock.delivery (seq, event_id, target, rule, entity, key, writes, reverts, hops)
+SELECT base + place, a, b, c, d, e, f::jsonb, g, h FROM given, counter ORDER BY place
 ON CONFLICT (event_id) DO NOTHING";
 
 pub(super) const PUT_PROGRESS: &str = "

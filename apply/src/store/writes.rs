@@ -273,6 +273,8 @@ fn deliveries<'a>(out: &mut Vec<Write<'a>>, deliveries: &[&'a Delivery]) {
     params.push(texts(deliveries, |d| &d.rule));
     params.extend(record_columns(deliveries, |d| &d.record));
     params.push(column(deliveries, |d| writes_json(&d.writes)));
+    params.push(column(deliveries, |d| d.reverts.as_ref().map(|f| text(f).into_owned())));
+    params.push(column(deliveries, |d| i16::from(d.hops)));
     out.push((sql::OWE_DELIVERIES, params));
 }
 

@@ -9,9 +9,11 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio_postgres::Client;
 
-use super::{mysql, postgres};
+use super::{FileTarget, HttpTarget, mysql, postgres};
 use crate::options::{found, unseen};
-use crate::{ApplyError, ConnectOptions, DatabaseKind, Finding, Severity, classify, connect};
+use crate::{
+    ApplyError, ConnectOptions, DatabaseKind, Finding, Severity, TargetOptions, classify, connect,
+};
 
 /// How rules write to a table of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,19 @@ impl TableUse {
             }
         };
         self.kinds.iter().flat_map(of).copied().collect()
+    }
+}
+
+/// Looks at a target of any kind; see [`check`].
+pub async fn check_any(options: &TargetOptions, tables: &[TableUse]) -> Vec<Finding> {
+    let (looked, fine) = match options {
+        TargetOptions::Database(options) => return check(options, tables).await,
+        TargetOptions::Http(http) => (HttpTarget::probe(http).await, "the service can be reached"),
+        TargetOptions::File(file) => (FileTarget::probe(file), "the folder can be written to"),
+    };
+    match looked {
+        Ok(()) => vec![found(Severity::Ok, fine.to_string(), "")],
+        Err(error) => vec![unseen(error)],
     }
 }
 

@@ -105,8 +105,8 @@ impl<'b> Group<'b> {
 }
 
 /// The loop mark of a batch: what each of its rows will look like in the target's log.
-pub(super) fn mark(installation: &str, groups: &[Group<'_>]) -> Mark {
-    let mut mark = Mark { by: installation.to_string(), rows: Vec::new() };
+pub(super) fn mark(installation: &str, groups: &[Group<'_>], hops: u8) -> Mark {
+    let mut mark = Mark { by: installation.to_string(), rows: Vec::new(), hops };
     for group in groups {
         let table = group.table.to_string();
         let columns: Vec<String> = group.columns.iter().map(|c| c.to_string()).collect();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn batch(writes: Vec<(Uuid, RowWrite)>) -> TargetBatch {
-        TargetBatch { stream: "s".into(), upto: 1, writes }
+        TargetBatch { stream: "s".into(), upto: 1, writes, ..TargetBatch::default() }
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
             (Upsert, "1,13"),
         ];
         assert_eq!(seen, expected.map(|(kind, rows)| (kind, rows.to_string())));
-        assert_eq!(mark("x", &groups).rows.len(), 6);
+        assert_eq!(mark("x", &groups, 0).rows.len(), 6);
     }
 
     #[test]

@@ -1,8 +1,13 @@
-//! Targets: databases of other systems that Crossdock writes into.
+//! Targets: what Crossdock writes into. Databases of other systems, services that take deliveries
+//! over HTTP, files.
 
 mod any;
 mod check;
+mod current;
+mod document;
+mod file;
 mod group;
+mod http;
 mod mysql;
 mod mysql_values;
 mod others;
@@ -11,13 +16,16 @@ mod postgres_text;
 
 use std::future::Future;
 
-use crossdock_model::canonical::RowWrite;
+use crossdock_model::canonical::{Name, RecordKey, RowWrite};
 use uuid::Uuid;
 
 use crate::ApplyError;
 
 pub use any::AnyTarget;
-pub use check::{TableUse, check};
+pub use check::{TableUse, check, check_any};
+pub use document::{named, word};
+pub use file::FileTarget;
+pub use http::HttpTarget;
 pub use mysql::MysqlTarget;
 pub use others::Seen;
 pub use postgres::PostgresTarget;
@@ -32,7 +40,7 @@ pub struct TargetProgress {
 }
 
 /// Writes to be made in one transaction of the target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TargetBatch {
     /// Name of the stream: one progress row for each in the target.
     pub stream: String,
@@ -40,13 +48,42 @@ pub struct TargetBatch {
     pub upto: u64,
     /// Writes in order, each with the id of the event that it belongs to.
     pub writes: Vec<(Uuid, RowWrite)>,
+    /// How often Crossdock itself was the cause of what is written; the mark says so.
+    pub hops: u8,
+    /// The deliveries that the writes belong to, in order; none for a mirror. Targets that are
+    /// told deliveries rather than rows look here.
+    pub told: Vec<Told>,
 }
 
-/// A target with transactions.
+/// A delivery within a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Its place in the stream.
+    pub place: u64,
+    /// Its number.
+    pub seq: u64,
+    /// Identity: no replay changes it.
+    pub event_id: Uuid,
+    /// The rule that owes it.
+    pub rule: Name,
+    /// The record it is about.
+    pub record: RecordKey,
+    /// When it was decided, microseconds since the Unix epoch.
+    pub owed_micros: i64,
+    /// How many of the batch's writes are its own.
+    pub writes: usize,
+}
+
+/// Whoever is told.
 ///
 /// Contract:
-/// - `apply` is one transaction: writes, progress row and loop mark, or nothing.
+/// - `apply` is one transaction: writes, progress and loop mark, or nothing. A target that has no
+///   transactions does one delivery after the other, each with the same identity whenever it is
+///   repeated; its progress is that of the last one done, and after an error it may have moved.
+/// - What `apply` has done is durable on return. Cancelled, it is done or not: ask `progress`.
 /// - A batch whose `upto` is not above the stored progress is skipped (it has been applied).
+/// - [`ApplyError::Refused`] means that one of the deliveries is refused, and that the same batch
+///   will be refused again; without that delivery it may not be.
 /// - After a transient error, ask `progress` anew before applying.
 pub trait Target: Send {
     /// Progress of a stream; `None` before its first batch.
@@ -55,9 +92,10 @@ pub trait Target: Send {
         stream: &str,
     ) -> impl Future<Output = Result<Option<TargetProgress>, ApplyError>> + Send;
 
-    /// Applies a batch. Returns the number of rows written.
+    /// Applies a batch. Returns the number of rows written; `None` when it had been applied
+    /// before.
     fn apply(
         &mut self,
         batch: &TargetBatch,
-    ) -> impl Future<Output = Result<u64, ApplyError>> + Send;
+    ) -> impl Future<Output = Result<Option<u64>, ApplyError>> + Send;
 }

@@ -24,10 +24,10 @@ const PARAMETERS_MAX: usize = 60_000;
 /// A MySQL or MariaDB database that is written to. One connection, not repaired: after a
 /// transient error connect anew.
 pub struct MysqlTarget {
-    name: String,
+    pub(super) name: String,
     installation: String,
     progress_table: String,
-    conn: Conn,
+    pub(super) conn: Conn,
     /// A transaction was begun and it is not known to have ended.
     half_done: bool,
 }
@@ -100,9 +100,9 @@ impl MysqlTarget {
         self.run(sql, params, doing).await
     }
 
-    async fn write(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
+    async fn write(&mut self, batch: &TargetBatch) -> Result<Option<u64>, ApplyError> {
         let groups = groups(&self.name, batch)?;
-        let mark = mark(&self.installation, &groups).to_json();
+        let mark = mark(&self.installation, &groups, batch.hops).to_json();
         self.half_done = true;
         let begun = self.conn.query_drop("START TRANSACTION").await;
         begun.map_err(|e| classify::mysql(&self.name, "beginning", e))?;
@@ -118,14 +118,14 @@ impl MysqlTarget {
         let params = (batch.stream.as_str(), batch.upto, mark).into();
         if self.run(&advance, params, "writing the progress").await? == 0 {
             self.end("ROLLBACK").await?;
-            return Ok(0);
+            return Ok(None);
         }
         let mut written = 0;
         for group in &groups {
             written += self.write_group(group).await?;
         }
         self.end("COMMIT").await?;
-        Ok(written)
+        Ok(Some(written))
     }
 
     async fn end(&mut self, how: &'static str) -> Result<(), ApplyError> {
@@ -174,7 +174,7 @@ impl Target for MysqlTarget {
         Ok(row.map(|(seq, applied_micros)| TargetProgress { seq, applied_micros }))
     }
 
-    async fn apply(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
+    async fn apply(&mut self, batch: &TargetBatch) -> Result<Option<u64>, ApplyError> {
         if self.half_done {
             return Err(ApplyError::Transient {
                 what: format!("{}: an earlier batch was interrupted", self.name),

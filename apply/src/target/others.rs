@@ -6,6 +6,7 @@ use crossdock_model::canonical::Name;
 use crossdock_model::{TableName, Value};
 use mysql_async::Value as Given;
 
+use super::any::no_database;
 use super::{AnyTarget, MysqlTarget, PostgresTarget, mysql, mysql_values, postgres};
 use crate::ApplyError;
 
@@ -34,6 +35,7 @@ impl AnyTarget {
         match self {
             Self::Postgres(target) => target.begin_seen(at, seen).await,
             Self::Mysql(target) => target.begin_seen(at, seen).await,
+            Self::Http(_) | Self::File(_) => Err(no_database(seen)),
         }
     }
 
@@ -48,6 +50,7 @@ impl AnyTarget {
             match self {
                 Self::Postgres(target) => target.note_seen(at, seen, keys).await?,
                 Self::Mysql(target) => target.note_seen(at, seen, keys).await?,
+                Self::Http(_) | Self::File(_) => return Err(no_database(seen)),
             }
         }
         Ok(())
@@ -60,6 +63,7 @@ impl AnyTarget {
         match self {
             Self::Postgres(target) => target.execute(&postgres_delete(at, seen), doing).await,
             Self::Mysql(target) => target.execute(&mysql_delete(at, seen), Vec::new(), doing).await,
+            Self::Http(_) | Self::File(_) => Err(no_database(seen)),
         }
     }
 }

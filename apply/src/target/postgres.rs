@@ -27,14 +27,14 @@ VALUES ($1, $2, clock_timestamp())
 ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq, applied_at = excluded.applied_at
 WHERE p.seq < excluded.seq";
 
-type Columns = HashMap<String, ColumnType>;
+pub(super) type Columns = HashMap<String, ColumnType>;
 
 /// A PostgreSQL database that is written to. One connection, not repaired: after a transient
 /// error connect anew.
 pub struct PostgresTarget {
     name: String,
     installation: String,
-    client: Client,
+    pub(super) client: Client,
     tables: HashMap<TableName, Arc<Columns>>,
     statements: HashMap<String, Statement>,
     /// A call was cancelled between BEGIN and COMMIT.
@@ -90,7 +90,7 @@ impl PostgresTarget {
         Ok(Some(before.seq))
     }
 
-    fn failed(&self, doing: &str, error: tokio_postgres::Error) -> ApplyError {
+    pub(super) fn failed(&self, doing: &str, error: tokio_postgres::Error) -> ApplyError {
         classify::postgres(&self.name, doing, error)
     }
 
@@ -107,7 +107,7 @@ impl PostgresTarget {
         Ok(statement)
     }
 
-    async fn columns(&mut self, table: &TableName) -> Result<Arc<Columns>, ApplyError> {
+    pub(super) async fn columns(&mut self, table: &TableName) -> Result<Arc<Columns>, ApplyError> {
         if let Some(known) = self.tables.get(table) {
             return Ok(known.clone());
         }
@@ -117,7 +117,7 @@ impl PostgresTarget {
     }
 
     /// The types of some columns of a table.
-    fn types_of<'c>(
+    pub(super) fn types_of<'c>(
         &self,
         table: &TableName,
         known: &'c Columns,
@@ -204,12 +204,12 @@ impl PostgresTarget {
         done.map(|_| ()).map_err(|e| self.failed("writing keys", e))
     }
 
-    async fn write(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
+    async fn write(&mut self, batch: &TargetBatch) -> Result<Option<u64>, ApplyError> {
         let groups = groups(&self.name, batch)?;
-        let mark = mark(&self.installation, &groups).to_json();
+        let mark = mark(&self.installation, &groups, batch.hops).to_json();
         let statements = self.statements_of(&groups).await?;
         if !self.begin(batch, &mark).await? {
-            return Ok(0);
+            return Ok(None);
         }
         let mut steps = Vec::with_capacity(statements.len() + 1);
         for (statement, params) in &statements {
@@ -219,7 +219,7 @@ impl PostgresTarget {
         steps.push(simple(&self.client, "COMMIT"));
         let touched = pipeline::run(steps).await;
         self.half_done = false;
-        Ok(touched.map_err(|e| self.failed("writing rows", e))?.iter().sum())
+        Ok(Some(touched.map_err(|e| self.failed("writing rows", e))?.iter().sum()))
     }
 }
 
@@ -235,7 +235,7 @@ impl Target for PostgresTarget {
         }))
     }
 
-    async fn apply(&mut self, batch: &TargetBatch) -> Result<u64, ApplyError> {
+    async fn apply(&mut self, batch: &TargetBatch) -> Result<Option<u64>, ApplyError> {
         if self.half_done {
             return Err(ApplyError::Transient {
                 what: format!("{}: an earlier batch was interrupted", self.name),

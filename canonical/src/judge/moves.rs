@@ -1,8 +1,9 @@
 //! Moves that evidence asked for and that are not followed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crossdock_model::Sorted;
 use crossdock_model::canonical::{Evidence, Name, Record, RecordKey, Tally};
 use serde_json::json;
 use uuid::Uuid;
@@ -25,7 +26,7 @@ impl Judge<'_> {
             let Some(rec) = self.recs.get(&key) else { continue };
             let Some(record) = &rec.record else { continue };
             let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
-            let judge = |evidence: &BTreeMap<Uuid, Arc<Evidence>>, record: &Record| {
+            let judge = |evidence: &Sorted<Uuid, Arc<Evidence>>, record: &Record| {
                 let evidence = evidence.values().map(|e| &**e);
                 lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros)
             };

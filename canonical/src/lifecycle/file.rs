@@ -68,7 +68,8 @@ fn read_one(block: &Section<'_>, entity: &EntityDef, reader: &Reader<'_>) -> Opt
     let spot = block.spot();
     transitions.extend(plain_transitions(entity, &order, &transitions, &spot));
     let (field, initial) = (field.into(), initial.into());
-    Some(Lifecycle { spot, field, order, side, initial, limits, transitions })
+    let rule = spot.name();
+    Some(Lifecycle { spot, rule, field, order, side, initial, limits, transitions })
 }
 
 /// States of the main line of which nothing is said are reached by evidence of their name.

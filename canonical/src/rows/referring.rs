@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crossdock_model::canonical::{Fields, RowKey};
+use crossdock_model::canonical::{Fields, RowKey, SourceRow};
 use crossdock_model::{Op, Value};
 
 use super::{COMMITTED, Doing, Images, RowView, Speech, Step, Work, lookup_key, refs};
@@ -66,8 +66,13 @@ impl Work<'_> {
 
     /// Notes which rows the mapping of a row refers to.
     pub(super) fn note_references(&mut self, key: &RowKey, image: &Fields) {
-        let mut refers_to = BTreeSet::new();
-        for mapping in self.mappings_of(key) {
+        let mappings = self.mappings_of(key);
+        let refers = self.now.get(key).is_some_and(|row| !row.refers_to.is_empty());
+        if !refers && mappings.iter().all(|m| m.lookups.is_empty()) {
+            return;
+        }
+        let mut refers_to = Vec::new();
+        for mapping in mappings {
             let mut found: Vec<Option<Arc<Fields>>> = Vec::with_capacity(mapping.lookups.len());
             for at in 0..mapping.lookups.len() {
                 let view = RowView { row: image, lookups: refs(&found) };
@@ -76,18 +81,20 @@ impl Work<'_> {
                 refers_to.extend(other);
             }
         }
+        refers_to.sort_unstable();
+        refers_to.dedup();
         for other in &refers_to {
             self.referring.entry(other.clone()).or_default().insert(key.clone());
         }
-        if let Some(row) = self.now.get_mut(key) {
-            row.refers_to = refers_to.into_iter().collect();
+        if let Some(row) = self.now.get_mut(key).filter(|row| row.refers_to != refers_to) {
+            Arc::make_mut(row).refers_to = refers_to;
         }
     }
 
     /// Keeps a row aside until the rows that it refers to arrive.
     pub(super) fn park(&mut self, images: &Images<'_>, waiting_for: &[RowKey]) {
         let key = images.row;
-        if let Some(row) = self.now.get_mut(key) {
+        if let Some(row) = self.now.get_mut(key).map(Arc::make_mut) {
             let image = Arc::make_mut(&mut row.image);
             image.insert(COMMITTED.into(), Value::Int(images.committed));
             row.waiting_for = waiting_for.to_vec();
@@ -111,14 +118,14 @@ impl Work<'_> {
     /// Maps a row that does not wait any more; `silent` when its evidence is known.
     pub(super) fn wake(&mut self, key: &RowKey, silent: bool) {
         let Some(row) = self.row(key) else { return };
-        let mut row = row.clone();
+        let mut row = SourceRow::clone(row);
         row.waiting_for.clear();
         let committed = match Arc::make_mut(&mut row.image).remove(COMMITTED) {
             Some(Value::Int(micros)) => micros,
             Some(Value::Text(text)) => text.parse().unwrap_or_default(),
             _ => 0,
         };
-        self.now.insert(key.clone(), row.clone());
+        self.now.insert(key.clone(), Arc::new(row.clone()));
         let mut step = Step::new(key, row.at);
         step.committed = Some(committed);
         if row.deleted {

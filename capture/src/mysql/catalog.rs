@@ -26,6 +26,9 @@ pub(super) struct Table {
     /// What an insert stores in a column that it does not name, where that is a constant. Needed
     /// because `binlog_row_image=MINIMAL` leaves such columns out.
     pub(super) defaults: Vec<Option<Value<'static>>>,
+    /// Why the index of the key does not have the rows in the order of its columns, if so; as far
+    /// as the catalog was asked.
+    pub(super) unordered: Option<&'static str>,
 }
 
 /// Data type, column type, nullable, default, charset, octets, precision, scale, digits follow the
@@ -43,11 +46,16 @@ type ColumnRow = (
     Option<u64>,
 );
 
+/// Column, its place from 1, whether only its beginning is in the index, `A`scending or
+/// `D`escending.
+type KeyRow = (String, u16, bool, Option<String>);
+
 const COLUMNS: &str = "SELECT column_name, data_type, column_type, is_nullable, \
     column_default, character_set_name, character_octet_length, numeric_precision, numeric_scale, \
     datetime_precision FROM information_schema.columns \
     WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position";
-const KEY: &str = "SELECT column_name, seq_in_index FROM information_schema.statistics \
+const KEY: &str = "SELECT column_name, seq_in_index, sub_part IS NOT NULL, collation \
+    FROM information_schema.statistics \
     WHERE table_schema = ? AND table_name = ? AND index_name = 'PRIMARY'";
 const CHECKS: &str = "SELECT check_clause FROM information_schema.check_constraints \
     WHERE constraint_schema = ? AND table_name = ?";
@@ -65,7 +73,7 @@ pub(super) async fn table(
     if columns.is_empty() {
         return Ok(None);
     }
-    let key: Vec<(String, u16)> = conn.exec(KEY, of()).await.map_err(fail)?;
+    let key: Vec<KeyRow> = conn.exec(KEY, of()).await.map_err(fail)?;
     let checks: Vec<String> = match server.mariadb {
         true => conn.exec(CHECKS, of()).await.map_err(fail)?,
         false => Vec::new(),
@@ -78,7 +86,7 @@ fn build(
     (server, zero_dates): (&Server, ZeroDates),
     name: &TableName,
     rows: Vec<ColumnRow>,
-    key: &[(String, u16)],
+    key: &[KeyRow],
     checks: &[String],
 ) -> Table {
     let mut columns = Vec::with_capacity(rows.len());
@@ -106,13 +114,21 @@ fn build(
         columns.push(Column {
             base_type: None,
             default: quoted.map(Into::into),
-            key: key.iter().find(|(name, _)| *name == column).map(|(_, seq)| seq - 1),
+            key: key.iter().find(|row| row.0 == column).map(|row| row.1.saturating_sub(1)),
             name: column.into(),
             type_name: column_type.into(),
             nullable,
         });
     }
-    Table::new(TableSchema { name: name.clone(), columns }, codecs, defaults)
+    let unordered = if key.iter().any(|row| row.2) {
+        Some("its primary key holds only the beginning of a column")
+    } else if key.iter().any(|row| key.first().is_some_and(|first| row.3 != first.3)) {
+        Some("its primary key has ascending and descending columns")
+    } else {
+        None
+    };
+    let schema = TableSchema { name: name.clone(), columns };
+    Table { unordered, ..Table::new(schema, codecs, defaults) }
 }
 
 /// The value of a declared default; `None` when it is an expression or there is none.
@@ -169,7 +185,7 @@ pub(super) async fn collations(
 impl Table {
     fn new(schema: TableSchema, codecs: Vec<Codec>, defaults: Vec<Option<Value<'static>>>) -> Self {
         let in_key = schema.columns.iter().map(|column| column.key.is_some()).collect();
-        Self { schema: Arc::new(schema), codecs, in_key, defaults }
+        Self { schema: Arc::new(schema), codecs, in_key, defaults, unordered: None }
     }
 
     /// A table of which nothing is known but its name.
@@ -272,5 +288,6 @@ fn complete(wire: &WireColumn, known: Option<&Codec>, zero_dates: ZeroDates) -> 
         (Kind::Enum { .. } | Kind::Set { .. }, _) if !wire.members_known => return None,
         (kind, _) => kind,
     };
-    Some(Codec::new(kind, json, wire.nullable, zero_dates))
+    let codec = Codec::new(kind, json, wire.nullable, zero_dates);
+    Some(Codec { compressed: wire.is_compressed(), ..codec })
 }

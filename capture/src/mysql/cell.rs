@@ -7,7 +7,7 @@ use crossdock_model::{Value, time};
 use super::charset::Charset;
 use super::kind::{Codec, Kind};
 use super::wire::{Input, Malformed};
-use super::{jsonb, text};
+use super::{event, jsonb, text};
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -43,11 +43,11 @@ impl Codec {
             }
             Kind::Varchar { bytes, charset } => {
                 let stored = input.prefixed(if *bytes > 255 { 2 } else { 1 })?;
-                self.text(charset, stored)?
+                self.unpacked(charset, stored)?
             }
             Kind::Blob { prefix, charset } => {
                 let stored = input.prefixed(usize::from(*prefix))?;
-                self.text(charset, stored)?
+                self.unpacked(charset, stored)?
             }
             Kind::Enum { width, members } => {
                 let index = input.uint(usize::from(*width))?;
@@ -68,6 +68,20 @@ impl Codec {
             Kind::Inet { bytes } => inet(input.prefixed(1)?, *bytes)?,
             Kind::Unknown(why) => return Err(Malformed(why)),
         })
+    }
+
+    /// Text or bytes of a column that may be compressed.
+    #[inline]
+    fn unpacked<'a>(&self, charset: &Charset, stored: &'a [u8]) -> Result<Value<'a>, Malformed> {
+        match (self.compressed, stored) {
+            // An empty value has no header, and a short one says that it is as it was.
+            (false, _) | (true, []) => self.text(charset, stored),
+            (true, [0, plain @ ..]) => self.text(charset, plain),
+            (true, packed) => {
+                let plain = event::inflate(packed)?;
+                Ok(self.text(charset, &plain)?.into_owned())
+            }
+        }
     }
 
     /// Text or bytes, whichever the character set says.
@@ -351,6 +365,31 @@ mod tests {
     fn read(kind: Kind, bytes: &[u8]) -> Value<'static> {
         let codec = Codec::new(kind, false, true, Default::default());
         codec.read(&mut Input::new(bytes)).unwrap().into_owned()
+    }
+
+    #[test]
+    fn compressed_columns() {
+        use std::io::Write as _;
+        let kind = Kind::Varchar { bytes: 301, charset: Charset::Utf8 };
+        let codec = Codec::new(kind, false, true, Default::default());
+        let codec = Codec { compressed: true, ..codec };
+        let read = |stored: &[u8]| {
+            let cell = [&(stored.len() as u16).to_le_bytes()[..], stored].concat();
+            codec.read(&mut Input::new(&cell)).map(Value::into_owned)
+        };
+        let long = "ü".repeat(60);
+        let mut wrapped = flate2::write::ZlibEncoder::new(vec![0x81, 120], Default::default());
+        wrapped.write_all(long.as_bytes()).unwrap();
+        let mut bare = flate2::write::DeflateEncoder::new(vec![0x89, 120], Default::default());
+        bare.write_all(long.as_bytes()).unwrap();
+        let (wrapped, bare) = (wrapped.finish().unwrap(), bare.finish().unwrap());
+        assert_eq!(read(&wrapped), Ok(Value::Text(long.clone().into())));
+        assert_eq!(read(&bare), Ok(Value::Text(long.into())));
+        assert_eq!(read(b"\0short"), Ok(Value::Text("short".into())));
+        assert_eq!(read(b""), Ok(Value::Text("".into())));
+        for broken in [&b"\x10short"[..], &wrapped[..10], &[0x81, 120], &[0x84, 0xff, 0xff]] {
+            assert!(read(broken).is_err(), "{broken:?}");
+        }
     }
 
     #[test]

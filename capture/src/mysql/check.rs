@@ -5,6 +5,7 @@ use mysql_async::prelude::Queryable;
 
 use super::connect::{self, Server, databases, grants, ident, server_error, table_ident};
 use super::retention::Retention;
+use super::select::ordered_key;
 use super::{catalog, place};
 use crate::{CaptureError, Finding, Severity, SourceOptions};
 
@@ -273,6 +274,13 @@ async fn tables(
                 format!("ALTER TABLE {} ADD PRIMARY KEY (...)", table_ident(name)),
             ),
         });
+        if let (true, Err(why)) = (table.in_key.contains(&true), ordered_key(&table)) {
+            found.push(finding(
+                Severity::Warning,
+                format!("only the first snapshot can read table {name}: {why}"),
+                "leave it as it is, or give the table a key of whole numbers",
+            ));
+        }
     }
     Ok(())
 }

@@ -99,8 +99,8 @@ impl Header {
         })
     }
 
-    /// Whether the checksum at the event's end is right.
-    pub(super) fn checksum_holds(&self, data: &[u8], tail: &[u8], checksum: [u8; 4]) -> bool {
+    /// A checksum over the header, to which the event's data is added.
+    pub(super) fn checksum(&self) -> crc32fast::Hasher {
         let flags = match self.kind {
             kind::FORMAT_DESCRIPTION => self.flags & !FLAG_IN_USE,
             _ => self.flags,
@@ -112,8 +112,13 @@ impl Header {
         crc.update(&self.size.to_le_bytes());
         crc.update(&self.end.to_le_bytes());
         crc.update(&flags.to_le_bytes());
+        crc
+    }
+
+    /// Whether the checksum at the event's end is right.
+    pub(super) fn checksum_holds(&self, data: &[u8], checksum: [u8; 4]) -> bool {
+        let mut crc = self.checksum();
         crc.update(data);
-        crc.update(tail);
         crc.finalize() == u32::from_le_bytes(checksum)
     }
 
@@ -308,8 +313,8 @@ pub(super) fn rotate(data: &[u8]) -> Result<(String, u64), Malformed> {
     Ok((name.trim_end_matches('\0').to_string(), offset))
 }
 
-/// Undoes MariaDB's event compression: a byte of method and width of the length, the length
-/// (big-endian), a zlib stream.
+/// Undoes MariaDB's compression of events and of columns: a byte of method and width of the length,
+/// the length (big-endian), a zlib stream; in columns it may lack zlib's header.
 pub(super) fn inflate(packed: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut input = Input::new(packed);
     let head = input.u8()?;
@@ -320,11 +325,15 @@ pub(super) fn inflate(packed: &[u8]) -> Result<Vec<u8>, Malformed> {
     if length > u64::from(EVENT_BYTES_MAX) {
         return Err(Malformed("decompressed event would be larger than 1 GiB"));
     }
+    const BARE: u8 = 8;
     let mut plain = Vec::new();
-    flate2::read::ZlibDecoder::new(input.rest())
-        .take(length + 1)
-        .read_to_end(&mut plain)
-        .map_err(|_| Malformed("compressed data that is damaged"))?;
+    let read = match head & BARE {
+        0 => flate2::read::ZlibDecoder::new(input.rest()).take(length + 1).read_to_end(&mut plain),
+        _ => {
+            flate2::read::DeflateDecoder::new(input.rest()).take(length + 1).read_to_end(&mut plain)
+        }
+    };
+    read.map_err(|_| Malformed("compressed data that is damaged"))?;
     match plain.len() as u64 == length {
         true => Ok(plain),
         false => Err(Malformed("compressed data of another length than announced")),

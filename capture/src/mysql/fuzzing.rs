@@ -14,11 +14,17 @@ use super::event::Header;
 #[cfg(feature = "fuzzing")]
 use super::event::kind;
 use super::gtid::Executed;
+use super::payload::Payload;
 use super::table_map::Collations;
 use crate::{DatabaseKind, SourceOptions, Tls};
 
 /// A decoder of table `wms.t`.
 pub(super) fn decoder(mariadb: bool) -> Decoder {
+    decoder_of(mariadb, vec![TableName::new("wms", "t")])
+}
+
+/// A decoder of these tables.
+pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
     let options = SourceOptions {
         name: "wms".into(),
         kind: if mariadb { DatabaseKind::Mariadb } else { DatabaseKind::Mysql },
@@ -28,7 +34,7 @@ pub(super) fn decoder(mariadb: bool) -> Decoder {
         password: String::new().into(),
         database: String::new(),
         tls: Tls::Disable,
-        tables: vec![TableName::new("wms", "t")],
+        tables,
         slot: String::new(),
         slot_failover: false,
         publication: String::new(),
@@ -65,6 +71,7 @@ pub(super) fn feed(decoder: &mut Decoder, kind: u8, flags: u16, data: &[u8]) -> 
             }
             None => false,
         },
+        Ok(Next::Unpack) => unpack(decoder, data).is_some(),
         Ok(Next::Truncate(name)) => {
             decoder.truncated(&Table::bare(&name));
             true
@@ -72,6 +79,16 @@ pub(super) fn feed(decoder: &mut Decoder, kind: u8, flags: u16, data: &[u8]) -> 
         Ok(_) => true,
         Err(_) => false,
     }
+}
+
+/// A compressed transaction, as the stream reads it.
+fn unpack(decoder: &mut Decoder, data: &[u8]) -> Option<()> {
+    let mut payload = Payload::default();
+    payload.push(data);
+    while let Some((header, data)) = payload.next().ok()? {
+        decoder.unpacked(&header, &data).ok()?;
+    }
+    payload.finish().ok()
 }
 
 /// Events: each type, flags and length (two bytes), then its data. The first byte says whether it

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crossdock_model::Value;
+
 use super::wire::{Input, Malformed};
 
 const DEPTH_MAX: u32 = 128;
@@ -156,7 +158,11 @@ fn opaque(input: &mut Input<'_>, out: &mut String) -> Result<(), Malformed> {
             let (precision, scale) = (body.u8()?, body.u8()?);
             let kind = Kind::Decimal { precision, scale };
             let codec = Codec::new(kind, false, true, Default::default());
-            out.push_str(&codec.read(&mut body)?.to_text().unwrap_or_default());
+            match codec.read(&mut body)? {
+                // With its scale, as the server prints it.
+                Value::Decimal(number) => out.push_str(&number),
+                _ => return Err(BAD),
+            }
         }
         7 | 10 | 12 => {
             let packed = body.u64()?;

@@ -68,6 +68,8 @@ pub(super) struct Codec {
     pub(super) kind: Kind,
     /// Text that is declared to be JSON (MariaDB's `json_valid` constraint).
     pub(super) json: bool,
+    /// The log has values as MariaDB's attribute COMPRESSED stores them.
+    pub(super) compressed: bool,
     /// What becomes of dates that no calendar has; `Epoch` in columns that are NOT NULL only.
     pub(super) zero_dates: ZeroDates,
 }
@@ -78,7 +80,7 @@ impl Codec {
             ZeroDates::Epoch if nullable => ZeroDates::Null,
             other => other,
         };
-        Self { kind, json, zero_dates }
+        Self { kind, json, compressed: false, zero_dates }
     }
 
     /// A date or time as it was decoded, where it is a text because no calendar has it.

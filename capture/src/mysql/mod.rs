@@ -9,15 +9,18 @@ mod catalog;
 mod cell;
 mod charset;
 mod check;
+mod checksum;
 mod chunk;
 mod connect;
 mod decoder;
 mod difference;
+mod dump;
 mod event;
 mod gtid;
 mod jsonb;
 mod kind;
 mod listing;
+mod login;
 mod mapping;
 mod packets;
 mod payload;
@@ -37,12 +40,15 @@ mod stream;
 mod table_map;
 mod text;
 mod together;
+pub(crate) mod values;
 mod wire;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod recorded;
 
 use crossdock_model::{Block, BlockBuilder, Position, SnapshotPart, TableName, TableSchema};
 use tokio::sync::mpsc;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysql_async::{Error, IoError};
+use mysql_async::{Error, IoError, ServerError};
 
 use super::connect::{PACKET_MAX, server_error};
 use crate::buffer::ReadBuffer;
@@ -19,6 +19,12 @@ use crate::{CaptureError, SourceOptions, tls};
 /// A packet of this length is continued by the next one.
 const CONTINUED: usize = 0xff_ffff;
 const HEADER: usize = 4;
+/// First byte of an answer.
+pub(super) const OK: u8 = 0;
+pub(super) const EOF: u8 = 0xfe;
+pub(super) const ERR: u8 = 0xff;
+/// An EOF packet is shorter than this; a row that begins with the same byte is longer.
+pub(super) const EOF_BYTES_MAX: usize = 9;
 /// Statements may wait for locks; a peer that is silent for longer is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
@@ -31,7 +37,16 @@ pub(super) struct Packets {
     buffer: ReadBuffer,
     /// Number of the next packet of this exchange.
     sequence: u8,
+    /// What is left of the packet that is read in parts.
+    open: Option<Open>,
     out: Vec<u8>,
+}
+
+/// A packet of which not all was handed out.
+struct Open {
+    left: usize,
+    /// Another one continues it.
+    continued: bool,
 }
 
 impl Packets {
@@ -48,6 +63,7 @@ impl Packets {
             socket: Some(socket),
             buffer: ReadBuffer::new(),
             sequence: 0,
+            open: None,
             out: Vec::new(),
         })
     }
@@ -69,11 +85,16 @@ impl Packets {
 
     /// Begins a new exchange: the next packet is its first.
     pub(super) fn command(&mut self, command: u8, argument: &[u8]) -> Result<(), CaptureError> {
-        self.sequence = 0;
-        self.send(|out| {
+        self.request(|out| {
             out.push(command);
             out.extend_from_slice(argument);
         })
+    }
+
+    /// Begins a new exchange with the packet that `build` appends.
+    pub(super) fn request(&mut self, build: impl FnOnce(&mut Vec<u8>)) -> Result<(), CaptureError> {
+        self.sequence = 0;
+        self.send(build)
     }
 
     /// Sends what `build` appends as one packet.
@@ -110,10 +131,73 @@ impl Packets {
         }
     }
 
+    /// Whether the next packet is here whole, or a part of it that needs no waiting for.
+    pub(super) fn is_here(&self) -> bool {
+        let unread = self.buffer.unread();
+        unread.split_first_chunk::<HEADER>().is_some_and(|([a, b, c, _], rest)| {
+            rest.len() >= u32::from_le_bytes([*a, *b, *c, 0]) as usize
+        })
+    }
+
+    /// Waits for the beginning of the next packet: so many bytes of it, or all.
+    pub(super) fn peek(&mut self, bytes: usize) -> Result<&[u8], CaptureError> {
+        let wanted = loop {
+            if let Some(([a, b, c, _], rest)) = self.buffer.unread().split_first_chunk::<HEADER>() {
+                let wanted = bytes.min(u32::from_le_bytes([*a, *b, *c, 0]) as usize);
+                if rest.len() >= wanted {
+                    break wanted;
+                }
+            }
+            self.fill()?;
+        };
+        Ok(self.buffer.unread().get(HEADER..HEADER + wanted).unwrap_or_default())
+    }
+
+    /// Waits for a part of the next packet; `None` behind the last one. A packet is read in parts
+    /// or whole.
+    pub(super) fn part(&mut self) -> Result<Option<Range<usize>>, CaptureError> {
+        loop {
+            let here = self.buffer.unread().len();
+            match &mut self.open {
+                None => match self.buffer.unread().first_chunk::<HEADER>() {
+                    Some([a, b, c, sequence]) => {
+                        let left = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+                        let sequence = *sequence;
+                        self.in_order(sequence)?;
+                        self.buffer.take(HEADER);
+                        self.open = Some(Open { left, continued: left == CONTINUED });
+                    }
+                    None => self.fill()?,
+                },
+                Some(Open { left: 0, continued }) => {
+                    let ends = !*continued;
+                    self.open = None;
+                    if ends {
+                        return Ok(None);
+                    }
+                }
+                Some(_) if here == 0 => self.fill()?,
+                Some(open) => {
+                    let count = open.left.min(here);
+                    open.left -= count;
+                    return Ok(Some(self.buffer.take(count)));
+                }
+            }
+        }
+    }
+
     /// The bytes of a packet; empty for one that is gone.
     #[inline]
     pub(super) fn body(&self, packet: &Range<usize>) -> &[u8] {
         self.buffer.get(packet.clone())
+    }
+
+    /// What an answer that is not the one hoped for says.
+    pub(super) fn refused(&self, doing: &str, packet: &Range<usize>) -> CaptureError {
+        match server_message(self.body(packet)) {
+            Some(error) => server_error(&self.options, doing, Error::Server(error)),
+            None => self.odd(doing),
+        }
     }
 
     /// An answer that has no place here.
@@ -221,7 +305,34 @@ impl Drop for Packets {
     }
 }
 
+/// The error of an ERR packet.
+pub(super) fn server_message(body: &[u8]) -> Option<ServerError> {
+    let ([ERR, low, high], rest) = body.split_first_chunk::<3>()? else { return None };
+    let (state, message) = match rest.strip_prefix(b"#").and_then(|rest| rest.split_at_checked(5)) {
+        Some((state, message)) => (state, message),
+        None => (&b"HY000"[..], rest),
+    };
+    Some(ServerError {
+        code: u16::from_le_bytes([*low, *high]),
+        state: String::from_utf8_lossy(state).into_owned(),
+        message: String::from_utf8_lossy(message).into_owned(),
+    })
+}
+
 fn broken(options: &SourceOptions, doing: &str, error: std::io::Error) -> CaptureError {
     let place = format!("{doing} ({}:{})", options.host, options.port);
     server_error(options, &place, Error::Io(IoError::Io(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_carry_code_state_and_message() {
+        let error = server_message(b"\xff\x48\x04#HY000No tables used").unwrap();
+        assert_eq!((error.code, &*error.message), (1096, "No tables used"));
+        assert_eq!(server_message(b"\xff\x10\x04Too many").unwrap().message, "Too many");
+        assert!(server_message(b"\x00\x00\x00").is_none());
+    }
 }

@@ -1,26 +1,153 @@
 //! A compressed transaction of MySQL (`binlog_transaction_compression`), read event by event.
 
-use std::io::{Cursor, Read};
+use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 use super::event::{EVENT_BYTES_MAX, Header};
 use super::wire::{Input, Malformed};
 
 /// Memory that the decompressor may take for its window: 128 MiB, as the server writes at most.
 const WINDOW_LOG_MAX: u32 = 27;
+/// The fields in front of the content take less.
+const FIELDS_BYTES_MAX: usize = 1024;
+/// So much is decompressed at a time.
+const STEP_BYTES: usize = 64 * 1024;
 
 const ZSTD: usize = 0;
 const NONE: usize = 255;
 
-/// The events of one TRANSACTION_PAYLOAD event. Only one of them is in memory at a time.
-pub(super) struct Payload<'a> {
-    content: Box<dyn Read + Send + 'a>,
-    /// Bytes announced and not read yet.
-    left: u64,
+/// The events of one TRANSACTION_PAYLOAD event, which may come in parts. In memory are one part,
+/// the decompressor's window and one event.
+#[derive(Default)]
+pub(super) struct Payload {
+    /// Bytes that came.
+    packed: Vec<u8>,
+    /// How many of them were read.
+    read: usize,
+    /// `None` until the fields in front of it are here.
+    content: Option<Content>,
+    /// Bytes that were decompressed.
+    plain: Vec<u8>,
+    /// How many of them were handed out.
+    handed: usize,
 }
 
-impl<'a> Payload<'a> {
-    /// Reads the fields in front of the content.
-    pub(super) fn open(data: &'a [u8]) -> Result<Self, Malformed> {
+struct Content {
+    /// `None` when it is not compressed.
+    zstd: Option<Decoder<'static>>,
+    /// Bytes announced that were not decompressed.
+    packed: u64,
+    /// Bytes announced that did not come out yet.
+    plain: u64,
+    /// The decompressor waits for more of what it has begun.
+    begun: bool,
+}
+
+impl Payload {
+    /// Adds the next part of the event's data. All events of the parts before must have been taken.
+    pub(super) fn push(&mut self, part: &[u8]) {
+        self.packed.drain(..self.read.min(self.packed.len()));
+        self.read = 0;
+        self.packed.extend_from_slice(part);
+    }
+
+    /// The next event, or `None` when more parts are needed.
+    pub(super) fn next(&mut self) -> Result<Option<(Header, Vec<u8>)>, Malformed> {
+        if self.content.is_none() {
+            match Content::open(&self.packed) {
+                Ok((content, fields)) => {
+                    self.read = fields;
+                    self.content = Some(content);
+                }
+                Err(_) if self.packed.len() < FIELDS_BYTES_MAX => return Ok(None),
+                Err(what) => return Err(what),
+            }
+        }
+        loop {
+            if let Some(event) = self.whole()? {
+                return Ok(Some(event));
+            }
+            if !self.decompress()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Ends the transaction: all that was announced must have come, and nothing else.
+    pub(super) fn finish(mut self) -> Result<(), Malformed> {
+        if self.next()?.is_some() {
+            return Err(SHORT);
+        }
+        let Some(content) = &self.content else {
+            return Err(Content::open(&self.packed).err().unwrap_or(SHORT));
+        };
+        let whole = content.packed == 0 && content.plain == 0 && !content.begun;
+        if !whole || self.handed < self.plain.len() {
+            return Err(SHORT);
+        }
+        match self.read == self.packed.len() {
+            true => Ok(()),
+            false => Err(Malformed("bytes behind a compressed transaction")),
+        }
+    }
+
+    /// The event that is here whole.
+    fn whole(&mut self) -> Result<Option<(Header, Vec<u8>)>, Malformed> {
+        const HEADER: usize = Header::BYTES as usize;
+        let unread = self.plain.get(self.handed..).unwrap_or_default();
+        if unread.len() < HEADER {
+            return Ok(None);
+        }
+        let header = Header::parse(unread)?;
+        if header.size > EVENT_BYTES_MAX {
+            return Err(Malformed("event larger than 1 GiB in a compressed transaction"));
+        }
+        let end = HEADER + header.body_bytes()? as usize;
+        let left = self.content.as_ref().map_or(0, |content| content.plain);
+        if end as u64 > unread.len() as u64 + left {
+            return Err(SHORT);
+        }
+        let Some(data) = unread.get(HEADER..end) else { return Ok(None) };
+        let event = (header, data.to_vec());
+        self.handed += end;
+        Ok(Some(event))
+    }
+
+    /// Decompresses a step further; false when nothing came of it.
+    fn decompress(&mut self) -> Result<bool, Malformed> {
+        let Some(content) = &mut self.content else { return Ok(false) };
+        self.plain.drain(..self.handed);
+        self.handed = 0;
+        let here = self.packed.get(self.read..).unwrap_or_default();
+        let input = here.get(..content.packed.min(here.len() as u64) as usize).unwrap_or(here);
+        let before = self.plain.len();
+        let (read, written) = match &mut content.zstd {
+            None => {
+                self.plain.extend_from_slice(input);
+                (input.len(), input.len())
+            }
+            Some(_) if input.is_empty() && !content.begun => (0, 0),
+            Some(zstd) => {
+                self.plain.resize(before + STEP_BYTES, 0);
+                let room = self.plain.get_mut(before..).unwrap_or_default();
+                let status = zstd.run_on_buffers(input, room).map_err(|_| DAMAGED)?;
+                content.begun = status.remaining != 0;
+                (status.bytes_read, status.bytes_written)
+            }
+        };
+        self.plain.truncate(before + written);
+        self.read += read;
+        content.packed -= read as u64;
+        content.plain = content
+            .plain
+            .checked_sub(written as u64)
+            .ok_or(Malformed("compressed transaction longer than announced"))?;
+        Ok(read > 0 || written > 0)
+    }
+}
+
+impl Content {
+    /// Reads the fields in front of it, and how many bytes they take.
+    fn open(data: &[u8]) -> Result<(Self, usize), Malformed> {
         let mut input = Input::new(data);
         let (mut packed, mut plain, mut method) = (None, None, None);
         loop {
@@ -36,48 +163,19 @@ impl<'a> Payload<'a> {
                 _ => {}
             }
         }
-        let packed = packed.ok_or(Malformed("compressed transaction without a length"))?;
-        let content = input.take(packed)?;
-        if !input.is_empty() {
-            return Err(Malformed("bytes behind a compressed transaction"));
-        }
-        let content: Box<dyn Read + Send + 'a> = match method {
-            Some(NONE) => Box::new(Cursor::new(content)),
+        let packed = packed.ok_or(Malformed("compressed transaction without a length"))? as u64;
+        let plain = plain.map_or(packed, |plain| plain as u64);
+        let zstd = match method {
+            Some(NONE) => None,
             Some(ZSTD) => {
-                let mut decoder =
-                    zstd::stream::read::Decoder::new(Cursor::new(content)).map_err(|_| DAMAGED)?;
-                decoder.window_log_max(WINDOW_LOG_MAX).map_err(|_| DAMAGED)?;
-                Box::new(decoder)
+                let mut zstd = Decoder::new().map_err(|_| DAMAGED)?;
+                let window = DParameter::WindowLogMax(WINDOW_LOG_MAX);
+                zstd.set_parameter(window).map_err(|_| DAMAGED)?;
+                Some(zstd)
             }
             _ => return Err(Malformed("transaction compressed by a method that is not known")),
         };
-        Ok(Self { content, left: plain.unwrap_or(packed) as u64 })
-    }
-
-    /// The next event, or `None` behind the last.
-    pub(super) fn next(&mut self) -> Result<Option<(Header, Vec<u8>)>, Malformed> {
-        if self.left == 0 {
-            return match self.content.read(&mut [0]) {
-                Ok(0) => Ok(None),
-                _ => Err(Malformed("compressed transaction longer than announced")),
-            };
-        }
-        let header = Header::parse(&self.take(Header::BYTES)?)?;
-        if header.size > EVENT_BYTES_MAX {
-            return Err(Malformed("event larger than 1 GiB in a compressed transaction"));
-        }
-        let data = self.take(u64::from(header.body_bytes()?))?;
-        Ok(Some((header, data)))
-    }
-
-    fn take(&mut self, bytes: u64) -> Result<Vec<u8>, Malformed> {
-        self.left = self.left.checked_sub(bytes).ok_or(SHORT)?;
-        let mut taken = Vec::new();
-        let read = self.content.by_ref().take(bytes).read_to_end(&mut taken);
-        match read.map_err(|_| DAMAGED)? as u64 == bytes {
-            true => Ok(taken),
-            false => Err(SHORT),
-        }
+        Ok((Self { zstd, packed, plain, begun: false }, input.at()))
     }
 }
 
@@ -105,11 +203,19 @@ mod tests {
     }
 
     fn all(data: &[u8]) -> Result<Vec<(Header, Vec<u8>)>, Malformed> {
-        let mut payload = Payload::open(data)?;
+        in_parts(data, data.len().max(1))
+    }
+
+    fn in_parts(data: &[u8], bytes: usize) -> Result<Vec<(Header, Vec<u8>)>, Malformed> {
+        let mut payload = Payload::default();
         let mut events = Vec::new();
-        while let Some(event) = payload.next()? {
-            events.push(event);
+        for part in data.chunks(bytes) {
+            payload.push(part);
+            while let Some(event) = payload.next()? {
+                events.push(event);
+            }
         }
+        payload.finish()?;
         Ok(events)
     }
 
@@ -117,6 +223,14 @@ mod tests {
     fn the_events_of_a_recorded_payload() {
         let kinds: Vec<_> = all(&logged()).unwrap().iter().map(|(h, _)| h.kind).collect();
         assert_eq!(kinds, [kind::QUERY, kind::TABLE_MAP, kind::WRITE_ROWS, kind::XID]);
+    }
+
+    #[test]
+    fn parts_of_any_length_are_one_payload() {
+        let whole = all(&logged()).unwrap();
+        for bytes in 1..40 {
+            assert_eq!(in_parts(&logged(), bytes).unwrap(), whole, "{bytes}");
+        }
     }
 
     #[test]

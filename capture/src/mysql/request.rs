@@ -59,13 +59,8 @@ pub(super) async fn is_continued(
     Ok(known == Some(1))
 }
 
-/// Says what kind of replica this is.
-pub(super) async fn prepare(
-    options: &SourceOptions,
-    server: &Server,
-    conn: &mut Conn,
-    from: Option<&Executed>,
-) -> Result<(), CaptureError> {
+/// Statements that say what kind of replica this is, and from where a MariaDB is to send.
+pub(super) fn settings(server: &Server, from: Option<&Executed>) -> Vec<String> {
     let beat = HEARTBEAT.as_nanos();
     let mut sql = vec![
         format!("SET @master_heartbeat_period = {beat}, @source_heartbeat_period = {beat}"),
@@ -82,12 +77,7 @@ pub(super) async fn prepare(
             sql.push("SET @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0".into());
         }
     }
-    for statement in sql {
-        conn.query_drop(statement)
-            .await
-            .map_err(|error| server_error(options, "preparing the dump", error))?;
-    }
-    Ok(())
+    sql
 }
 
 /// MySQL's executed set as the dump request wants it.

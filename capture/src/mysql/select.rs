@@ -11,11 +11,11 @@ use super::connect::{ident, literal, table_ident};
 use super::kind::Kind;
 use super::progress::Span;
 use super::session::cell;
-use super::wire::Malformed;
+use super::wire::{Input, Malformed};
 use crate::CaptureError;
 
 /// The statement that reads a table. A FLOAT is asked for as a double, because its text has only
-/// six digits.
+/// six digits; FLOAT(M,D) and DOUBLE(M,D) have as many behind the point as they were declared with.
 pub(super) fn select(name: &TableName, table: &Table, conditions: &[String]) -> String {
     from(&table_ident(name), table, conditions)
 }
@@ -39,7 +39,11 @@ fn from(place: &str, table: &Table, conditions: &[String]) -> String {
     let columns = table.schema.columns.iter().zip(&table.codecs);
     let expressions: Vec<_> = columns
         .map(|(column, codec)| match codec.kind {
-            Kind::Float => format!("({} + 0e0)", ident(&column.name)),
+            // Not by adding zero, which makes -0 positive.
+            Kind::Float => format!("({} * 1e0)", ident(&column.name)),
+            Kind::Double if column.type_name.contains('(') => {
+                format!("({} * 1e0)", ident(&column.name))
+            }
             _ => ident(&column.name),
         })
         .collect();
@@ -101,11 +105,20 @@ pub(super) fn ordered_key(table: &Table) -> Result<Vec<usize>, String> {
     if key.is_empty() {
         return Err("it has no primary key, so it can't be read in parts".into());
     }
+    if let Some(why) = table.unordered {
+        return Err(format!("{why}, so it can't be read in parts"));
+    }
     for column in &key {
         let codec = table.codecs.get(*column);
         if codec.is_none_or(|codec| !has_literals(&codec.kind)) {
             let name = table.schema.columns.get(*column).map_or("", |column| &*column.name);
-            return Err(format!("its key column {name} has no order that can be written down"));
+            let why = match codec.map(|codec| &codec.kind) {
+                Some(Kind::Enum { .. } | Kind::Set { .. }) => {
+                    "has an empty member, which can't be told from no member"
+                }
+                _ => "has no order that can be written down",
+            };
+            return Err(format!("its key column {name} {why}"));
         }
     }
     Ok(key)
@@ -113,17 +126,13 @@ pub(super) fn ordered_key(table: &Table) -> Result<Vec<usize>, String> {
 
 /// Whether a comparison with a value written down agrees with the order of the column.
 pub(super) fn has_literals(kind: &Kind) -> bool {
-    !matches!(
-        kind,
-        Kind::Float
-            | Kind::Double
-            | Kind::Bit { .. }
-            | Kind::Enum { .. }
-            | Kind::Set { .. }
-            | Kind::BinaryJson { .. }
-            | Kind::Geometry { .. }
-            | Kind::Unknown(_)
-    )
+    match kind {
+        Kind::Enum { members, .. } | Kind::Set { members, .. } => {
+            members.iter().all(|member| !member.is_empty())
+        }
+        Kind::BinaryJson { .. } | Kind::Geometry { .. } | Kind::Unknown(_) => false,
+        _ => true,
+    }
 }
 
 /// The key of a row as SQL; `None` where a value of it can't be written down.
@@ -146,14 +155,40 @@ fn written(kind: &Kind, sent: &[u8]) -> Option<String> {
         let digits: String = sent.iter().map(|byte| format!("{byte:02x}")).collect();
         return Some(format!("x'{digits}'"));
     }
+    if let (Kind::Bit { .. }, Ok(number)) = (kind, Input::new(sent).uint_be(sent.len())) {
+        return Some(number.to_string());
+    }
     let text = std::str::from_utf8(sent).ok()?;
     match kind {
+        // Both are ordered by their numbers.
+        Kind::Enum { members, .. } => choice(members, text).map(|number| number.to_string()),
+        Kind::Set { members, .. } => {
+            let mut chosen = text.split(',').filter(|member| !member.is_empty());
+            let map = chosen.try_fold(0, |map, member| {
+                Some(map | 1_u64.checked_shl(choice(members, member)? - 1)?)
+            });
+            map.map(|map| map.to_string())
+        }
+        // With an exponent they are doubles, without one decimals.
+        Kind::Float | Kind::Double => {
+            let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
+            Some(format!("{number:e}"))
+        }
         Kind::Int { .. } | Kind::Year | Kind::Decimal { .. } => {
             let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'));
             (plain && !text.is_empty()).then(|| text.to_string())
         }
         _ => Some(literal(text)),
     }
+}
+
+/// The number of a member: from 1, and 0 for none.
+fn choice(members: &[String], text: &str) -> Option<u32> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let at = members.iter().position(|member| member == text)?;
+    u32::try_from(at + 1).ok()
 }
 
 /// A cell of a row of the library; `None` is NULL.
@@ -248,5 +283,18 @@ mod tests {
         assert_eq!(written(&text, br"a'\"), Some(r"'a''\\'".into()));
         let binary = Kind::Varchar { bytes: 9, charset: Charset::Binary };
         assert_eq!(written(&binary, &[0, 255]), Some("x'00ff'".into()));
+        assert_eq!(written(&Kind::Bit { bits: 10 }, &[2, 1]), Some("513".into()));
+        assert_eq!(written(&Kind::Double, b"-0.1"), Some("-1e-1".into()));
+        assert_eq!(written(&Kind::Double, b"-0"), Some("-0e0".into()));
+        assert_eq!(written(&Kind::Float, b"1 OR 1"), None);
+        let members = || ["b", "a", "c"].map(String::from).into();
+        let choice = Kind::Enum { width: 1, members: members() };
+        assert_eq!(written(&choice, b"a"), Some("2".into()));
+        assert_eq!(written(&choice, b""), Some("0".into()));
+        assert_eq!(written(&choice, b"d"), None);
+        let set = Kind::Set { width: 1, members: members() };
+        assert_eq!(written(&set, b"b,c"), Some("5".into()));
+        assert_eq!(written(&set, b""), Some("0".into()));
+        assert_eq!(written(&set, b"b,d"), None);
     }
 }

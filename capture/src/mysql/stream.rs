@@ -2,31 +2,29 @@
 
 mod prepared;
 
-use std::collections::{HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossdock_model::position::split_epoch;
 use crossdock_model::{Position, TableName};
-use futures_util::{FutureExt, StreamExt};
-use mysql_async::binlog::BinlogChecksumAlg;
-use mysql_async::binlog::events::Event;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
+use futures_util::FutureExt;
+use mysql_async::Conn;
+use mysql_common::packets::binlog_request::BinlogRequest;
 use tokio::sync::mpsc::Sender;
 
 use super::backfill::{self, Backfill, Here};
 use super::catalog::{self, Table};
 use super::charset::Charset;
-use super::connect::{self, Server, server_error};
+use super::connect::{self, Server};
 use super::decoder::{Decoder, Next};
-use super::event::{Header, kind};
+use super::dump::{Events, Log, Piece};
+use super::event::Header;
 use super::gtid::Executed;
 use super::mapping::{self, Mapping};
 use super::payload::Payload;
 use super::progress::{Cursor, News, Parcel};
-use super::request::{self, HEARTBEAT, bad_gtid, gtids_at, prepare, sids};
+use super::request::{self, HEARTBEAT, bad_gtid, gtids_at, settings, sids};
 use super::table_map::TableMap;
 use super::wire::Malformed;
 use crate::{CaptureError, Memory, SourceOptions};
@@ -35,9 +33,6 @@ use crate::{CaptureError, Memory, SourceOptions};
 const HEARTBEATS_MISSED_MAX: u32 = 20;
 /// Progress without captured changes is reported this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
-/// What the library makes of a packet.
-type Packet = Result<Event, mysql_async::Error>;
 
 /// Where blocks go.
 pub(super) type Blocks = Sender<Result<Parcel, CaptureError>>;
@@ -70,14 +65,6 @@ pub(super) async fn send(blocks: &Blocks, parcel: Parcel) -> Result<(), Gone> {
     blocks.send(Ok(parcel)).await.map_err(|_| Gone)
 }
 
-/// A packet that the library panics at, since it is too short for an event.
-struct NotAnEvent;
-
-/// The next packet.
-async fn packet(log: &mut Pin<Box<BinlogStream>>) -> Result<Option<Packet>, NotAnEvent> {
-    AssertUnwindSafe(log.next()).catch_unwind().await.map_err(|_| NotAnEvent)
-}
-
 /// Waits for the rows that are read beside the stream.
 async fn wake(backfill: &mut Option<Backfill>) {
     match backfill {
@@ -86,11 +73,20 @@ async fn wake(backfill: &mut Option<Backfill>) {
     }
 }
 
+/// A compressed transaction of which not all has come.
+struct Unpacking {
+    /// Of the whole.
+    header: Header,
+    payload: Payload,
+    /// The last event that came out of it: the one that commits must wait for the checksum.
+    held: Option<(Header, Vec<u8>)>,
+}
+
 /// A dump of the log being read.
 pub(super) struct Stream<'a> {
     options: &'a SourceOptions,
     server: Server,
-    log: Pin<Box<BinlogStream>>,
+    log: Log,
     /// For the catalog; opened when it is needed, and again when it was lost.
     side: Option<Conn>,
     catalog: HashMap<TableName, Option<Arc<Table>>>,
@@ -98,8 +94,8 @@ pub(super) struct Stream<'a> {
     /// The last version of each table, so that equal ones stay one.
     latest: HashMap<TableName, Arc<Table>>,
     decoder: Decoder,
-    /// Headers of a compressed transaction's events, which the library may deliver once more.
-    unpacked: VecDeque<Header>,
+    /// The compressed transaction that comes in parts.
+    unpacking: Option<Unpacking>,
     /// Tables that are read beside the stream.
     backfill: Option<Backfill>,
     reported: Position,
@@ -133,11 +129,11 @@ impl<'a> Stream<'a> {
         if server.mariadb && executed.is_empty() {
             executed = gtids_at(options, &mut conn, name, *offset).await?;
         }
-        prepare(options, &server, &mut conn, by_gtid.then_some(&executed)).await?;
-        let mut request = BinlogStreamRequest::new(options.server_id);
+        conn.disconnect().await.ok();
+        let mut request = BinlogRequest::new(options.server_id);
         let sids = sids(options, &executed)?;
         if by_gtid && !server.mariadb {
-            request = request.with_gtid().with_gtid_set(sids);
+            request = request.with_use_gtid(true).with_sids(sids);
         } else if !by_gtid {
             if *offset > u64::from(u32::MAX) {
                 return Err(CaptureError::definite(
@@ -145,22 +141,19 @@ impl<'a> Stream<'a> {
                     "turn on GTIDs, or take the snapshot anew",
                 ));
             }
-            request = request.with_filename(name.as_bytes()).with_pos(*offset);
+            request = request.with_filename(name.as_bytes().to_vec()).with_pos(*offset);
         }
-        let log = conn
-            .get_binlog_stream(request)
-            .await
-            .map_err(|error| server_error(options, "asking for the binlog", error))?;
+        let log = Log::open(options, settings(&server, by_gtid.then_some(&executed)), request)?;
         tracing::info!(source = %options.name, %from, by_gtid, version = %server.version,
             "reading the binlog");
         let place = (file.as_str(), *offset);
         Ok(Self {
             decoder: Decoder::new(options, &server, collations, place, (executed, by_gtid)),
-            unpacked: VecDeque::new(),
+            unpacking: None,
             backfill: None,
             options,
             server,
-            log: Box::pin(log),
+            log,
             side: None,
             catalog: HashMap::new(),
             charsets: HashMap::new(),
@@ -193,14 +186,14 @@ impl<'a> Stream<'a> {
     pub(super) async fn run(mut self, blocks: &Blocks) -> Result<(), Stop> {
         loop {
             self.beside(blocks).await?;
-            let event = match packet(&mut self.log).now_or_never() {
-                Some(event) => event,
+            let piece = match self.log.next().now_or_never() {
+                Some(piece) => piece,
                 None => {
                     self.idle(blocks).await?;
                     let patience = HEARTBEAT * HEARTBEATS_MISSED_MAX;
                     tokio::select! {
                         biased;
-                        event = packet(&mut self.log) => event,
+                        piece = self.log.next() => piece,
                         () = wake(&mut self.backfill) => continue,
                         () = tokio::time::sleep(patience) => {
                             let what = format!("{}: no sign of life from the server", self.name());
@@ -209,27 +202,20 @@ impl<'a> Stream<'a> {
                     }
                 }
             };
-            match event.map_err(|NotAnEvent| self.not_an_event())? {
-                Some(Ok(event)) => self.event(&event, blocks).await?,
-                Some(Err(error)) => {
-                    return Err(server_error(self.options, "reading the binlog", error).into());
+            match piece? {
+                Some(Piece::Events(events)) => self.events(&events, blocks).await?,
+                Some(Piece::Large(header)) => {
+                    self.decoder.event(&header, &[])?;
+                    self.begin_unpacking(&header);
                 }
+                Some(Piece::Part(part)) => self.unpack(&part, blocks).await?,
+                Some(Piece::End) => self.end_unpacking(blocks).await?,
                 None => {
                     let what = format!("{}: the server ended the binlog dump", self.name());
                     return Err(CaptureError::Transient { what, source: None }.into());
                 }
             }
-            self.flush_full(blocks).await?;
         }
-    }
-
-    fn not_an_event(&self) -> CaptureError {
-        let what = format!(
-            "{}: the server sent a packet that is not an event, behind {}",
-            self.options.name,
-            self.decoder.position()
-        );
-        CaptureError::Transient { what, source: None }
     }
 
     /// Goes on with the tables that are read beside the stream, when it is time.
@@ -290,40 +276,58 @@ impl<'a> Stream<'a> {
         Ok(send(blocks, Parcel { block, news }).await?)
     }
 
-    async fn event(&mut self, event: &Event, blocks: &Blocks) -> Result<(), Stop> {
-        let header = header_of(event);
-        if self.is_repeated(&header) {
-            return Ok(());
-        }
-        let data = self.verified(&header, event)?;
-        match self.decoder.event(&header, data)? {
-            Next::Unpack => self.unpack(&header, data, blocks).await,
-            next => self.act(next, blocks).await,
-        }
-    }
-
-    /// The library decompresses, too, but keeps silent about what it can't read: what it delivers
-    /// of a compressed transaction was decoded from its event already.
-    fn is_repeated(&mut self, header: &Header) -> bool {
-        if self.unpacked.front() == Some(header) {
-            self.unpacked.pop_front();
-            return true;
-        }
-        self.unpacked.clear();
-        false
-    }
-
-    /// Decodes the events of a compressed transaction.
-    async fn unpack(&mut self, whole: &Header, data: &[u8], blocks: &Blocks) -> Result<(), Stop> {
-        let bad = |this: &Self, what| Stop::Failed(this.decoder.malformed(whole, what));
-        let mut payload = Payload::open(data).map_err(|what| bad(self, what))?;
-        while let Some((header, data)) = payload.next().map_err(|what| bad(self, what))? {
-            let next = self.decoder.unpacked(&header, &data)?;
-            self.act(next, blocks).await?;
-            self.unpacked.push_back(header);
+    async fn events(&mut self, events: &Events, blocks: &Blocks) -> Result<(), Stop> {
+        for (header, data) in events.iter() {
+            self.beside(blocks).await?;
+            match self.decoder.event(header, data)? {
+                Next::Unpack => {
+                    self.begin_unpacking(header);
+                    self.unpack(data, blocks).await?;
+                    self.end_unpacking(blocks).await?;
+                }
+                next => self.act(next, blocks).await?,
+            }
             self.flush_full(blocks).await?;
         }
         Ok(())
+    }
+
+    /// What follows are the parts of a compressed transaction.
+    fn begin_unpacking(&mut self, header: &Header) {
+        self.unpacking =
+            Some(Unpacking { header: *header, payload: Payload::default(), held: None });
+    }
+
+    /// Decodes the events in a part of a compressed transaction.
+    async fn unpack(&mut self, part: &[u8], blocks: &Blocks) -> Result<(), Stop> {
+        let Some(mut unpacking) = self.unpacking.take() else { return Ok(()) };
+        unpacking.payload.push(part);
+        let bad = |this: &Self, what| this.decoder.malformed(&unpacking.header, what);
+        while let Some(event) = unpacking.payload.next().map_err(|what| bad(self, what))? {
+            if let Some(event) = unpacking.held.replace(event) {
+                self.inner(&event, blocks).await?;
+            }
+        }
+        self.unpacking = Some(unpacking);
+        Ok(())
+    }
+
+    async fn end_unpacking(&mut self, blocks: &Blocks) -> Result<(), Stop> {
+        let Some(Unpacking { header, payload, held }) = self.unpacking.take() else {
+            return Ok(());
+        };
+        payload.finish().map_err(|what| self.decoder.malformed(&header, what))?;
+        match held {
+            Some(event) => self.inner(&event, blocks).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Decodes an event of a compressed transaction.
+    async fn inner(&mut self, event: &(Header, Vec<u8>), blocks: &Blocks) -> Result<(), Stop> {
+        let next = self.decoder.unpacked(&event.0, &event.1)?;
+        self.act(next, blocks).await?;
+        self.flush_full(blocks).await
     }
 
     async fn act(&mut self, next: Next, blocks: &Blocks) -> Result<(), Stop> {
@@ -353,45 +357,6 @@ impl<'a> Stream<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The event's data without checksum, once that is right.
-    fn verified<'e>(&self, header: &Header, event: &'e Event) -> Result<&'e [u8], CaptureError> {
-        let data = event.data();
-        let footer = event.footer();
-        let checked = footer.get_checksum_enabled()
-            && matches!(
-                footer.get_checksum_alg(),
-                Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32))
-            );
-        if !checked {
-            // The rotate event that opens a dump may have a checksum before any is announced.
-            if header.kind == kind::ROTATE
-                && header.body_bytes().is_ok_and(|bytes| data.len() == bytes as usize)
-                && let Some((body, sum)) = data.split_last_chunk::<4>()
-                && header.checksum_holds(body, &[], *sum)
-            {
-                return Ok(body);
-            }
-            return Ok(data);
-        }
-        let tail: &[u8] = match header.kind {
-            kind::FORMAT_DESCRIPTION => &[1],
-            _ => &[],
-        };
-        match event.checksum() {
-            Some(sum) if header.checksum_holds(data, tail, sum) => Ok(data),
-            _ => Err(CaptureError::definite(
-                format!(
-                    "{}: event of type {} ending at {} has a wrong checksum",
-                    self.name(),
-                    header.kind,
-                    header.end
-                ),
-                "check the server's disk and network; verify the file with mysqlbinlog \
-                 (mariadb-binlog) --verify-binlog-checksum",
-            )),
-        }
     }
 
     /// Finds the table of a map, asking the catalog again when what is known does not fit.
@@ -466,18 +431,6 @@ impl<'a> Stream<'a> {
         self.side = Some(side);
         self.catalog.insert(name.clone(), table.clone());
         Ok(table)
-    }
-}
-
-fn header_of(event: &Event) -> Header {
-    let raw = event.header();
-    Header {
-        seconds: raw.timestamp(),
-        kind: raw.event_type_raw(),
-        server_id: raw.server_id(),
-        size: raw.event_size(),
-        end: raw.log_pos(),
-        flags: raw.flags_raw(),
     }
 }
 

@@ -61,7 +61,7 @@ impl Collations {
     }
 
     fn counts(&self, column: &WireColumn) -> bool {
-        column.is_text() || (self.geometries_counted && column.code == 255)
+        column.is_text() || (self.geometries_counted && column.code == GEOMETRY)
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
             nullable: bit(nullable, i),
             name: None,
             signed_known: false,
-            // Vectors are bytes, and not counted among the texts.
+            // Vectors are bytes, whatever the log says of its texts.
             charset_known: code == VECTOR,
             members_known: false,
             code,
@@ -121,6 +121,11 @@ pub(super) fn parse(data: &[u8], collations: &Collations) -> Result<TableMap, Ma
 
 /// Type code of MySQL's vectors.
 const VECTOR: u8 = 242;
+/// Type codes of MariaDB's columns with the attribute COMPRESSED.
+const BLOB_COMPRESSED: u8 = 140;
+const VARCHAR_COMPRESSED: u8 = 141;
+/// Type code of geometries.
+const GEOMETRY: u8 = 255;
 
 /// Kind of a column by type code and metadata, and the code once CHAR has been told from ENUM.
 fn kind(code: u8, meta: &mut Input<'_>) -> Result<(Kind, u8), Malformed> {
@@ -142,7 +147,7 @@ fn kind(code: u8, meta: &mut Input<'_>) -> Result<(Kind, u8), Malformed> {
             11 => Kind::OldTime,
             12 => Kind::OldDatetime,
             13 => Kind::Year,
-            15 => Kind::Varchar { bytes: meta.u16()?, charset },
+            15 | VARCHAR_COMPRESSED => Kind::Varchar { bytes: meta.u16()?, charset },
             16 => {
                 let (rest, bytes) = (meta.u8()?, meta.u8()?);
                 Kind::Bit { bits: u16::from(bytes) * 8 + u16::from(rest) }
@@ -150,20 +155,12 @@ fn kind(code: u8, meta: &mut Input<'_>) -> Result<(Kind, u8), Malformed> {
             17 => Kind::Timestamp { digits: meta.u8()? },
             18 => Kind::Datetime { digits: meta.u8()? },
             19 => Kind::Time { digits: meta.u8()? },
-            140 => {
-                meta.u8()?;
-                Kind::Unknown("a compressed column")
-            }
-            141 => {
-                meta.u16()?;
-                Kind::Unknown("a compressed column")
-            }
             VECTOR => Kind::Blob { prefix: meta.u8()?, charset },
             245 => Kind::BinaryJson { prefix: meta.u8()? },
             246 => Kind::Decimal { precision: meta.u8()?, scale: meta.u8()? },
-            249..=252 => Kind::Blob { prefix: meta.u8()?, charset },
+            249..=252 | BLOB_COMPRESSED => Kind::Blob { prefix: meta.u8()?, charset },
             247 | 248 | 253 | 254 => return string(meta.u8()?, meta.u8()?),
-            255 => Kind::Geometry { prefix: meta.u8()? },
+            GEOMETRY => Kind::Geometry { prefix: meta.u8()? },
             _ => return Err(Malformed("column of a type that is not known")),
         },
         code,
@@ -195,7 +192,12 @@ impl WireColumn {
     }
 
     fn is_text(&self) -> bool {
-        matches!(self.code, 15 | 140 | 141 | 249..=254)
+        matches!(self.code, 15 | BLOB_COMPRESSED | VARCHAR_COMPRESSED | VECTOR | 249..=254)
+    }
+
+    /// Each value may be compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.code, BLOB_COMPRESSED | VARCHAR_COMPRESSED)
     }
 
     fn is_choice(&self) -> bool {

@@ -53,6 +53,7 @@ mod worker;
 mod array;
 mod temporal;
 mod value;
+pub(crate) mod values;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

@@ -365,12 +365,14 @@ impl Model {
 
     /// How far the order is, as the canonical record must say it.
     pub fn fulfilment(&self, order: &Order) -> &'static str {
-        let stages = self.stages(order);
         if order.state == "cancelled" {
             return "cancelled";
         }
+        let mut stages = self.stages(order);
+        stages.retain(|stage| *stage != Stage::Cancelled);
         let Some(least) = stages.iter().min().copied() else {
-            return if order.state == "released" { "released" } else { "captured" };
+            let asked_for = order.state == "released" || !order.shipments.is_empty();
+            return if asked_for { "released" } else { "captured" };
         };
         match least {
             Stage::Delivered => "delivered",

@@ -2,20 +2,25 @@
 //! the shipped schemas have.
 
 use crossdock_capture::{DatabaseKind, Severity, SourceOptions, Tls, check, describe};
-use crossdock_demo::systems::{Systems, TmsKind};
+use crossdock_demo::systems::{Systems, Tms, TmsKind};
 
 use crate::files::config;
 
 const BLOCK_BYTES_MAX: usize = 256 << 10;
 
-fn sources(systems: &Systems) -> Vec<SourceOptions> {
+/// How each source is captured.
+pub(crate) fn sources(systems: &Systems) -> Vec<SourceOptions> {
     let rules = config().rules;
     let environment = systems.environment();
+    let tms = match systems.tms {
+        Tms::Mariadb(_) => DatabaseKind::Mariadb,
+        Tms::Mysql(_) => DatabaseKind::Mysql,
+    };
     [
         ("erp", "ERP", DatabaseKind::Postgres, "erp"),
         ("wms_us", "WMS_US", DatabaseKind::Postgres, "wms_us"),
         ("wms_eu", "WMS_EU", DatabaseKind::Mariadb, "wms"),
-        ("tms", "TMS", DatabaseKind::Mariadb, "tms"),
+        ("tms", "TMS", tms, "tms"),
     ]
     .into_iter()
     .map(|(name, variable, kind, database)| SourceOptions {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod contracts;
 mod files;
 mod grants;
 mod sources;

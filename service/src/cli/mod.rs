@@ -3,8 +3,10 @@
 
 mod check;
 mod checkpoints;
+mod contract;
 mod epcis;
 mod events;
+mod exceptions;
 mod gaps;
 mod init;
 mod outbox;
@@ -143,6 +145,23 @@ enum Command {
         #[command(flatten)]
         arguments: epcis::EpcisArguments,
     },
+    /// See what a person must look at, and try refused deliveries again or discard them.
+    #[command(after_help = "Examples:\n  crossdock exceptions list --source erp\n  \
+        crossdock exceptions show 3f1d86aa\n  crossdock exceptions retry 3f1d86aa\n  \
+        crossdock exceptions discard 3f1d86aa --reason \"entered by hand\"")]
+    Exceptions {
+        #[command(subcommand)]
+        command: exceptions::ExceptionsCommand,
+    },
+    /// See whether the sources' tables are still as the files read them, and put that on record.
+    #[command(
+        after_help = "Examples:\n  crossdock contract record\n  crossdock contract verify\n  \
+        crossdock contract verify --source wms_eu --no-codes"
+    )]
+    Contract {
+        #[command(subcommand)]
+        command: contract::ContractCommand,
+    },
     /// Show changes that a source's log did not hold any more when they were to be read.
     Gaps {
         #[command(subcommand)]
@@ -274,6 +293,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
             Command::Epcis { config, arguments } => epcis::epcis(&config.config, &arguments).await,
+            Command::Exceptions { command } => exceptions::exceptions(command).await,
+            Command::Contract { command } => contract::contract(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,
             Command::Schema { command } => schema::schema(command).await,
             Command::OutboxClean { config, arguments } => {

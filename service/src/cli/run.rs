@@ -18,7 +18,7 @@ use crate::in_force::{InForce, at_start};
 use crate::metrics::Metrics;
 use crate::operator::{Captured, Operator, ReloadRequest, Reloading};
 use crate::stage::{
-    DeliverStage, Guards, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError,
+    Breaker, DeliverStage, Guards, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError,
 };
 use crate::supervisor::{Handle, handle, supervise};
 use crate::{control, http, observe, preflight, registry, wiring};
@@ -208,13 +208,17 @@ fn start_targets(
         let Some(status) = on_board(&target.name) else { continue };
         let stage = DeliverStage {
             name: config.name.to_string(),
-            target: wiring::connect_options(&target.connection),
+            target: wiring::target_options(target),
             batch_rows: target.batch_rows,
+            exceptions_max: target.exceptions_max,
+            reverts_max: target.reverts_max,
+            reverts_within: target.reverts_within,
             store: wiring::connect_options(&config.store),
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),
             metrics: metrics.clone(),
             committed: news.clone(),
+            breaker: Breaker::default(),
         };
         let (deliver, jobs) = handle();
         handles.insert(format!("target/{}", target.name), deliver);
@@ -223,13 +227,14 @@ fn start_targets(
     }
     for mirror in &config.mirrors {
         let target = config.targets.iter().find(|t| t.name == mirror.target);
+        let target = target.and_then(|t| t.database());
         let (Some(status), Some(target)) = (on_board(&mirror.name), target) else { continue };
         let stage = MirrorStage {
             mirror: mirror.name.to_string(),
             name: config.name.to_string(),
             source: mirror.source.as_str().into(),
             tables: mirror.tables.clone(),
-            target: wiring::connect_options(&target.connection),
+            target: wiring::connect_options(target),
             journals: state.journals.clone(),
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),

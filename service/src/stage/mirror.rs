@@ -75,7 +75,7 @@ impl MirrorStage {
     /// Waits for whole transactions after block `done`.
     pub async fn next_batch(&mut self, done: u64) -> Result<MirrorBatch, StageError> {
         let mut cursor = Cursor::new(&self.source, done);
-        let write = TargetBatch { stream: self.stream(), upto: done, writes: Vec::new() };
+        let write = TargetBatch { stream: self.stream(), upto: done, ..TargetBatch::default() };
         let mut batch = MirrorBatch { write, resynced: Vec::new() };
         let mut lone = Lone::default();
         loop {
@@ -139,7 +139,7 @@ impl MirrorStage {
             self.delete_missing(target, at, resynced, batch.write.upto).await?;
         }
         let rows = target.apply(&batch.write).await?;
-        self.metrics.delivered(&self.mirror, rows);
+        self.metrics.delivered(&self.mirror, rows.unwrap_or(0));
         Ok(())
     }
 

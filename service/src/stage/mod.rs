@@ -10,7 +10,7 @@ mod journals;
 mod mirror;
 mod start;
 
-pub use deliver::{DeliverStage, stream_name as deliver_stream};
+pub use deliver::{Breaker, DeliverStage, stream_name as deliver_stream};
 pub use error::StageError;
 pub use guards::Guards;
 pub use ingest::{IngestStage, Run as IngestRun, TableList};

@@ -1,18 +1,20 @@
 //! Reads prepared XA transactions from the log once more, through a connection of its own: large
 //! ones, and those that were prepared before this reader began.
 
-use std::pin::Pin;
+use std::ops::ControlFlow;
 
-use mysql_async::binlog::events::Event;
+use mysql_async::Row;
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Row};
+use mysql_common::packets::BinlogDumpFlags;
+use mysql_common::packets::binlog_request::BinlogRequest;
 
-use super::{Blocks, NotAnEvent, Stop, Stream, header_of, packet};
+use super::{Blocks, Stop, Stream};
 use crate::mysql::connect::{self, Server, server_error};
 use crate::mysql::decoder::Prepared;
+use crate::mysql::dump::{Log, Piece};
 use crate::mysql::event::{self, Header, kind};
 use crate::mysql::payload::Payload;
-use crate::mysql::request::prepare;
+use crate::mysql::request::settings;
 use crate::mysql::statement::{self, Statement};
 use crate::mysql::wire::Malformed;
 use crate::{CaptureError, SourceOptions};
@@ -49,41 +51,57 @@ impl Stream<'_> {
             format!("{}: an XA transaction at {file}:{offset} has no end", self.options.name),
             "check the server's binlog with mysqlbinlog (mariadb-binlog)",
         );
-        let mut log = dump(self.options, &self.server, file, offset).await?;
-        let mut begun = false;
-        while let Some(event) = next_of(self.options, &mut log).await? {
-            let header = header_of(&event);
-            let data = self.verified(&header, &event)?;
-            match header.kind {
-                kind::XA_PREPARE => return Ok(()),
-                kind::TRANSACTION_PAYLOAD => return self.unpacked_again(&header, data, to).await,
-                kind::MARIADB_GTID | kind::GTID | kind::ANONYMOUS_GTID | kind::GTID_TAGGED
-                    if begun =>
-                {
-                    return Err(cut_off.into());
+        let mut log = dump(self.options, &self.server, file, offset)?;
+        let (mut begun, mut whole) = (false, None);
+        while let Some(piece) = log.next().await? {
+            match (piece, &mut whole) {
+                (Piece::Events(events), _) => {
+                    for (header, data) in events.iter() {
+                        match header.kind {
+                            kind::XA_PREPARE => return Ok(()),
+                            kind::TRANSACTION_PAYLOAD => {
+                                let mut payload = Payload::default();
+                                self.unpack_again((header, &mut payload), data, to).await?;
+                                return self.unpacked_again(header, payload);
+                            }
+                            event if is_gtid(event) && begun => return Err(cut_off.into()),
+                            event if is_gtid(event) => begun = true,
+                            _ => self.once_more(header, data, to).await?,
+                        }
+                    }
                 }
-                kind::MARIADB_GTID | kind::GTID | kind::ANONYMOUS_GTID | kind::GTID_TAGGED => {
-                    begun = true;
+                (Piece::Large(header), _) => whole = Some((header, Payload::default())),
+                (Piece::Part(part), Some((header, payload))) => {
+                    self.unpack_again((header, payload), &part, to).await?;
                 }
-                _ => self.once_more(&header, data, to).await?,
+                (Piece::End, Some(_)) => match whole.take() {
+                    Some((header, payload)) => return self.unpacked_again(&header, payload),
+                    None => break,
+                },
+                (Piece::Part(_) | Piece::End, None) => {}
             }
         }
         Err(cut_off.into())
     }
 
     /// A compressed transaction holds all of it, up to XA PREPARE.
-    async fn unpacked_again(
+    async fn unpack_again(
         &mut self,
-        whole: &Header,
-        data: &[u8],
+        (whole, payload): (&Header, &mut Payload),
+        part: &[u8],
         to: &Blocks,
     ) -> Result<(), Stop> {
-        let bad = |this: &Self, what| Stop::Failed(this.decoder.malformed(whole, what));
-        let mut payload = Payload::open(data).map_err(|what| bad(self, what))?;
-        while let Some((header, data)) = payload.next().map_err(|what| bad(self, what))? {
+        payload.push(part);
+        while let Some((header, data)) =
+            payload.next().map_err(|what| self.decoder.malformed(whole, what))?
+        {
             self.once_more(&header, &data, to).await?;
         }
         Ok(())
+    }
+
+    fn unpacked_again(&self, whole: &Header, payload: Payload) -> Result<(), Stop> {
+        Ok(payload.finish().map_err(|what| self.decoder.malformed(whole, what))?)
     }
 
     /// Looks for a transaction that was prepared and not ended before the place where reading is:
@@ -130,42 +148,88 @@ impl Stream<'_> {
         end: u64,
         xid: &str,
     ) -> Result<Option<u64>, CaptureError> {
-        let mut log = dump(self.options, &self.server, file, FILE_BEGIN).await?;
-        let (mut found, mut start, mut at) = (None, FILE_BEGIN, FILE_BEGIN);
-        while let Some(event) = next_of(self.options, &mut log).await? {
-            let header = header_of(&event);
-            let data = self.verified(&header, &event)?;
-            let bad = |what| self.decoder.malformed(&header, what);
-            match header.kind {
-                kind::ROTATE if header.end != 0 => break,
-                kind::ROTATE if event::rotate(data).map_err(bad)?.0 != file => break,
-                kind::MARIADB_GTID | kind::GTID | kind::ANONYMOUS_GTID | kind::GTID_TAGGED => {
-                    at = event::offset_after(at, header.end);
-                    start = at.saturating_sub(u64::from(header.size));
-                    if start >= end {
-                        break;
+        let mut log = dump(self.options, &self.server, file, FILE_BEGIN)?;
+        let mut search = Search { file, end, xid, found: None, start: FILE_BEGIN, at: FILE_BEGIN };
+        let mut whole = None;
+        while let Some(piece) = log.next().await? {
+            match piece {
+                Piece::Events(events) => {
+                    for (header, data) in events.iter() {
+                        let seen = search.event(header, data);
+                        match seen.map_err(|what| self.decoder.malformed(header, what))? {
+                            ControlFlow::Continue(()) => {}
+                            ControlFlow::Break(()) => return Ok(search.found),
+                        }
                     }
                 }
-                _ => {}
-            }
-            match named(&header, data).map_err(bad)? {
-                Some((name, prepares)) if name == xid => found = prepares.then_some(start),
-                _ => {}
+                Piece::Large(header) => whole = Some(header),
+                // All that is asked for is in the first part.
+                Piece::Part(part) => {
+                    if let Some(header) = whole.take() {
+                        let named = named(&header, &part);
+                        search.name(named.map_err(|what| self.decoder.malformed(&header, what))?);
+                    }
+                }
+                Piece::End => {}
             }
         }
-        Ok(found)
+        Ok(search.found)
     }
 }
 
+/// Looks through one file for a transaction.
+struct Search<'s> {
+    file: &'s str,
+    end: u64,
+    xid: &'s str,
+    /// Where the transaction begins that is prepared, as far as is known.
+    found: Option<u64>,
+    /// Where the present one begins.
+    start: u64,
+    at: u64,
+}
+
+impl Search<'_> {
+    fn event(&mut self, header: &Header, data: &[u8]) -> Result<ControlFlow<()>, Malformed> {
+        match header.kind {
+            kind::ROTATE if header.end != 0 => return Ok(ControlFlow::Break(())),
+            kind::ROTATE if event::rotate(data)?.0 != self.file => {
+                return Ok(ControlFlow::Break(()));
+            }
+            event if is_gtid(event) => {
+                self.at = event::offset_after(self.at, header.end);
+                self.start = self.at.saturating_sub(u64::from(header.size));
+                if self.start >= self.end {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            _ => {}
+        }
+        self.name(named(header, data)?);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn name(&mut self, named: Option<(String, bool)>) {
+        match named {
+            Some((name, prepares)) if name == self.xid => {
+                self.found = prepares.then_some(self.start);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_gtid(event: u8) -> bool {
+    matches!(event, kind::MARIADB_GTID | kind::GTID | kind::ANONYMOUS_GTID | kind::GTID_TAGGED)
+}
+
 /// The log from a place of one file on, up to where it ends now.
-async fn dump(
+fn dump(
     options: &SourceOptions,
     server: &Server,
     file: &str,
     offset: u64,
-) -> Result<Pin<Box<BinlogStream>>, CaptureError> {
-    let mut conn = connect::connect(options).await?;
-    prepare(options, server, &mut conn, None).await?;
+) -> Result<Log, CaptureError> {
     if offset > u64::from(u32::MAX) {
         return Err(CaptureError::definite(
             format!(
@@ -176,27 +240,11 @@ async fn dump(
             "make max_binlog_size smaller than 4 GiB, and take the snapshot anew",
         ));
     }
-    let request = BinlogStreamRequest::new(NOBODY).with_non_blocking();
-    let request = request.with_filename(file.as_bytes()).with_pos(offset);
-    let log = conn.get_binlog_stream(request).await;
-    let log = log.map_err(|error| server_error(options, "asking for the binlog again", error))?;
-    Ok(Box::pin(log))
-}
-
-async fn next_of(
-    options: &SourceOptions,
-    log: &mut Pin<Box<BinlogStream>>,
-) -> Result<Option<Event>, CaptureError> {
-    let doing = "reading the binlog again";
-    match packet(log).await {
-        Ok(Some(Ok(event))) => Ok(Some(event)),
-        Ok(Some(Err(error))) => Err(server_error(options, doing, error)),
-        Ok(None) => Ok(None),
-        Err(NotAnEvent) => {
-            let what = format!("{}: {doing}: a packet that is not an event", options.name);
-            Err(CaptureError::Transient { what, source: None })
-        }
-    }
+    let request = BinlogRequest::new(NOBODY)
+        .with_flags(BinlogDumpFlags::BINLOG_DUMP_NON_BLOCK)
+        .with_filename(file.as_bytes().to_vec())
+        .with_pos(offset);
+    Log::open(options, settings(server, None), request)
 }
 
 /// The name of an XA transaction that an event prepares (true) or ends.
@@ -211,15 +259,19 @@ fn named(header: &Header, data: &[u8]) -> Result<Option<(String, bool)>, Malform
             Statement::XaCommit(xid) | Statement::XaRollback(xid) => Some((xid, false)),
             _ => None,
         },
-        kind::TRANSACTION_PAYLOAD => match Payload::open(data)?.next()? {
-            Some((inner, data)) if inner.kind == kind::QUERY => {
-                match statement::sort(&event::query(&data, false)?.1) {
-                    Statement::XaStart(xid) => Some((xid, true)),
-                    _ => None,
+        kind::TRANSACTION_PAYLOAD => {
+            let mut payload = Payload::default();
+            payload.push(data);
+            match payload.next()? {
+                Some((inner, data)) if inner.kind == kind::QUERY => {
+                    match statement::sort(&event::query(&data, false)?.1) {
+                        Statement::XaStart(xid) => Some((xid, true)),
+                        _ => None,
+                    }
                 }
+                _ => None,
             }
-            _ => None,
-        },
+        }
         _ => None,
     })
 }

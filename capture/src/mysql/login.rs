@@ -1,0 +1,158 @@
+//! The log-in of a blocking session.
+//!
+//! Sources: MySQL internals, "Connection Phase"; MariaDB, "Connection".
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mysql_async::{DriverError, Error};
+use mysql_common::constants::CapabilityFlags;
+use mysql_common::crypto;
+use mysql_common::io::ParseBuf;
+use mysql_common::packets::{
+    AuthPlugin, AuthSwitchRequest, HandshakePacket, HandshakeResponse, SslRequest,
+};
+use mysql_common::proto::MySerialize;
+use secrecy::ExposeSecret;
+
+use super::connect::{PACKET_MAX, server_error};
+use super::packets::{EOF, ERR, OK, Packets};
+use crate::{CaptureError, tls};
+
+const DOING: &str = "connecting";
+/// First byte of a packet that goes on with the exchange.
+const MORE: u8 = 1;
+/// `caching_sha2_password`: the server remembers the password.
+const REMEMBERED: u8 = 3;
+/// `caching_sha2_password`: it does not, and asks for the password itself.
+const WHOLE: u8 = 4;
+/// `caching_sha2_password`: asks for the server's public key.
+const PUBLIC_KEY: u8 = 2;
+/// `utf8mb4_general_ci`, which all servers know.
+const COLLATION: u8 = 45;
+
+/// Greets, begins TLS where it is wanted, and proves who we are.
+pub(super) fn log_in(packets: &mut Packets) -> Result<(), CaptureError> {
+    let options = packets.options.clone();
+    let greeting = packets.next()?;
+    let body = packets.body(&greeting);
+    if body.first() == Some(&ERR) {
+        return Err(packets.refused(DOING, &greeting));
+    }
+    let Ok(greeting) = ParseBuf(body).parse::<HandshakePacket<'_>>(()) else {
+        return Err(packets.odd("its greeting"));
+    };
+    let greeting = greeting.into_owned();
+    let mut wanted = CapabilityFlags::CLIENT_PROTOCOL_41
+        | CapabilityFlags::CLIENT_SECURE_CONNECTION
+        | CapabilityFlags::CLIENT_LONG_PASSWORD
+        | CapabilityFlags::CLIENT_TRANSACTIONS
+        | CapabilityFlags::CLIENT_PLUGIN_AUTH;
+    let tls = tls::config(&options)?;
+    wanted.set(CapabilityFlags::CLIENT_SSL, tls.is_some());
+    let agreed = greeting.capabilities() & wanted;
+    if let Some(config) = tls {
+        if !agreed.contains(CapabilityFlags::CLIENT_SSL) {
+            return Err(packets.odd("it offers no TLS"));
+        }
+        let request = SslRequest::new(agreed, PACKET_MAX as u32, COLLATION);
+        packets.send(|out| request.serialize(out))?;
+        packets.encrypt(config)?;
+    }
+    // With another plugin than the account's, the server asks for that one.
+    let plugin = match greeting.auth_plugin() {
+        Some(AuthPlugin::CachingSha2Password) => AuthPlugin::CachingSha2Password,
+        _ => AuthPlugin::MysqlNativePassword,
+    };
+    let nonce = greeting.nonce();
+    let data = plugin.gen_data(Some(options.password.expose_secret()), &nonce);
+    let response = HandshakeResponse::new(
+        data.as_deref(),
+        (8, 0, 0),
+        Some(options.user.as_bytes()),
+        None::<&[u8]>,
+        Some(plugin),
+        agreed,
+        None,
+        PACKET_MAX as u32,
+    );
+    packets.send(|out| response.serialize(out))?;
+    authenticate(packets, nonce)
+}
+
+/// Answers until the server is content. `nonce` is what passwords are hashed with.
+fn authenticate(packets: &mut Packets, mut nonce: Vec<u8>) -> Result<(), CaptureError> {
+    let (mut switched, mut asked) = (false, false);
+    loop {
+        let packet = packets.next()?;
+        match packets.body(&packet) {
+            [OK, ..] => return Ok(()),
+            [MORE, REMEMBERED] => {}
+            [MORE, WHOLE] if packets.is_encrypted() => send_password(packets)?,
+            [MORE, WHOLE] if !asked => {
+                asked = true;
+                packets.send(|out| out.push(PUBLIC_KEY))?;
+            }
+            [MORE, key @ ..] if asked => {
+                let sealed = seal(packets, key, &nonce)?;
+                packets.send(|out| out.extend_from_slice(&sealed))?;
+            }
+            body @ [EOF, ..] if !switched => {
+                switched = true;
+                let Ok(request) = ParseBuf(body).parse::<AuthSwitchRequest<'_>>(()) else {
+                    return Err(packets.odd("its way of authentication"));
+                };
+                nonce = request.plugin_data().to_vec();
+                let plugin = request.auth_plugin().into_owned();
+                answer(packets, &plugin, &nonce)?;
+            }
+            _ => return Err(packets.refused(DOING, &packet)),
+        }
+    }
+}
+
+/// Answers a server that wants another plugin than the one proposed.
+fn answer(
+    packets: &mut Packets,
+    plugin: &AuthPlugin<'_>,
+    nonce: &[u8],
+) -> Result<(), CaptureError> {
+    let known = matches!(
+        plugin,
+        AuthPlugin::CachingSha2Password | AuthPlugin::MysqlNativePassword | AuthPlugin::Ed25519
+    );
+    if !known {
+        let name = String::from_utf8_lossy(plugin.as_bytes()).into_owned();
+        let error = Error::Driver(DriverError::UnknownAuthPlugin { name });
+        return Err(server_error(&packets.options, DOING, error));
+    }
+    let options = packets.options.clone();
+    let data = plugin.gen_data(Some(options.password.expose_secret()), nonce);
+    packets.send(|out| {
+        if let Some(data) = data {
+            data.serialize(out);
+        }
+    })
+}
+
+/// The connection is encrypted.
+fn send_password(packets: &mut Packets) -> Result<(), CaptureError> {
+    let options = packets.options.clone();
+    packets.send(|out| {
+        out.extend_from_slice(options.password.expose_secret().as_bytes());
+        out.push(0);
+    })
+}
+
+/// The password for a server without TLS: only the holder of the key can read it. Nobody has
+/// vouched for the key, which is what TLS is for.
+fn seal(packets: &Packets, key: &[u8], nonce: &[u8]) -> Result<Vec<u8>, CaptureError> {
+    let mut password = packets.options.password.expose_secret().as_bytes().to_vec();
+    password.push(0);
+    for (byte, mask) in password.iter_mut().zip(nonce.iter().cycle()) {
+        *byte ^= mask;
+    }
+    // The library panics at what is no key.
+    let sealed = catch_unwind(AssertUnwindSafe(|| crypto::encrypt(&password, key)));
+    password.fill(0);
+    sealed.map_err(|_| packets.odd("its public key"))
+}
