@@ -54,6 +54,7 @@ mod step;
 mod tell;
 mod trial;
 mod trouble;
+mod upcast;
 mod verify;
 mod violation;
 mod window;

@@ -18,6 +18,7 @@ use crate::rate;
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
+use crate::upcast;
 
 /// Judges one batch. Take in whole transactions in the order of their source's log, then answer
 /// [`Workspace::needs`] until it is empty, then [`Workspace::finish`].
@@ -75,7 +76,7 @@ impl<'r> Workspace<'r> {
         for row in rows {
             self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
         }
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Adds a row of which nothing but its image is known here: it is mapped as it is, and states
@@ -83,7 +84,7 @@ impl<'r> Workspace<'r> {
     pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
         self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
         self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
-        (self.mapped, self.outcome) = (None, None);
+        self.begin_again();
     }
 
     /// Rows that the batch brings whole, so that nothing of what they were is needed.
@@ -114,7 +115,7 @@ impl<'r> Workspace<'r> {
             // A snapshot has no commit time: what it reads is so now.
             header.commit_micros = self.now_micros;
         }
-        let folded = fold(&mut self.tables, source, header, events, &wanted);
+        let folded = fold(&mut self.tables, source, header, events, &wanted, &rules.renamed);
         self.transactions.push(folded);
         self.begin_again();
     }
@@ -191,7 +192,11 @@ impl<'r> Workspace<'r> {
                 self.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
-        for row in loaded.rows.into_iter().chain(loaded.referring) {
+        for mut row in loaded.rows.into_iter().chain(loaded.referring) {
+            let place = (row.key.source.clone(), row.key.table.clone());
+            if let Some(was) = self.rules.renamed.get(&place) {
+                upcast::fields(Arc::make_mut(&mut row.image), was);
+            }
             self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
         }
         self.records.records.reserve(asked.records.len());
@@ -246,9 +251,16 @@ fn known(needs: Needs) -> Result<(), Needs> {
 fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
     if let Some(record) = &mut state.record {
         let key = record.key.clone();
+        if let Some(entity) = entities.entity(&key.entity).filter(|e| !e.was.is_empty()) {
+            upcast::record(record, entity);
+        }
         type_fields(&mut record.fields, &key, entities);
     }
     for contribution in &mut state.contributions {
+        let entity = entities.entity(&contribution.record.entity);
+        if let Some(entity) = entity.filter(|e| !e.was.is_empty()) {
+            upcast::fields(Arc::make_mut(&mut contribution.fields), &entity.was);
+        }
         let typed = |(name, value): (&Name, &Value<'_>)| {
             let kind = entities.entity(&contribution.record.entity).and_then(|e| e.field(name));
             kind.is_none_or(|kind| kind.has(value))

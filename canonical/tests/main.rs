@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod codes;
 mod demo;
 mod demo_files;
 mod guards;
@@ -18,3 +19,4 @@ mod rounds;
 mod scenario;
 mod schedules;
 mod store;
+mod upcasts;

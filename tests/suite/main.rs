@@ -7,6 +7,7 @@ mod contracts;
 mod crash;
 mod debezium;
 mod drift;
+mod epcis;
 mod gaps;
 mod guards;
 mod init;
