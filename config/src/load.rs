@@ -213,18 +213,20 @@ fn rule_files(section: &Section<'_>, instead: &Folders, files: &mut Vec<PathBuf>
             let (value, written) = (value.clone(), key.to_string());
             Found { value, written, line: section.line }
         };
-        (key, instead.as_ref().map(exchanged).or(named))
+        (key, instead.as_ref().map(|value| vec![exchanged(value)]).unwrap_or(named))
     });
     agreement::folders(section, &folders);
-    let regions = folders.last().and_then(|(_, found)| found.as_ref());
-    let overlays = regions.map(|rules| folder::regions(&rules.value)).unwrap_or_default();
-    let texts = folders.map(|(_, found)| {
-        found.map_or_else(Vec::new, |found| folder::read(&found, section, files))
-    });
-    let [entities, mappings, mut rules] = texts;
-    for value in overlays {
-        let found = Found { value, written: "rules".to_string(), line: section.line };
-        rules.extend(folder::read(&found, section, files));
-    }
+    let overlays: Vec<Found<PathBuf>> = folders
+        .last()
+        .iter()
+        .flat_map(|(_, rules)| rules)
+        .flat_map(|rules| folder::regions(&rules.value))
+        .map(|value| Found { value, written: "rules".to_string(), line: section.line })
+        .collect();
+    let mut read = |folders: &[Found<PathBuf>]| {
+        folders.iter().flat_map(|found| folder::read(found, section, files)).collect::<Vec<_>>()
+    };
+    let [entities, mappings, mut rules] = folders.map(|(_, found)| read(&found));
+    rules.extend(read(&overlays));
     RuleFiles { entities, mappings, rules }
 }
