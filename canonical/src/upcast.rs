@@ -33,7 +33,7 @@ pub(crate) fn read(block: &Section<'_>) -> Was {
 }
 
 /// The present name of what has an earlier one, unless there is something of the present name.
-fn present<'w>(was: &'w Was, has: impl Fn(&str) -> bool) -> Vec<(&'w Name, &'w Name)> {
+fn present(was: &Was, has: impl Fn(&str) -> bool) -> Vec<(&Name, &Name)> {
     let renamed = was.iter().filter(|(now, _)| !has(now)).filter_map(|(now, before)| {
         let old = before.iter().find(|old| has(old))?;
         Some((old, now))
