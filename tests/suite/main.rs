@@ -8,6 +8,7 @@ mod crash;
 mod debezium;
 mod drift;
 mod gaps;
+mod lanes;
 mod memory;
 mod mirror;
 mod operation;

@@ -194,6 +194,7 @@ fn start_targets(
             board: status.clone(),
             metrics: metrics.clone(),
             committed: news.clone(),
+            rules: config.rules.clone(),
             breaker: Breaker::default(),
         };
         let (deliver, jobs) = handle();

@@ -9,7 +9,7 @@ mod journals;
 mod mirror;
 mod start;
 
-pub use deliver::{Breaker, DeliverStage, stream_name as deliver_stream};
+pub use deliver::{Breaker, DeliverStage, present_streams, stream_names};
 pub use error::StageError;
 pub use ingest::{IngestStage, Run as IngestRun, TableList};
 pub use integrate::IntegrateStage;
