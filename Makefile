@@ -12,7 +12,7 @@ POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 SCHEDULES ?= 100000
 
-.PHONY: help setup build mysql test test-schedules test-mysql test-postgres-versions test-postgres-extensions demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
+.PHONY: help setup build mysql test test-schedules test-mysql test-postgres-versions test-postgres-extensions test-tryton demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
   bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
 
 help: ## This list
@@ -46,6 +46,10 @@ test-postgres-versions: setup ## The PostgreSQL tests of capture on other server
 test-postgres-extensions: setup ## Values of PostGIS and pgvector, on a server of Debian 13 (needs root)
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh extensions cargo test --locked -p crossdock-capture --test main postgres::same_value
+
+test-tryton: build ## The connector for Tryton on a real one, installed from PyPI below target/
+	@deploy/setup/install.sh tryton
+	tests/connectors/tryton/run.sh
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi

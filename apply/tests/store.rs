@@ -101,6 +101,7 @@ fn record() -> Record {
                 source: "wms_eu".into(),
                 at: at(4, 1).to_sortable().into(),
                 rule: "ownership.toml:7".into(),
+                inferred: vec!["picking".into()],
             },
         )]
         .into(),

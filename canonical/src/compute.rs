@@ -307,7 +307,8 @@ impl<'m> Maker<'m> {
         self.errors.extend(verdict.errors);
         if let Some((state, rule)) = verdict.state {
             let value = Value::Text(state.to_string().into());
-            self.draft.set(&lifecycle.field, Cow::Owned(value), Source::Computed(rule));
+            let source = Source::State { rule, inferred: verdict.inferred };
+            self.draft.set(&lifecycle.field, Cow::Owned(value), source);
         }
         for (field, (value, _, rule)) in verdict.sets {
             let Some(field) = lifecycle.computes().find(|f| **f == field) else { continue };

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crossdock_model::Value;
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Links, Outcome, Record, RecordState,
+    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState,
 };
+use crossdock_model::{Named, Value};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -73,10 +73,18 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
 pub(crate) fn differs(old: &Record, new: &Record) -> bool {
     old.deleted != new.deleted
         || old.links != new.links
+        || !inferred(old).eq(inferred(new))
         || changed_fields(Some(old), new).next().is_some()
 }
 
-/// `{field: [old, new]}`; links and deletion are told like fields.
+/// Steps of lifecycles that nobody reported.
+fn inferred(record: &Record) -> impl Iterator<Item = (&Name, &Vec<Name>)> {
+    let steps = record.origins.iter().map(|(field, origin)| (field, &origin.inferred));
+    steps.filter(|(_, inferred)| !inferred.is_empty())
+}
+
+/// `{field: [old, new]}`; links and deletion are told like fields, steps that nobody reported as
+/// `FIELD.inferred`.
 pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
     let mut all = serde_json::Map::new();
     for (field, was, now) in changed_fields(old, new) {
@@ -90,6 +98,15 @@ pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
         let (before, after) = (before.map(|k| &*k.key), after.map(|k| &*k.key));
         if before != after {
             all.insert(name.to_string(), json!([before, after]));
+        }
+    }
+    static NO_ORIGINS: Named<Origin> = Named::new();
+    let origins = old.map_or(&NO_ORIGINS, |o| &o.origins).beside(&new.origins);
+    for (field, before, after) in origins {
+        let steps = |o: Option<&Origin>| o.map(|o| o.inferred.clone()).filter(|s| !s.is_empty());
+        let (before, after) = (steps(before), steps(after));
+        if before != after {
+            all.insert(format!("{field}.inferred"), json!([before, after]));
         }
     }
     if old.is_some_and(|o| o.deleted) != new.deleted {

@@ -335,10 +335,11 @@ fn nullable_path(ast: &Ast) -> Option<String> {
     })
 }
 
-const FUNCTIONS: [&str; 22] = [
+const FUNCTIONS: [&str; 23] = [
     "present",
     "dec",
     "abs_dec",
+    "round_dec",
     "sum_dec",
     "size",
     "contains",
@@ -414,6 +415,10 @@ mod tests {
             "dec(rec.amount) + dec('0.2') == dec('0.3')",
             "dec('12345678901234567890.01') * 100 > dec('1234567890123456789000')",
             "abs_dec(dec('-5')) <= 5",
+            // Halves go away from zero, as on an invoice.
+            "round_dec(dec('2.345'), 2) == dec('2.35')",
+            "round_dec(dec('-0.125'), 2) == dec('-0.13')",
+            "round_dec(dec('52.75000000000001'), 3) == dec('52.75')",
             "sum_dec(['0.1', '0.2', rec.amount]) == dec('0.40')",
             "-dec('1') < dec('1') / 3",
             "abs_dec(dec('95') - dec('100')) * 100 <= dec('100') * 5",
@@ -436,6 +441,7 @@ mod tests {
             "rec.nothing.x == 1",
             "dec(rec.secret) == dec('1')",
             "dec('1') / 0 == dec('1')",
+            "round_dec(dec('1'), 31) == dec('1')",
             "rec",
             "present(1 + 1)",
             "unheard_of(rec.amount)",

@@ -88,6 +88,10 @@ pub(crate) struct Folded {
     pub truncated: Vec<(Name, LogOrder)>,
     /// Rows of tables that nothing maps.
     pub unmapped: BTreeMap<Name, u64>,
+    /// Rows that a rate guard had stopped and that are mapped now; then there is nothing else.
+    pub woken: Vec<RowKey>,
+    /// What these rows state as evidence is known already.
+    pub silent: bool,
 }
 
 /// Tables by the address of their shared schema; the schema is kept, so that addresses stay valid.
@@ -112,15 +116,7 @@ pub(crate) fn fold(
     wanted: &dyn Fn(&Name) -> bool,
 ) -> Folded {
     let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::new() };
-    let mut out = Folded {
-        source: source.clone(),
-        nets: Vec::new(),
-        mark: None,
-        hops: 0,
-        truncated: Vec::new(),
-        unmapped: BTreeMap::new(),
-        header,
-    };
+    let mut out = nothing(source, header);
     for event in events {
         if let Some((prefix, content)) = &event.message {
             if prefix == mark::PREFIX {
@@ -168,8 +164,26 @@ pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folde
         }
     });
     let nets = nets.collect();
-    let (truncated, unmapped) = (Vec::new(), BTreeMap::new());
-    Folded { source: source.clone(), nets, mark: None, hops: 0, truncated, unmapped, header }
+    Folded { nets, ..nothing(source, header) }
+}
+
+/// Rows that a rate guard had stopped go on.
+pub(crate) fn woken(source: &Name, header: TxHeader, rows: Vec<RowKey>, silent: bool) -> Folded {
+    Folded { woken: rows, silent, ..nothing(source, header) }
+}
+
+fn nothing(source: &Name, header: TxHeader) -> Folded {
+    Folded {
+        source: source.clone(),
+        header,
+        nets: Vec::new(),
+        mark: None,
+        hops: 0,
+        truncated: Vec::new(),
+        unmapped: BTreeMap::new(),
+        woken: Vec::new(),
+        silent: false,
+    }
 }
 
 /// The passing of time: no transaction of any source, and no change of any row.

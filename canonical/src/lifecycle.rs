@@ -8,7 +8,7 @@
 
 mod file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{Evidence, Fields, Name};
@@ -76,6 +76,8 @@ pub(crate) struct Verdict {
     pub since: Option<i64>,
     /// When evidence whose time has not come yet must be looked at again.
     pub next: Option<i64>,
+    /// States of the main line before it for which there is no evidence, in their order.
+    pub inferred: Vec<Name>,
     /// Fields set from evidence: value, source of the evidence, rule.
     pub sets: BTreeMap<Name, (Value<'static>, Name, Name)>,
     /// Evidence that asked for an illegal move: evidence, exception, rule.
@@ -141,6 +143,7 @@ impl Lifecycle {
             now_micros,
             verdict: Verdict::default(),
             sets: BTreeMap::new(),
+            reached: BTreeSet::new(),
         };
         let mut sorted: Vec<&Evidence> = evidence.into_iter().filter(|e| !e.withdrawn).collect();
         sorted.sort_by_cached_key(|e| {
@@ -208,6 +211,8 @@ struct Walk<'l> {
     now_micros: i64,
     verdict: Verdict,
     sets: BTreeMap<Name, (Candidate, Value<'static>, Name, Name)>,
+    /// Places in the main line for which there is evidence.
+    reached: BTreeSet<usize>,
 }
 
 impl Walk<'_> {
@@ -269,6 +274,7 @@ impl Walk<'_> {
             }
             return;
         }
+        self.reached.extend(transition.rank);
         let forward = match (transition.rank, at) {
             (Some(to), Some(at)) => to > at,
             _ => self.state != transition.to,
@@ -295,6 +301,12 @@ impl Walk<'_> {
     }
 
     fn finish(mut self) -> Verdict {
+        let order = &self.lifecycle.order;
+        let first = self.lifecycle.rank(&self.lifecycle.initial).map_or(0, |rank| rank + 1);
+        if let Some(last) = self.reached.last() {
+            let skipped = (first..*last).filter(|rank| !self.reached.contains(rank));
+            self.verdict.inferred = skipped.filter_map(|rank| order.get(rank).cloned()).collect();
+        }
         let rule = self.rule.unwrap_or_else(|| self.lifecycle.rule.clone());
         self.verdict.state = Some((self.state, rule));
         let sets = self.sets.into_iter();

@@ -50,6 +50,9 @@ pub(crate) struct Lookup {
     pub table: Name,
     /// Where the key of the row is found.
     pub key: Path,
+    /// What stands in front of the key when the text refers to this table; a text that begins
+    /// otherwise refers to something else.
+    pub prefix: Option<String>,
     /// Where it stands.
     pub spot: Spot,
 }
@@ -219,17 +222,18 @@ impl Reader<'_> {
     /// Lookups in an order in which each refers only to earlier ones.
     fn lookups(&self, block: &Section<'_>) -> Vec<Lookup> {
         let Some(section) = block.get("lookup").and_then(|i| i.table()) else { return Vec::new() };
-        let mut waiting: Vec<(&str, Item<'_>, Option<Name>, &str)> = Vec::new();
+        let mut waiting: Vec<(&str, Item<'_>, Option<Name>, &str, Option<&str>)> = Vec::new();
         for (name, item) in section.entries() {
             let Some(s) = item.table() else { continue };
             s.required("table");
             let table = s.get("table").and_then(|i| self.table_name(&i));
             let key = s.required("key").unwrap_or_default();
+            let prefix = s.text("prefix");
             s.done();
             if ["row", "before", "op", "rec", "ev"].contains(&name) {
                 item.problem(format!("a lookup cannot be called `{name}`"), "choose another name");
             }
-            waiting.push((name, item, table, key));
+            waiting.push((name, item, table, key, prefix));
         }
         let mut found: Vec<Lookup> = Vec::new();
         while !waiting.is_empty() {
@@ -244,10 +248,11 @@ impl Reader<'_> {
                 }
                 break;
             };
-            let (name, item, table, key) = waiting.remove(at);
+            let (name, item, table, key, prefix) = waiting.remove(at);
             let key = path(key, &found);
             let Some(table) = table else { continue };
-            found.push(Lookup { name: name.into(), table, key, spot: item.spot() });
+            let (name, prefix) = (name.into(), prefix.map(str::to_string));
+            found.push(Lookup { name, table, key, prefix, spot: item.spot() });
         }
         found
     }

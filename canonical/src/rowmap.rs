@@ -130,15 +130,16 @@ fn member(document: &Value<'_>, members: &[String]) -> Value<'static> {
     }
 }
 
-/// Key of the row that a lookup finds; `Ok(None)` when the key is NULL or not known.
+/// Key of the row that a lookup finds; `None` when the key is NULL or not known, or refers to
+/// another table.
 pub(crate) fn lookup_key(mapping: &Mapping, at: usize, view: &RowView<'_>) -> Option<RowKey> {
     let lookup = mapping.lookups.get(at)?;
     let value = view.value(&lookup.key).filter(|v| !v.is_null())?;
-    Some(RowKey {
-        source: mapping.source.clone(),
-        table: lookup.table.clone(),
-        pk: RowKey::join([&*value]),
-    })
+    let pk = match &lookup.prefix {
+        None => RowKey::join([&*value]),
+        Some(prefix) => value.to_text()?.strip_prefix(prefix.as_str())?.into(),
+    };
+    Some(RowKey { source: mapping.source.clone(), table: lookup.table.clone(), pk })
 }
 
 /// Maps a row to a record.

@@ -21,7 +21,7 @@ use crate::step::{Doing, Mapped, Stated, Step};
 
 /// Kept with the image of a parked row: when the source committed it, so that its evidence has
 /// the right time once it is mapped.
-const COMMITTED: &str = "crossdock.committed_micros";
+pub(crate) const COMMITTED: &str = "crossdock.committed_micros";
 
 /// What has been loaded about source rows.
 #[derive(Debug, Default)]
@@ -126,6 +126,7 @@ impl<'w> Work<'w> {
             let tally = Tally::Unmapped { source: tx.source.clone(), table: table.clone() };
             self.count(tally, *rows);
         }
+        tx.woken.iter().for_each(|key| self.wake(key, tx.silent));
         for net in &tx.nets {
             match self.row(&net.row) {
                 Some(stored) if stored.at > net.at => {

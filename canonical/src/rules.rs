@@ -75,7 +75,6 @@ pub struct Rules {
     pub(crate) timed: BTreeSet<Name>,
     /// The `[[test]]` blocks.
     pub(crate) trials: Vec<Trial>,
-    pub(crate) groups: BTreeMap<Name, Vec<Name>>,
     lanes: Lanes,
     rulesets: Rulesets,
     /// Links of each entity that subscriptions and release rules read.
@@ -243,7 +242,6 @@ impl Loader {
             followers: BTreeMap::new(),
             timed: BTreeSet::new(),
             trials: Vec::new(),
-            groups: BTreeMap::new(),
             lanes: Lanes::default(),
             rulesets: Rulesets::default(),
             read_links: BTreeMap::new(),
@@ -310,7 +308,6 @@ impl Loader {
             rules.trials.extend(trial::read(root));
             root.done();
         }
-        rules.groups = owners.groups;
         (rules.quarantines, rules.guards) = quarantined;
         rules.looked_up = lookups::used(&rules.mappings, &rules.evidence);
         connect(rules);

@@ -1,11 +1,12 @@
 //! A store in memory: for `[[test]]` blocks, for comparing rules, and for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
-    Contribution, Deadline, Delivery, Evidence, ExceptionItem, Fields, HistoryEntry, Loaded, Name,
-    Needs, Outcome, Record, RecordKey, RecordState, Release, RowKey, SourceRow, Tally,
+    Contribution, Deadline, Delivery, Evidence, ExceptionItem, Fields, GuardState, HistoryEntry,
+    Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState, Release, RowKey, SourceRow,
+    Tally,
 };
 use uuid::Uuid;
 
@@ -29,10 +30,32 @@ pub struct Scratch {
     pub releases: BTreeMap<(Name, Name), Release>,
     /// Deadlines.
     pub deadlines: BTreeMap<Uuid, Deadline>,
+    /// Rate guards.
+    pub guards: BTreeMap<Name, GuardState>,
     /// Deliveries in order.
     pub deliveries: Vec<Delivery>,
     /// Counts.
     pub tallies: BTreeMap<Tally, u64>,
+    owed: BTreeSet<Uuid>,
+    index: Index,
+}
+
+/// What is found by something else than its key. It may name too much: what is found is looked at.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    referring: BTreeMap<RowKey, BTreeSet<RowKey>>,
+    linking: BTreeMap<RecordKey, BTreeSet<RecordKey>>,
+    evidence: BTreeMap<RecordKey, BTreeSet<Uuid>>,
+    releases: BTreeMap<RecordKey, BTreeSet<(Name, Name)>>,
+    depending: BTreeMap<RecordKey, BTreeSet<(Name, Name)>>,
+    deadlines: BTreeMap<RecordKey, BTreeSet<Uuid>>,
+}
+
+/// Stores with the same content are equal, whatever their indexes remember.
+impl PartialEq for Index {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Scratch {
@@ -40,11 +63,12 @@ impl Scratch {
     pub fn load(&self, needs: &Needs) -> Loaded {
         let mut loaded = Loaded::default();
         loaded.rows.extend(needs.rows.iter().filter_map(|k| self.rows.get(k).cloned()));
-        let parked = self
-            .rows
-            .values()
-            .filter(|r| r.refers_to.iter().any(|w| needs.referring_to.contains(w)));
-        loaded.referring.extend(parked.cloned());
+        let asked: BTreeSet<&RowKey> = needs.referring_to.iter().collect();
+        let referring: BTreeSet<&RowKey> =
+            asked.iter().flat_map(|on| self.index.referring.get(*on)).flatten().collect();
+        let rows = referring.into_iter().filter_map(|key| self.rows.get(key));
+        let refers = |r: &&SourceRow| r.refers_to.iter().any(|on| asked.contains(on));
+        loaded.referring.extend(rows.filter(refers).cloned());
         for key in &needs.records {
             let state = self.state(key);
             if state != RecordState::default() {
@@ -52,20 +76,52 @@ impl Scratch {
             }
         }
         for to in &needs.linking_to {
-            for (from, record) in &self.records {
-                if record.links.values().any(|l| l == to) {
+            for from in self.index.linking.get(to).into_iter().flatten() {
+                let record = self.records.get(from);
+                if record.is_some_and(|r| r.links.values().any(|l| l == to)) {
                     loaded.linking.push((to.clone(), from.clone()));
                 }
             }
         }
+        let depending: BTreeSet<&(Name, Name)> = needs
+            .releases_on
+            .iter()
+            .flat_map(|on| self.index.depending.get(on))
+            .flatten()
+            .collect();
+        let releases = depending.into_iter().filter_map(|key| self.releases.get(key));
         let depends = |r: &&Release| r.depends.iter().any(|d| needs.releases_on.contains(d));
-        loaded.releases.extend(self.releases.values().filter(depends).cloned());
+        loaded.releases.extend(releases.filter(depends).cloned());
         loaded
+    }
+
+    /// Keeps a row as it is, unless it is known.
+    pub(crate) fn keep_row(&mut self, row: &SourceRow) {
+        if !self.rows.contains_key(&row.key) {
+            self.put_row(row.clone());
+        }
+    }
+
+    /// Keeps evidence as it is, unless it is known.
+    pub(crate) fn keep_evidence(&mut self, evidence: &[Evidence]) {
+        for item in evidence.iter().filter(|e| !self.evidence.contains_key(&e.id)) {
+            self.index.evidence.entry(item.record.clone()).or_default().insert(item.id);
+        }
+        for item in evidence {
+            self.evidence.entry(item.id).or_insert_with(|| item.clone());
+        }
+    }
+
+    fn put_row(&mut self, row: SourceRow) {
+        for on in &row.refers_to {
+            self.index.referring.entry(on.clone()).or_default().insert(row.key.clone());
+        }
+        self.rows.insert(row.key.clone(), row);
     }
 
     /// Takes an outcome.
     pub fn apply(&mut self, outcome: Outcome) {
-        self.rows.extend(outcome.rows.into_iter().map(|r| (r.key.clone(), r)));
+        outcome.rows.into_iter().for_each(|row| self.put_row(row));
         for c in outcome.contributions {
             let key = (c.record.clone(), c.row.clone());
             match c.gone {
@@ -73,8 +129,16 @@ impl Scratch {
                 false => _ = self.contributions.insert(key, c),
             }
         }
-        self.records.extend(outcome.records.into_iter().map(|r| (r.key.clone(), r)));
-        self.evidence.extend(outcome.evidence.into_iter().map(|e| (e.id, e)));
+        for record in outcome.records {
+            for to in record.links.values() {
+                self.index.linking.entry(to.clone()).or_default().insert(record.key.clone());
+            }
+            self.records.insert(record.key.clone(), record);
+        }
+        for evidence in outcome.evidence {
+            self.index.evidence.entry(evidence.record.clone()).or_default().insert(evidence.id);
+            self.evidence.insert(evidence.id, evidence);
+        }
         self.history.extend(outcome.history);
         for item in outcome.exceptions {
             if item.open || self.exceptions.contains_key(&item.id) {
@@ -83,16 +147,22 @@ impl Scratch {
         }
         for release in outcome.releases {
             let key = (release.rule.clone(), release.business_key.clone());
+            self.index.releases.entry(release.record.clone()).or_default().insert(key.clone());
+            for on in &release.depends {
+                self.index.depending.entry(on.clone()).or_default().insert(key.clone());
+            }
             self.releases.insert(key, release);
         }
         for deadline in outcome.deadlines {
+            self.index.deadlines.entry(deadline.record.clone()).or_default().insert(deadline.id);
             match deadline.gone {
                 true => _ = self.deadlines.remove(&deadline.id),
                 false => _ = self.deadlines.insert(deadline.id, deadline),
             }
         }
+        self.guards.extend(outcome.guards.into_iter().map(|g| (g.rule.clone(), g)));
         for delivery in outcome.deliveries {
-            if self.deliveries.iter().all(|d| d.event_id != delivery.event_id) {
+            if self.owed.insert(delivery.event_id) {
                 self.deliveries.push(delivery);
             }
         }
@@ -115,14 +185,25 @@ impl Scratch {
         let of = |r: &RecordKey| r == key;
         let contribution =
             |c: &Contribution| Contribution { fields: plain(&c.fields).into(), ..c.clone() };
-        let contributions = self.contributions.values().filter(|c| of(&c.record));
+        let first = RowKey { source: "".into(), table: "".into(), pk: "".into() };
+        let contributions = self.contributions.range((key.clone(), first)..);
+        let contributions = contributions.take_while(|((k, _), _)| k == key).map(|(_, c)| c);
+        let ids = |index: &BTreeMap<RecordKey, BTreeSet<Uuid>>| -> Vec<Uuid> {
+            index.get(key).into_iter().flatten().copied().collect()
+        };
+        let evidence = ids(&self.index.evidence);
+        let evidence = evidence.iter().filter_map(|id| self.evidence.get(id));
+        let releases = self.index.releases.get(key).into_iter().flatten();
+        let releases = releases.filter_map(|place| self.releases.get(place));
+        let deadlines = ids(&self.index.deadlines);
+        let deadlines = deadlines.iter().filter_map(|id| self.deadlines.get(id));
         let record = self.records.get(key);
         RecordState {
             record: record.map(|r| Record { fields: plain(&r.fields), ..r.clone() }),
             contributions: contributions.map(contribution).collect(),
-            evidence: self.evidence.values().filter(|e| of(&e.record)).cloned().collect(),
-            releases: self.releases.values().filter(|r| of(&r.record)).cloned().collect(),
-            deadlines: self.deadlines.values().filter(|d| of(&d.record)).cloned().collect(),
+            evidence: evidence.filter(|e| of(&e.record)).cloned().collect(),
+            releases: releases.filter(|r| of(&r.record)).cloned().collect(),
+            deadlines: deadlines.filter(|d| of(&d.record)).cloned().collect(),
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey, SourceRow, Tally};
+use crossdock_model::canonical::{
+    ExceptionItem, Fields, GuardState, Name, RecordKey, RowKey, SourceRow, Tally,
+};
 use crossdock_model::{LogOrder, Value};
 use uuid::Uuid;
 
@@ -103,4 +105,8 @@ pub(crate) struct Mapped {
     pub rows: Vec<SourceRow>,
     /// Counts.
     pub tallies: Tallies,
+    /// Rate guards that have counted or stopped something.
+    pub guards: Vec<GuardState>,
+    /// Exceptions that these have raised.
+    pub raised: Vec<ExceptionItem>,
 }

@@ -1,18 +1,20 @@
 //! Judging one batch of source transactions: ask, be given, decide.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
+    SourceRow,
 };
-use crossdock_model::{ChangeEvent, TxHeader, Value};
+use crossdock_model::{ChangeEvent, Op, TxHeader, Value};
 use crossdock_schema_registry::Entities;
 
 use crate::difference::unpack;
-use crate::fold::{Folded, Tables, fold, gone};
+use crate::fold::{Folded, Tables, fold, gone, woken};
 use crate::foresee::{self, Foreseen};
 use crate::judge::{Batch, RecordStore, judge_all};
+use crate::rate;
 use crate::rows::{RowStore, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
@@ -35,6 +37,8 @@ pub struct Workspace<'r> {
     outcome: Option<Outcome>,
     /// Records whose time has come.
     due: BTreeSet<RecordKey>,
+    /// Rate guards, as they were before the batch.
+    guards: BTreeMap<Name, GuardState>,
 }
 
 impl<'r> Workspace<'r> {
@@ -54,7 +58,41 @@ impl<'r> Workspace<'r> {
             foreseen: Foreseen::default(),
             outcome: None,
             due: BTreeSet::new(),
+            guards: BTreeMap::new(),
         }
+    }
+
+    /// Gives the rate guards as they were before the batch.
+    pub fn with_guards(mut self, guards: impl IntoIterator<Item = GuardState>) -> Self {
+        self.guards.extend(guards.into_iter().map(|state| (state.rule.clone(), state)));
+        self
+    }
+
+    /// Adds rows that a rate guard has stopped and that are to be taken now.
+    pub fn take_in_woken(&mut self, source: &Name, header: &TxHeader, rows: Vec<SourceRow>) {
+        let keys = rows.iter().map(|row| row.key.clone()).collect();
+        self.transactions.push(woken(source, header.clone(), keys, false));
+        for row in rows {
+            self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
+        }
+        (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// Adds a row of which nothing but its image is known here: it is mapped as it is, and states
+    /// no evidence.
+    pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
+        self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
+        self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
+        (self.mapped, self.outcome) = (None, None);
+    }
+
+    /// Rows that the batch brings whole, so that nothing of what they were is needed.
+    pub(crate) fn whole_rows(&self) -> HashSet<RowKey> {
+        let mut first: HashMap<&RowKey, bool> = HashMap::new();
+        for net in self.transactions.iter().flat_map(|t| &t.nets) {
+            first.entry(&net.row).or_insert(net.full && net.op != Op::Delete);
+        }
+        first.into_iter().filter(|(_, full)| *full).map(|(row, _)| row.clone()).collect()
     }
 
     /// Adds records that have a deadline which has passed: they are looked at again after
@@ -117,7 +155,16 @@ impl<'r> Workspace<'r> {
     fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
             known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
-            self.mapped = Some(map_all(self.rules, &self.rows, &self.transactions)?);
+            let mut mapped = map_all(self.rules, &self.rows, &self.transactions)?;
+            rate::guard(
+                self.rules,
+                &self.installation,
+                &self.guards,
+                &self.rows,
+                &self.transactions,
+                &mut mapped,
+            );
+            self.mapped = Some(mapped);
         }
         let Some(mapped) = &self.mapped else { return Ok(()) };
         if self.outcome.is_none() {
@@ -182,6 +229,8 @@ impl<'r> Workspace<'r> {
             return Outcome::default();
         };
         outcome.rows = mapped.rows;
+        outcome.guards = mapped.guards;
+        outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {
             *outcome.tallies.entry(tally).or_default() += n;
         }

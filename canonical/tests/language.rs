@@ -441,3 +441,33 @@ fn a_revert_is_on_record_and_needs_nobody() {
     let kinds: Vec<_> = store.exceptions.values().map(|e| (&*e.kind, e.open)).collect();
     assert_eq!(kinds, [("ownership_violation", false)]);
 }
+
+#[test]
+fn steps_that_nobody_reported_are_marked_until_somebody_does() {
+    let rules = good();
+    let inferred = |store: &Store| -> Vec<String> {
+        let record = store.records.values().find(|r| &*r.key.entity == "shipment").unwrap();
+        record.origins.get("status").unwrap().inferred.iter().map(ToString::to_string).collect()
+    };
+    let departed = one("tms_eu", 20, milestone(2, "24", "2023-11-10T12:00:00Z"));
+    let packed = one("wms_eu", 30, shipment(Op::Update, "CONFIRMED", ""));
+    let created = one("wms_eu", 10, shipment(Op::Create, "OPEN", ""));
+    let mut store = Store::default();
+    run(&rules, &mut store, &[created.clone(), departed.clone()]);
+    assert_eq!(inferred(&store), ["picking", "packed", "staged", "loaded"]);
+    let last = store.history.iter().rev().find(|h| &*h.record.entity == "shipment").unwrap();
+    let steps = serde_json::json!([null, ["picking", "packed", "staged", "loaded"]]);
+    assert_eq!(last.changes["status.inferred"], steps);
+
+    let version = |store: &Store| {
+        store.records.values().find(|r| &*r.key.entity == "shipment").unwrap().version
+    };
+    let before = version(&store);
+    run(&rules, &mut store, std::slice::from_ref(&packed));
+    assert_eq!(inferred(&store), ["picking", "staged", "loaded"], "somebody has reported it");
+    assert_eq!(version(&store), before + 1, "what is known of it is another thing now");
+
+    let mut other = Store::default();
+    run(&rules, &mut other, &[departed, created, packed]);
+    assert_eq!(inferred(&other), inferred(&store), "whatever came first");
+}

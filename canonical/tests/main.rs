@@ -4,6 +4,7 @@
 
 mod demo;
 mod demo_files;
+mod guards;
 mod interleavings;
 mod judging;
 mod language;
@@ -12,6 +13,9 @@ mod manufacturer;
 mod ownership;
 mod problems;
 mod properties;
+mod references;
+mod replay;
+mod rounds;
 mod scenario;
 mod schedules;
 mod store;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossdock_canonical::{Known, Rules, Scratch, Workspace};
-use crossdock_model::canonical::{Delivery, Fields, Name, RecordKey, SourceRow};
+use crossdock_model::canonical::{
+    Delivery, Fields, GuardState, Name, Outcome, RecordKey, SourceRow,
+};
 use crossdock_model::{
     ChangeEvent, Column, Op, Position, RowImage, SourceText, TableName, TableSchema, TxHeader,
     Value,
@@ -62,19 +64,26 @@ pub fn run(rules: &Rules, store: &mut Store, batch: &[Tx]) {
 }
 
 /// The same at a moment, together with records whose time has come. Checks that nothing is asked
-/// twice.
-pub fn run_at(rules: &Rules, store: &mut Store, now: i64, batch: &[Tx], due: &[RecordKey]) {
-    let mut workspace = Workspace::new(rules, "test", now);
+/// twice; gives how often something was asked.
+pub fn run_at(
+    rules: &Rules,
+    store: &mut Store,
+    now: i64,
+    batch: &[Tx],
+    due: &[RecordKey],
+) -> usize {
+    let guards = store.guards.values().cloned();
+    let mut workspace = Workspace::new(rules, "test", now).with_guards(guards);
     for tx in batch {
         workspace.take_in(&tx.source, &tx.header, tx.events.clone());
     }
     workspace.take_in_due(due.iter().cloned());
     let mut asked: BTreeSet<String> = BTreeSet::new();
-    for _ in 0..40 {
+    for round in 0..40 {
         let needs = workspace.needs();
         if needs.is_empty() {
             store.apply(workspace.finish());
-            return;
+            return round;
         }
         let all = [
             needs.rows.iter().map(|k| format!("row {k:?}")).collect::<Vec<_>>(),
@@ -89,6 +98,35 @@ pub fn run_at(rules: &Rules, store: &mut Store, now: i64, batch: &[Tx], due: &[R
         workspace.provide(store.load(&needs));
     }
     panic!("the needs never end");
+}
+
+/// Takes what a rate guard has stopped, as an operator's release does: `at_once` rows a batch.
+pub fn release(rules: &Rules, store: &mut Store, guard: &str, at_once: usize) {
+    let state = store.guards.get(guard).unwrap().clone();
+    let on = crossdock_canonical::guard_row(guard, &state.source);
+    store.apply(Outcome {
+        guards: vec![GuardState { releasing: true, ..state.clone() }],
+        ..Outcome::default()
+    });
+    loop {
+        let waiting = store.rows.values().filter(|r| r.waiting_for.contains(&on));
+        let rows: Vec<SourceRow> = waiting.take(at_once).cloned().collect();
+        if rows.is_empty() {
+            let guards = vec![GuardState::new(&state.rule, &state.source)];
+            return store.apply(Outcome { guards, ..Outcome::default() });
+        }
+        let mut workspace = Workspace::new(rules, "test", 1_800_000_000_000_000)
+            .with_guards(store.guards.values().cloned());
+        workspace.take_in_woken(&state.source, &tx(&state.source, 1, Vec::new()).header, rows);
+        loop {
+            let needs = workspace.needs();
+            if needs.is_empty() {
+                break;
+            }
+            workspace.provide(store.load(&needs));
+        }
+        store.apply(workspace.finish());
+    }
 }
 
 /// Judges rows that are not in their source any more, as found at `lsn`, and commits the result.

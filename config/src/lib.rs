@@ -42,7 +42,7 @@ mod nearest;
 pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Tls};
 pub use edit::with_table;
 pub use findings::ConfigErrors;
-pub use load::load;
+pub use load::{Folders, load, load_with, state_dir};
 pub use rules::Rules;
 pub use settings::{
     At, Config, Connection, FileConfig, HttpConfig, JournalConfig, MirrorConfig, OnGap, Place,

@@ -33,6 +33,45 @@ pub fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
+    load_with(path, environment, &Folders::default())
+}
+
+/// Folders to be read instead of those that the config file names: files that are not in use yet.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// Of entity files.
+    pub entities: Option<PathBuf>,
+    /// Of mapping files.
+    pub mappings: Option<PathBuf>,
+    /// Of rule files.
+    pub rules: Option<PathBuf>,
+}
+
+/// As [`load`], with some of the folders exchanged.
+///
+/// # Errors
+/// Every problem of every file.
+pub fn load_with(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    folders: &Folders,
+) -> Result<Config, ConfigErrors> {
+    let mut files = vec![path.to_path_buf()];
+    let (draft, warnings) = with_root(path, environment, |root| {
+        let draft = read(root, folders, &mut files);
+        root.finish();
+        draft
+    })?;
+    // A part is absent only after a problem has said why; this is the belt to those braces.
+    draft.finish(files, warnings).ok_or_else(|| incomplete(path))
+}
+
+/// Parses a config file and reads something from it; gives warnings, too.
+fn with_root<T>(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    read: impl FnOnce(&Section<'_>) -> T,
+) -> Result<(T, Vec<Problem>), ConfigErrors> {
     let text = folder::read_text(path).map_err(|problem| ConfigErrors::new(vec![problem]))?;
     let file = path.display().to_string();
     let (document, errors) = DeTable::parse_recoverable(&text);
@@ -49,17 +88,29 @@ pub fn load(
     let findings = Findings::default();
     let folder = path.parent().unwrap_or(Path::new(""));
     let source = Source { file: &file, text: &text, folder, environment, findings: &findings };
-    let root = Section::new(source, document.get_ref());
-    let mut files = vec![path.to_path_buf()];
-    let draft = read(&root, &mut files);
-    root.finish();
-    let warnings = findings.into_result()?;
-    // A part is absent only after a problem has said why; this is the belt to those braces.
-    let incomplete = || {
-        let (what, remedy) = ("is incomplete".to_string(), "report this as a bug".to_string());
-        ConfigErrors::new(vec![Problem { file: file.clone(), line: 0, what, remedy }])
-    };
-    draft.finish(files, warnings).ok_or_else(incomplete)
+    let found = read(&Section::new(source, document.get_ref()));
+    Ok((found, findings.into_result()?))
+}
+
+fn incomplete(path: &Path) -> ConfigErrors {
+    let (what, remedy) = ("is incomplete".to_string(), "report this as a bug".to_string());
+    ConfigErrors::new(vec![Problem { file: path.display().to_string(), line: 0, what, remedy }])
+}
+
+/// The state folder that a config file names, whatever else is wrong with it or its other files:
+/// enough to find the process that runs.
+///
+/// # Errors
+/// What is wrong with `[crossdock]`, or the file cannot be read.
+pub fn state_dir(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<PathBuf, ConfigErrors> {
+    let (found, _) = with_root(path, environment, |root| {
+        let section = root.section("crossdock")?;
+        Some(installation(&section)?.state_dir)
+    })?;
+    found.ok_or_else(|| incomplete(path))
 }
 
 /// What has been read; a part is absent when there was a problem with it.
@@ -96,7 +147,7 @@ impl Draft {
     }
 }
 
-fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
+fn read(root: &Section<'_>, folders: &Folders, files: &mut Vec<PathBuf>) -> Draft {
     let head = root.section("crossdock");
     if head.is_none() && !root.has("crossdock") {
         let remedy = "add `[crossdock]` and below it `name = \"demo\"`";
@@ -131,7 +182,7 @@ fn read(root: &Section<'_>, files: &mut Vec<PathBuf>) -> Draft {
     agreement::targets(root.source, &sources, &targets);
     agreement::mirrors(root.source, &targets, &mirrors);
     let rules = head.as_ref().and_then(|head| {
-        let texts = rule_files(head, files);
+        let texts = rule_files(head, folders, files);
         head.finish();
         rules::compile(texts, &source_names, &target_names, root.source.findings)
     });
@@ -153,18 +204,29 @@ fn store(root: &Section<'_>) -> Option<(At, Connection)> {
 }
 
 /// The texts of all entity, mapping and rule files.
-fn rule_files(section: &Section<'_>, files: &mut Vec<PathBuf>) -> RuleFiles {
-    let folders = ["entities", "mappings", "rules"].map(|key| (key, folder::named(section, key)));
-    agreement::folders(section, &folders);
-    let regions = folders.last().and_then(|(_, found)| found.as_ref());
-    let overlays = regions.map(|rules| folder::regions(&rules.value)).unwrap_or_default();
-    let texts = folders.map(|(_, found)| {
-        found.map_or_else(Vec::new, |found| folder::read(&found, section, files))
+fn rule_files(section: &Section<'_>, instead: &Folders, files: &mut Vec<PathBuf>) -> RuleFiles {
+    let Folders { entities, mappings, rules } = instead;
+    let folders = [("entities", entities), ("mappings", mappings), ("rules", rules)];
+    let folders = folders.map(|(key, instead)| {
+        let named = folder::named(section, key);
+        let exchanged = |value: &PathBuf| {
+            let (value, written) = (value.clone(), key.to_string());
+            Found { value, written, line: section.line }
+        };
+        (key, instead.as_ref().map(|value| vec![exchanged(value)]).unwrap_or(named))
     });
-    let [entities, mappings, mut rules] = texts;
-    for value in overlays {
-        let found = Found { value, written: "rules".to_string(), line: section.line };
-        rules.extend(folder::read(&found, section, files));
-    }
+    agreement::folders(section, &folders);
+    let overlays: Vec<Found<PathBuf>> = folders
+        .last()
+        .iter()
+        .flat_map(|(_, rules)| rules)
+        .flat_map(|rules| folder::regions(&rules.value))
+        .map(|value| Found { value, written: "rules".to_string(), line: section.line })
+        .collect();
+    let mut read = |folders: &[Found<PathBuf>]| {
+        folders.iter().flat_map(|found| folder::read(found, section, files)).collect::<Vec<_>>()
+    };
+    let [entities, mappings, mut rules] = folders.map(|(_, found)| read(&found));
+    rules.extend(read(&overlays));
     RuleFiles { entities, mappings, rules }
 }

@@ -123,6 +123,16 @@ pub struct Origin {
     pub at: Name,
     /// The rule that made it win, as `file:line` or name.
     pub rule: Name,
+    /// Of a lifecycle's state: the steps before it that nobody reported, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inferred: Vec<Name>,
+}
+
+impl Origin {
+    /// Of a value that somebody says, or that is computed.
+    pub fn new(source: Name, at: Name, rule: Name) -> Self {
+        Self { source, at, rule, inferred: Vec::new() }
+    }
 }
 
 /// A canonical record.
@@ -223,6 +233,43 @@ pub struct ExceptionItem {
     pub context: serde_json::Value,
     /// False closes it (the cause has gone away by itself).
     pub open: bool,
+}
+
+/// How many changes a rate guard has counted, and what it has stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardState {
+    /// The rule.
+    pub rule: Name,
+    /// The source whose changes are counted.
+    pub source: Name,
+    /// Changes by the part of the window in which they were committed, which begins at so many
+    /// microseconds since the Unix epoch.
+    pub counts: Vec<(i64, u64)>,
+    /// There were too many: changes wait. Until an operator releases them.
+    pub stopped: Option<GuardStop>,
+    /// Released by an operator, and what waits is being taken.
+    pub releasing: bool,
+}
+
+/// When and why a rate guard has stopped changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardStop {
+    /// The exception that says so.
+    pub exception: Uuid,
+    /// Place in the source's log of the transaction that was too much; it waits whole.
+    pub position: Name,
+    /// Its commit time, microseconds since the Unix epoch.
+    pub commit_micros: i64,
+    /// Changes in the window that ended with it.
+    pub changes: u64,
+}
+
+impl GuardState {
+    /// Nothing counted yet.
+    pub fn new(rule: &Name, source: &Name) -> Self {
+        let (rule, source) = (rule.clone(), source.clone());
+        Self { rule, source, counts: Vec::new(), stopped: None, releasing: false }
+    }
 }
 
 /// How a row is written in a target.
@@ -428,6 +475,8 @@ pub struct Outcome {
     pub deadlines: Vec<Deadline>,
     /// Deliveries to owe, in order; one whose `event_id` exists already is left as it is.
     pub deliveries: Vec<Delivery>,
+    /// Rate guards to put.
+    pub guards: Vec<GuardState>,
     /// Counts for the metrics.
     pub tallies: BTreeMap<Tally, u64>,
 }

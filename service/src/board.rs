@@ -158,6 +158,14 @@ pub struct Board {
     pub echo_leaked: AtomicU64,
     /// Changes withheld since the start of the process.
     pub withheld: AtomicU64,
+    /// Hash of the rules in force.
+    pub rules_hash: Mutex<String>,
+    /// Why the last attempt to reload the rules was refused; `None` when it was not.
+    pub rules_refused: Mutex<Option<String>>,
+    /// Rate guards that have stopped changes, a sentence each.
+    pub stopped: Mutex<Vec<String>>,
+    /// Attempts to reload the rules that were refused since the start of the process.
+    pub reload_failures: AtomicU64,
 }
 
 impl Board {
@@ -171,6 +179,16 @@ impl Board {
         if let Some(source) = self.source(source) {
             *lock(&source.drift) = why;
         }
+    }
+
+    /// Notes which rules are in force.
+    pub fn set_rules(&self, hash: &str) {
+        *lock(&self.rules_hash) = hash.to_string();
+    }
+
+    /// Notes what rate guards have stopped.
+    pub fn set_stopped(&self, sentences: Vec<String>) {
+        *lock(&self.stopped) = sentences;
     }
 
     /// Nothing is on its way: every source read to its head, integrated and delivered.
@@ -210,6 +228,12 @@ impl Board {
                 "state": self.integrate.state(),
                 "error": self.integrate.error(),
                 "behind_blocks": behind,
+            },
+            "rules": {
+                "stopped": *lock(&self.stopped),
+                "hash": *lock(&self.rules_hash),
+                "refused": *lock(&self.rules_refused),
+                "reload_failures": load(&self.reload_failures),
             },
             "targets": targets,
             "exceptions_open": load(&self.exceptions_open),

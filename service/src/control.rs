@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::board::Board;
-use crate::operator::{Operator, SnapshotRequest, SourceRequest, TableRequest, Which};
+use crate::operator::{
+    Operator, ReleaseRequest, ReloadRequest, SnapshotRequest, SourceRequest, TableRequest, Which,
+};
 
 /// Answers are small; a larger one is not ours.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -62,6 +64,8 @@ pub async fn serve(path: &Path, operator: Arc<Operator>, board: Arc<Board>) -> a
         .route("/snapshots", get(copies).post(snapshot))
         .route("/tables", post(add_table))
         .route("/accept", post(accept_table))
+        .route("/rules/reload", post(reload))
+        .route("/rules/release", post(release))
         .route("/gaps", get(gaps))
         .route("/resync", post(resync))
         .with_state(Shared { operator, board });
@@ -94,6 +98,14 @@ async fn add_table(State(shared): State<Shared>, Json(request): Json<TableReques
 
 async fn accept_table(State(shared): State<Shared>, Json(request): Json<TableRequest>) -> Response {
     answer(shared.operator.accept_table(request).await)
+}
+
+async fn reload(State(shared): State<Shared>, Json(request): Json<ReloadRequest>) -> Response {
+    answer(shared.operator.reload(&request).await)
+}
+
+async fn release(State(shared): State<Shared>, Json(request): Json<ReleaseRequest>) -> Response {
+    answer(shared.operator.release(&request).await)
 }
 
 async fn gaps(State(shared): State<Shared>) -> Response {

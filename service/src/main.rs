@@ -1,5 +1,8 @@
 //! The process `crossdock`: reads the command line and runs one command.
 
+#[macro_use]
+mod output;
+
 mod board;
 mod cli;
 mod clock;
@@ -9,6 +12,7 @@ mod copies;
 mod forecast;
 mod gaps;
 mod http;
+mod in_force;
 mod metrics;
 mod observe;
 mod operator;

@@ -50,6 +50,9 @@ pub struct Metrics {
     exceptions_open: IntGauge,
     holds: IntGauge,
     echo_leaked: IntGauge,
+    rules_info: IntGaugeVec,
+    rules_reload_failures: IntGauge,
+    rate_guards_stopped: IntGauge,
 }
 
 impl Metrics {
@@ -250,6 +253,22 @@ impl Metrics {
                 "echo_leaked_total",
                 "Own rows that came back and were taken for foreign ones; must stay 0.",
             )?,
+            rules_info: int_gauge(
+                &r,
+                "rules_info",
+                "1 for the content hash of the rules in force.",
+                &["hash"],
+            )?,
+            rules_reload_failures: single(
+                &r,
+                "rules_reload_failures_total",
+                "Attempts to reload the rules that were refused.",
+            )?,
+            rate_guards_stopped: single(
+                &r,
+                "rate_guards_stopped",
+                "Rate guards that have stopped changes and were not released.",
+            )?,
             registry: r,
         })
     }
@@ -375,6 +394,12 @@ impl Metrics {
         self.exceptions_open.set(signed(board.exceptions_open.load(Ordering::Relaxed)));
         self.holds.set(signed(board.holds.load(Ordering::Relaxed)));
         self.echo_leaked.set(signed(board.echo_leaked.load(Ordering::Relaxed)));
+        self.rules_info.reset();
+        self.rules_info.with_label_values(&[&*lock(&board.rules_hash)]).set(1);
+        let stopped = lock(&board.stopped).len() as u64;
+        self.rate_guards_stopped.set(signed(stopped));
+        let failures = board.reload_failures.load(Ordering::Relaxed);
+        self.rules_reload_failures.set(signed(failures));
     }
 }
 

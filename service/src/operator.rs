@@ -4,6 +4,7 @@
 //! Moving back is safe (I8): the store and the targets recognise what they already have. The same
 //! code serves a running process, whose stages stand still meanwhile, and a stopped one.
 
+mod rules;
 mod snapshots;
 mod tables;
 
@@ -32,6 +33,7 @@ use crate::clock::now_micros;
 use crate::stage::{Journals, TableList, present_streams, stream_names};
 use crate::supervisor::Handle;
 
+pub use rules::{ReleaseRequest, ReloadRequest, Reloading};
 pub use snapshots::{GapLine, SnapshotCommand, SnapshotRequest, SourceRequest};
 pub use tables::TableRequest;
 
@@ -98,6 +100,8 @@ pub struct Operator {
     /// Running stages: `ingest/NAME`, `integrate`, `target/NAME`. Empty when the process is
     /// stopped.
     pub handles: BTreeMap<String, Handle>,
+    /// How rules are reloaded; `None` when the process is stopped.
+    pub reloading: Option<Reloading>,
     /// How the running stages are; `None` when the process is stopped.
     pub board: Option<Arc<Board>>,
 }
@@ -377,6 +381,13 @@ fn line(kind: &str, name: &str, number: u64, position: &str, at_micros: i64, not
 /// The block before the one that was found; the last one when all lie before.
 fn before(journal: &LocalJournal, found: Option<u64>) -> u64 {
     found.map_or_else(|| journal.last().map_or(0, |(seq, _)| seq), |seq| seq - 1)
+}
+
+/// A duration that an operator wrote (`24h`), in microseconds.
+pub fn span_micros(text: &str) -> anyhow::Result<i64> {
+    let span: jiff::SignedDuration =
+        text.parse().with_context(|| format!("`{text}` is no duration, like 24h or 30m"))?;
+    Ok(i64::try_from(span.as_micros()).context("a shorter duration")?.abs())
 }
 
 enum Destination {

@@ -1,7 +1,7 @@
 //! From the checked config to running parts; the only place that knows how they fit together.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -59,7 +59,12 @@ pub fn journal_dir(config: &Config, source: &str) -> PathBuf {
 /// Path of the socket on which a running process takes operators' commands. Who may use it is
 /// decided by the permissions of the state folder.
 pub fn control_socket(config: &Config) -> PathBuf {
-    config.state_dir.join("control.sock")
+    socket_in(&config.state_dir)
+}
+
+/// The same, by the state folder.
+pub fn socket_in(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
 }
 
 /// What to capture from each source.
@@ -191,6 +196,7 @@ pub fn operator(
         targets: targets.map(|t| (t.name.to_string(), target_options(t))).collect(),
         sources,
         handles,
+        reloading: None,
         board,
     }
 }

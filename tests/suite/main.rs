@@ -3,11 +3,13 @@
 
 mod architecture;
 mod config_errors;
+mod connectors;
 mod contracts;
 mod crash;
 mod debezium;
 mod drift;
 mod gaps;
+mod guards;
 mod lanes;
 mod memory;
 mod mirror;
@@ -16,6 +18,7 @@ mod outbox;
 mod polling;
 mod refused;
 mod registry;
+mod reload;
 mod rest;
 mod snapshots;
 mod stage;

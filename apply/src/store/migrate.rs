@@ -9,7 +9,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_subjects.sql"),
     include_str!("migrations/0003_deadlines.sql"),
-    include_str!("migrations/0004_parked.sql"),
+    include_str!("migrations/0004_ruleset_change.sql"),
+    include_str!("migrations/0005_rate_guards.sql"),
+    include_str!("migrations/0006_parked.sql"),
 ];
 /// Two processes that start at once take turns. The number is arbitrary, but stays.
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7218413560112)";

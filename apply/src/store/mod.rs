@@ -6,6 +6,7 @@ mod deadlines;
 mod encoding;
 mod exceptions;
 mod explain;
+mod guards;
 mod lanes;
 mod ledger;
 mod load;
@@ -13,6 +14,7 @@ mod migrate;
 mod parked;
 mod postgres;
 mod reverts;
+mod rulesets;
 mod sql;
 mod subjects;
 mod writes;
@@ -31,6 +33,7 @@ pub use lanes::{LaneRules, Layout, Others};
 pub use ledger::TargetLedger;
 pub use parked::{Again, Owed, Parking, Refusals, RuleFilter};
 pub use postgres::{Attention, PostgresStore};
+pub use rulesets::RulesetChange;
 pub use subjects::{StoredSubjects, StoredVersion};
 
 /// How far `integrate` has come with one source.

@@ -201,6 +201,19 @@ JOIN crossdock.row_reference p ON p.on_source = n.a AND p.on_table_name = n.b AN
 JOIN crossdock.source_row r
     ON r.source = p.source AND r.table_name = p.table_name AND r.pk = p.pk";
 
+pub(super) const GET_REFERRING_SOME: &str = "
+SELECT r.source, r.table_name, r.pk, r.image, r.at_order, r.deleted, r.waiting_for, r.refers_to
+FROM crossdock.row_reference p
+JOIN crossdock.source_row r
+    ON r.source = p.source AND r.table_name = p.table_name AND r.pk = p.pk
+WHERE p.on_source = $1 AND p.on_table_name = $2 AND p.on_pk = $3
+ORDER BY p.source, p.table_name, p.pk LIMIT $4";
+
+pub(super) const PUT_GUARDS: &str = "
+INSERT INTO crossdock.rate_guard (rule, source, state)
+SELECT a, b, c::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b, c)
+ON CONFLICT (rule) DO UPDATE SET source = excluded.source, state = excluded.state";
+
 pub(super) const GET_RECORDS: &str = "
 SELECT r.entity, r.key, r.version, r.deleted, r.fields, r.origins, r.links
 FROM unnest($1::text[], $2::text[]) AS n(a, b)

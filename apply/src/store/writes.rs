@@ -12,7 +12,7 @@ use crossdock_model::canonical::{
 };
 
 use super::encoding::{Micros, encode_fields, fields_json, json, json_of, text};
-use super::{Progress, sql};
+use super::{Progress, guards, sql};
 use crate::pipeline::Param;
 
 /// A statement with its parameters.
@@ -34,6 +34,7 @@ pub(crate) fn all<'a>(
     releases(&mut out, &last_of(&outcome.releases, |r| (&r.rule, &r.business_key)));
     deadlines(&mut out, &last_of(&outcome.deadlines, |d| d.id));
     deliveries(&mut out, &last_of(&outcome.deliveries, |d| d.event_id));
+    guards::put(&mut out, &outcome.guards);
     progressed(&mut out, &last_of(progress, |p| &p.source));
     out
 }

@@ -27,6 +27,8 @@ pub(super) enum Source<'d> {
     Kept(&'d Origin),
     /// A rule computes it.
     Computed(Name),
+    /// A rule computes the state of a lifecycle; `inferred` are the steps that nobody reported.
+    State { rule: Name, inferred: Vec<Name> },
 }
 
 impl Source<'_> {
@@ -35,7 +37,15 @@ impl Source<'_> {
             Source::Key(by) | Source::Said(by, _) => &by.row.source,
             Source::Accepted { source, .. } => source,
             Source::Kept(origin) => &origin.source,
-            Source::Computed(_) => &CROSSDOCK,
+            Source::Computed(_) | Source::State { .. } => &CROSSDOCK,
+        }
+    }
+
+    fn inferred(&self) -> &[Name] {
+        match self {
+            Source::State { inferred, .. } => inferred,
+            Source::Kept(origin) => &origin.inferred,
+            _ => &[],
         }
     }
 
@@ -47,8 +57,11 @@ impl Source<'_> {
             Source::Accepted { at, rule, .. } => (at.to_sortable().into(), rule.clone()),
             Source::Kept(origin) => return origin.clone(),
             Source::Computed(rule) => (NOWHERE.clone(), rule),
+            Source::State { rule, inferred } => {
+                return Origin { inferred, ..Origin::new(source, NOWHERE.clone(), rule) };
+            }
         };
-        Origin { source, at, rule }
+        Origin::new(source, at, rule)
     }
 }
 
@@ -112,7 +125,9 @@ impl<'d> Draft<'d> {
         previous: Option<&Record>,
         links: Links,
     ) -> Option<Record> {
-        if previous.is_some_and(|p| !p.deleted && p.links == links && self.means(&p.fields)) {
+        let same =
+            |p: &Record| !p.deleted && p.links == links && self.means(&p.fields) && self.infers(p);
+        if previous.is_some_and(same) {
             return None;
         }
         let mut fields = Vec::with_capacity(self.slots.len());
@@ -121,7 +136,8 @@ impl<'d> Draft<'d> {
             // A value that means the same is the same: its origin stays, too.
             let old = previous.and_then(|p| p.fields.get(field)).filter(|o| o.same_as(&value));
             let origin = old.and_then(|_| previous?.origins.get(field));
-            let origin = match origin.filter(|o| o.source == *source.name()) {
+            let same = |o: &&Origin| o.source == *source.name() && o.inferred == source.inferred();
+            let origin = match origin.filter(same) {
                 Some(origin) => origin.clone(),
                 None => source.into_origin(),
             };
@@ -141,6 +157,12 @@ impl<'d> Draft<'d> {
             origins: Named::from_sorted(origins),
             links,
         })
+    }
+
+    /// Whether the same steps of lifecycles were reported by nobody.
+    fn infers(&self, record: &Record) -> bool {
+        let inferred = |s: &Slot<'_>| record.origins.get(s.field).map_or(&[][..], |o| &o.inferred);
+        self.slots.iter().all(|slot| slot.source.inferred() == inferred(slot))
     }
 
     /// Whether fields mean the same; a NULL is as good as nothing.

@@ -109,35 +109,45 @@ impl Work<'_> {
             return;
         }
         for other in self.referring_to(key) {
-            let Some(row) = self.row(&other).filter(|r| r.waiting_for.contains(key)) else {
-                continue;
-            };
-            let mut row = SourceRow::clone(row);
-            row.waiting_for.clear();
-            let committed = match Arc::make_mut(&mut row.image).remove(COMMITTED) {
-                Some(Value::Int(micros)) => micros,
-                Some(Value::Text(text)) => text.parse().unwrap_or_default(),
-                _ => 0,
-            };
-            self.now.insert(other.clone(), Arc::new(row.clone()));
-            if row.deleted {
-                continue;
+            if self.row(&other).is_some_and(|r| r.waiting_for.contains(key)) {
+                self.wake(&other, false);
             }
-            let found = row.at.ordinal == 0;
-            let mut step = Step::new(&other, row.at);
-            step.committed = Some(committed);
-            let images = Images {
-                row: &other,
-                op: if found { Op::Read } else { Op::Create },
-                now: &row.image,
-                before: None,
-                mapped: None,
-                silent: false,
-                committed,
-            };
-            self.speak(&images, &mut step);
-            step.image = row.image;
-            self.push(step);
         }
+    }
+
+    /// Maps a row that does not wait any more; `silent` when its evidence is known.
+    pub(super) fn wake(&mut self, key: &RowKey, silent: bool) {
+        let Some(row) = self.row(key) else { return };
+        let mut row = SourceRow::clone(row);
+        row.waiting_for.clear();
+        let committed = match Arc::make_mut(&mut row.image).remove(COMMITTED) {
+            Some(Value::Int(micros)) => micros,
+            Some(Value::Text(text)) => text.parse().unwrap_or_default(),
+            _ => 0,
+        };
+        self.now.insert(key.clone(), Arc::new(row.clone()));
+        let mut step = Step::new(key, row.at);
+        step.committed = Some(committed);
+        if row.deleted {
+            // Its delete may have waited, too: what it spoke of last has lost it.
+            self.note_references(key, &row.image);
+            let said = self.listen(key, &row.image).said;
+            step.left = said.into_iter().map(|s| s.record).collect();
+            step.doing = Doing::Changed;
+            return self.push(step);
+        }
+        let found = row.at.ordinal == 0;
+        let images = Images {
+            row: key,
+            op: if found { Op::Read } else { Op::Create },
+            now: &row.image,
+            before: None,
+            mapped: None,
+            silent,
+            committed,
+        };
+        self.speak(&images, &mut step);
+        step.image = row.image;
+        self.push(step);
     }
 }

@@ -18,18 +18,21 @@ pub async fn list(path: &Path, json: bool) -> ExitCode {
 }
 
 fn print(lines: &[Line]) {
-    println!("{:<10} {:<24} {:>10}  {:<27} position", "what", "name", "number", "time");
+    say!("{:<10} {:<24} {:>10}  {:<27} position", "what", "name", "number", "time");
     for line in lines {
         let time = match line.at_micros {
             0 => "-".to_string(),
             at => crossdock_model::time::instant_text(at),
         };
-        println!(
+        say!(
             "{:<10} {:<24} {:>10}  {time:<27} {}",
-            line.kind, line.name, line.number, line.position
+            line.kind,
+            line.name,
+            line.number,
+            line.position
         );
         if !line.note.is_empty() {
-            println!("    {}", line.note);
+            say!("    {}", line.note);
         }
     }
 }
@@ -51,7 +54,7 @@ pub async fn save(path: &Path, name: &str) -> ExitCode {
     };
     match saved.await {
         Ok(()) => {
-            println!("saved {name}");
+            say!("saved {name}");
             ExitCode::SUCCESS
         }
         Err(error) => super::fail(&error),

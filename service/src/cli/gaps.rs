@@ -34,7 +34,7 @@ pub async fn gaps(command: GapsCommand) -> ExitCode {
 }
 
 fn print(lines: &[GapLine]) {
-    println!("{:<12} {:<27} {:<24} {:<7} outcome", "source", "met", "after", "policy");
+    say!("{:<12} {:<27} {:<24} {:<7} outcome", "source", "met", "after", "policy");
     for GapLine { source, gap } in lines {
         let policy = match gap.policy {
             Policy::Halt => "halt",
@@ -47,8 +47,8 @@ fn print(lines: &[GapLine]) {
             Outcome::Resynced => format!("resynced {}", instant_text(gap.closed_micros)),
         };
         let met = instant_text(gap.at_micros);
-        println!("{source:<12} {met:<27} {:<24} {policy:<7} {outcome}", gap.from);
-        println!("    {}", gap.what);
+        say!("{source:<12} {met:<27} {:<24} {policy:<7} {outcome}", gap.from);
+        say!("    {}", gap.what);
     }
 }
 

@@ -344,7 +344,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
     };
     match lines.await {
         Ok(lines) if json => {
-            println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
+            say!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
         }
         Ok(lines) => print(&lines),
         Err(error) => return fail(&error),
@@ -355,7 +355,7 @@ async fn listed<T: Serialize + DeserializeOwned>(
 fn moved(result: anyhow::Result<Moved>) -> ExitCode {
     match result {
         Ok(moved) => {
-            moved.lines.iter().for_each(|line| println!("{line}"));
+            moved.lines.iter().for_each(|line| say!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),

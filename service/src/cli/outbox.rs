@@ -48,7 +48,7 @@ pub async fn clean(path: &Path, arguments: OutboxCleanArguments) -> ExitCode {
     };
     match delete_all(&config, &arguments).await {
         Ok(deleted) => {
-            println!("{deleted} rows of {} deleted", arguments.table);
+            say!("{deleted} rows of {} deleted", arguments.table);
             ExitCode::SUCCESS
         }
         Err(error) => super::fail(&error),

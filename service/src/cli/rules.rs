@@ -1,5 +1,7 @@
 //! `crossdock rules`: what the rule files mean, before and while they run.
 
+mod diff;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +15,8 @@ use crossdock_model::canonical::{RecordKey, RecordState};
 use crossdock_model::time::instant_text;
 
 use super::ConfigFile;
+use crate::control::Client;
+use crate::operator::{Moved, ReleaseRequest, ReloadRequest};
 use crate::wiring;
 
 #[derive(Subcommand)]
@@ -32,6 +36,36 @@ pub enum RulesCommand {
         /// How it is printed.
         #[arg(long, value_enum, default_value = "markdown")]
         format: Format,
+    },
+    /// Put the rule files in force as they are now, in the running process.
+    ///
+    /// They are read, checked against the databases and tested first; when anything is wrong, all
+    /// of it is said and the old rules stay in force (exit code 1). Changes are judged by the old
+    /// rules or the new ones, none by both, and none is lost. A SIGHUP does the same.
+    Reload(ConfigFile),
+    /// Let the changes go on that a rate guard has stopped.
+    ///
+    /// `crossdock status` says which guards have. Works on a running process and on a stopped one.
+    Release {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Name of the [[quarantine]] block.
+        guard: String,
+    },
+    /// Say which records other files would change, before anyone puts them in force.
+    ///
+    /// Replays the journals of the last hours under the files as they are and under the others, in
+    /// memory, and compares the records field by field. Nothing is written. What a record was made
+    /// of before that comes from the canonical store. Exits with 1 when something differs.
+    #[command(
+        after_help = "Examples:\n  crossdock rules diff --rules ../next/rules --replay 24h\n  \
+        crossdock rules diff --mappings ../next/mappings --replay 2h --json"
+    )]
+    Diff {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: diff::DiffArguments,
     },
     /// Say where the value of a field comes from, and what others say.
     #[command(after_help = "Example:\n  crossdock rules explain shp:EU:SHP-000812 status")]
@@ -59,6 +93,9 @@ pub async fn rules(command: RulesCommand) -> ExitCode {
         RulesCommand::Matrix { config, format } => {
             with(&config.config, |config| matrix(config, format))
         }
+        RulesCommand::Reload(file) => reload(&file.config).await,
+        RulesCommand::Release { config, guard } => release(&config.config, guard).await,
+        RulesCommand::Diff { config, arguments } => diff::diff(&config.config, &arguments).await,
         RulesCommand::Explain { config, key, field } => explain(&config.config, &key, &field).await,
     }
 }
@@ -73,14 +110,14 @@ fn with(path: &Path, then: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
 fn check(config: &Config) -> ExitCode {
     let doubts = config.rules.doubts();
     for doubt in &doubts {
-        println!("doubt: {doubt}");
+        say!("doubt: {doubt}");
     }
     for ruleset in config.rules.rulesets() {
         let locked = if ruleset.locked { ", locked" } else { "" };
         let region = ruleset.region.as_ref().map_or(String::new(), |r| format!(", region {r}"));
-        println!("{} version {}{locked}{region}: {}", ruleset.name, ruleset.version, ruleset.file);
+        say!("{} version {}{locked}{region}: {}", ruleset.name, ruleset.version, ruleset.file);
     }
-    println!("rules {} can be loaded, {} doubts", config.rules.hash(), doubts.len());
+    say!("rules {} can be loaded, {} doubts", config.rules.hash(), doubts.len());
     ExitCode::SUCCESS
 }
 
@@ -88,14 +125,14 @@ fn test(config: &Config) -> ExitCode {
     let results = config.rules.run_tests();
     for result in &results {
         let word = if result.failures.is_empty() { "ok    " } else { "FAILED" };
-        println!("{word} {} ({})", result.name, result.rule);
+        say!("{word} {} ({})", result.name, result.rule);
         for failure in &result.failures {
-            println!("         {}: expected {}", failure.what, failure.expected);
-            println!("         {:width$}  got {}", "", failure.got, width = failure.what.len());
+            say!("         {}: expected {}", failure.what, failure.expected);
+            say!("         {:width$}  got {}", "", failure.got, width = failure.what.len());
         }
     }
     let failed = results.iter().filter(|r| !r.failures.is_empty()).count();
-    println!("{} passed, {failed} failed", results.len() - failed);
+    say!("{} passed, {failed} failed", results.len() - failed);
     ExitCode::from(if failed == 0 { 0 } else { 1 })
 }
 
@@ -106,28 +143,28 @@ fn matrix(config: &Config, format: Format) -> ExitCode {
     let rows = config.rules.matrix();
     let entities: BTreeSet<&str> = rows.iter().map(|r| &*r.entity).collect();
     if matches!(format, Format::Html) {
-        println!("<!doctype html><meta charset=\"utf-8\"><title>Who owns what</title>");
+        say!("<!doctype html><meta charset=\"utf-8\"><title>Who owns what</title>");
     }
     for entity in entities {
         let of: Vec<[String; 7]> =
             rows.iter().filter(|r| &*r.entity == entity).map(cells).collect();
         match format {
             Format::Markdown => {
-                println!("## {entity}\n\n| {} |", HEADS.join(" | "));
-                println!("|{}", " --- |".repeat(HEADS.len()));
+                say!("## {entity}\n\n| {} |", HEADS.join(" | "));
+                say!("|{}", " --- |".repeat(HEADS.len()));
                 for row in of {
-                    println!("| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+                    say!("| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
                 }
-                println!();
+                say!();
             }
             Format::Html => {
-                println!("<h2>{}</h2>\n<table border=\"1\">", escaped(entity));
-                println!("<tr><th>{}</th></tr>", HEADS.map(escaped).join("</th><th>"));
+                say!("<h2>{}</h2>\n<table border=\"1\">", escaped(entity));
+                say!("<tr><th>{}</th></tr>", HEADS.map(escaped).join("</th><th>"));
                 for row in of {
                     let row = row.map(|cell| escaped(&cell)).join("</td><td>");
-                    println!("<tr><td>{row}</td></tr>");
+                    say!("<tr><td>{row}</td></tr>");
                 }
-                println!("</table>");
+                say!("</table>");
             }
         }
     }
@@ -150,6 +187,48 @@ fn cells(row: &Ownership) -> [String; 7] {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The state folder is all that must be known of the config: the process reads the rest itself.
+async fn reload(path: &Path) -> ExitCode {
+    let answer = async {
+        let socket = crossdock_config::state_dir(path, &|name| std::env::var(name).ok())
+            .map(|dir| wiring::socket_in(&dir))
+            .map_err(|problem| anyhow::anyhow!("{problem}"))?;
+        match Client::connect(&socket).await? {
+            Some(mut client) => {
+                let by = format!("operator {}", login());
+                client.post::<Moved>("/rules/reload", &ReloadRequest { by }).await
+            }
+            None => anyhow::bail!(
+                "no crossdock is running on {}: the files are read when it starts",
+                socket.parent().unwrap_or(&socket).display()
+            ),
+        }
+    };
+    super::moved(answer.await)
+}
+
+async fn release(path: &Path, guard: String) -> ExitCode {
+    let config = match super::load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let request = ReleaseRequest { guard, by: format!("operator {}", login()) };
+    let released = async {
+        match Client::connect(&wiring::control_socket(&config)).await? {
+            Some(mut client) => client.post("/rules/release", &request).await,
+            None => super::checkpoints::offline(&config)?.release(&request).await,
+        }
+    };
+    super::moved(released.await)
+}
+
+/// Who runs this command.
+fn login() -> String {
+    let uid = nix::unistd::Uid::current();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 async fn explain(path: &Path, key: &str, field: &str) -> ExitCode {
@@ -190,30 +269,37 @@ fn tell(key: &RecordKey, field: &str, state: &RecordState, change: Option<&LastC
     let record = state.record.as_ref();
     let text = |v: &crossdock_model::Value<'_>| v.to_text().unwrap_or_else(|| "NULL".to_string());
     let value = record.and_then(|r| r.fields.get(field)).map_or("NULL".to_string(), text);
-    println!("{} {} = {value}", key.key, field);
+    say!("{} {} = {value}", key.key, field);
     if let Some(origin) = record.and_then(|r| r.origins.get(field)) {
-        println!("  owner     {}, by rule {}", origin.source, origin.rule);
+        say!("  owner     {}, by rule {}", origin.source, origin.rule);
+        if !origin.inferred.is_empty() {
+            say!(
+                "  inferred  {}: nobody reported it, what came later implies it",
+                origin.inferred.join(", ")
+            );
+        }
     }
     if let Some(change) = change {
         let at = instant_text(change.commit_micros);
-        println!("  since     version {}, committed {at} by {}", change.version, change.source);
-        println!("  position  {} (transaction {})", change.position, change.transaction);
-        println!("  rules     {}", change.ruleset);
-        println!("  change    {}", change.values);
+        say!("  since     version {}, committed {at} by {}", change.version, change.source);
+        say!("  position  {} (transaction {})", change.position, change.transaction);
+        say!("  rules     {}", change.ruleset);
+        say!("  change    {}", change.values);
     }
     for contribution in &state.contributions {
         if let Some(said) = contribution.fields.get(field) {
             let row = &contribution.row;
             let pk = row.pk.replace('\u{1f}', ",");
-            println!("  {} says {} ({} row {pk})", row.source, text(said), row.table);
+            say!("  {} says {} ({} row {pk})", row.source, text(said), row.table);
         }
     }
     for evidence in state.evidence.iter().filter(|e| !e.withdrawn) {
         let at = instant_text(evidence.event_micros);
         let weight = evidence.authority;
-        println!(
+        say!(
             "  evidence  {} at {at} by {} (authority {weight})",
-            evidence.kind, evidence.row.source
+            evidence.kind,
+            evidence.row.source
         );
     }
 }

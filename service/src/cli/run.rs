@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::board::{Board, SourceBoard, TargetBoard};
+use crate::in_force::{InForce, at_start};
 use crate::metrics::Metrics;
-use crate::operator::Captured;
+use crate::operator::{Captured, Operator, ReloadRequest, Reloading};
 use crate::stage::{
-    Breaker, DeliverStage, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError,
+    Breaker, DeliverStage, Guards, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError,
 };
 use crate::supervisor::{Handle, handle, supervise};
 use crate::{control, http, observe, preflight, registry, wiring};
@@ -34,19 +35,21 @@ pub async fn run(path: &Path) -> ExitCode {
         eprintln!("not started: `crossdock check` shows everything; nothing was touched");
         return ExitCode::from(2);
     }
-    match serve(&config).await {
+    match serve(path, &config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error),
     }
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(path: &Path, config: &Config) -> anyhow::Result<()> {
     let state = wiring::open_state(config)?;
     let metrics = Arc::new(Metrics::new()?);
     let board = board(config);
     let mut stages = JoinSet::new();
     let sources = wiring::captured(config);
-    let handles = start_stages(config, &state, &metrics, &board, &sources, &mut stages);
+    let switch = at_start(config);
+    let rules = switch.subscribe();
+    let handles = start_stages(config, &state, &metrics, &board, &sources, rules, &mut stages);
     let mut looks = JoinSet::new();
     start_looking(config, &state, &metrics, &board, &mut looks);
 
@@ -57,14 +60,17 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let schemas = registry::router(registry::Access {
         registry: registry::Registry::new(wiring::connect_options(&config.store)),
         password: config.registry_password.clone(),
-        entities: config.rules.entities().clone(),
+        rules: switch.subscribe(),
     });
     let pages = http::router(http::Pages { board: board.clone(), metrics }, schemas);
     looks.spawn(async move {
         let _ = axum::serve(listener, pages).await;
     });
-    let operator = wiring::operator(config, &state, sources, handles, Some(board.clone()));
+    let mut operator = wiring::operator(config, &state, sources, handles, Some(board.clone()));
+    operator.reloading =
+        Some(Reloading { path: path.to_path_buf(), running: config.clone(), switch });
     let operator = Arc::new(operator);
+    let hangups = reload_on_hangup(operator.clone())?;
     let socket = wiring::control_socket(config);
     let control = control::serve(&socket, operator, board);
 
@@ -76,6 +82,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
             None => Ok(()),
         },
         ended = control => ended,
+        () = hangups => Ok(()),
         _ = tokio::signal::ctrl_c() => {
             info!("stopping: interrupted");
             Ok(())
@@ -87,6 +94,20 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     // Stages are dropped where they wait; whatever they were doing is committed or not, and the
     // next start asks how far each had come.
+}
+
+/// Reads the rule files again whenever a signal asks for it. What is wrong with them is logged and
+/// shown by `crossdock status`.
+fn reload_on_hangup(operator: Arc<Operator>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            let request = ReloadRequest { by: "SIGHUP".to_string() };
+            // A refusal has been logged, with all that is to be mended.
+            let _ = operator.reload(&request).await;
+        }
+        std::future::pending().await
+    })
 }
 
 fn board(config: &Config) -> Arc<Board> {
@@ -111,6 +132,7 @@ fn start_stages(
     metrics: &Arc<Metrics>,
     board: &Arc<Board>,
     sources: &BTreeMap<String, Captured>,
+    in_force: watch::Receiver<InForce>,
     stages: &mut JoinSet<StageError>,
 ) -> BTreeMap<String, Handle> {
     let mut handles = BTreeMap::new();
@@ -120,6 +142,7 @@ fn start_stages(
         name: config.name.to_string(),
         store: wiring::connect_options(&config.store),
         rules: config.rules.clone(),
+        in_force,
         journals: state.journals.clone(),
         checkpoints: state.checkpoints.clone(),
         board: board.clone(),
@@ -127,6 +150,7 @@ fn start_stages(
         committed,
         checkpointed: None,
         next_due: None,
+        guards: Guards::default(),
     };
     let (integrate, jobs) = handle();
     handles.insert("integrate".to_string(), integrate);

@@ -94,11 +94,11 @@ async fn list(config: &Config) -> ExitCode {
         Ok(subjects) => subjects,
         Err(error) => return fail(&error.into()),
     };
-    println!("{:<40} {:>8} {:>6}  LEVEL", "SUBJECT", "VERSIONS", "ID");
+    say!("{:<40} {:>8} {:>6}  LEVEL", "SUBJECT", "VERSIONS", "ID");
     for name in subjects.names() {
         let versions = subjects.versions(name);
         let id = versions.last().map_or(0, |v| v.id);
-        println!("{name:<40} {:>8} {id:>6}  {}", versions.len(), subjects.level(name));
+        say!("{name:<40} {:>8} {id:>6}  {}", versions.len(), subjects.level(name));
     }
     ExitCode::SUCCESS
 }
@@ -118,7 +118,7 @@ fn show(path: &Path, name: &str, format: SchemaFormat) -> ExitCode {
         SchemaFormat::Avro => avro(entity),
         SchemaFormat::JsonSchema => json_schema(entity),
     };
-    println!("{}", serde_json::to_string_pretty(&schema).unwrap_or_default());
+    say!("{}", serde_json::to_string_pretty(&schema).unwrap_or_default());
     ExitCode::SUCCESS
 }
 
@@ -136,8 +136,8 @@ async fn check(config: &Config) -> ExitCode {
     let new: Vec<String> = entities.iter().filter(is_new).map(subject).collect();
     match subjects.register_entities(entities.iter()) {
         Ok(()) => {
-            new.iter().for_each(|name| println!("{name}: a new version"));
-            println!("{} entities, {} to be registered", entities.iter().count(), new.len());
+            new.iter().for_each(|name| say!("{name}: a new version"));
+            say!("{} entities, {} to be registered", entities.iter().count(), new.len());
             ExitCode::SUCCESS
         }
         Err(refused) => {

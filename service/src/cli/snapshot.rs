@@ -85,12 +85,19 @@ async fn list(path: &Path, json: bool) -> ExitCode {
 }
 
 fn print(lines: &[CopyLine]) {
-    println!(
+    say!(
         "{:<12} {:<32} {:<9} {:<9} {:>12} {:>5} {:>10} {:>9}",
-        "source", "table", "purpose", "state", "rows", "%", "rows/s", "left"
+        "source",
+        "table",
+        "purpose",
+        "state",
+        "rows",
+        "%",
+        "rows/s",
+        "left"
     );
     for line in lines {
-        println!(
+        say!(
             "{:<12} {:<32} {:<9} {:<9} {:>12} {:>5} {:>10} {:>9}",
             line.source,
             line.table,
@@ -102,10 +109,10 @@ fn print(lines: &[CopyLine]) {
             line.eta_seconds.map_or("-".into(), duration),
         );
         if let Some(filter) = &line.filter {
-            println!("    where {filter}");
+            say!("    where {filter}");
         }
         if let Some(reason) = &line.reason {
-            println!("    {reason}");
+            say!("    {reason}");
         }
     }
 }

@@ -13,15 +13,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine;
 use crossdock_apply::ApplyError;
-use crossdock_schema_registry::{
-    Compatibility, Entities, Refused, SubjectVersion, Subjects, json_schema,
-};
+use crossdock_schema_registry::{Compatibility, Refused, SubjectVersion, Subjects, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::Registry;
+use crate::in_force::InForce;
 
 /// Longer names of subjects are refused.
 const NAME_CHARS_MAX: usize = 249;
@@ -33,8 +33,8 @@ pub struct Access {
     pub registry: Registry,
     /// Who knows it may register; nobody, when there is none.
     pub password: Option<SecretString>,
-    /// The entities in force.
-    pub entities: Entities,
+    /// The rules in force, for their entities.
+    pub rules: watch::Receiver<InForce>,
 }
 
 type Shared = State<Arc<Access>>;
@@ -340,7 +340,8 @@ async fn mode(State(access): Shared) -> Answer {
 
 async fn entity_json_schema(State(access): Shared, Path(name): Path<String>) -> Answer {
     let none = || Problem(StatusCode::NOT_FOUND, 404, format!("there is no entity {name}"));
-    let schema = json_schema(access.entities.entity(&name).ok_or_else(none)?);
+    let rules = access.rules.borrow().rules.clone();
+    let schema = json_schema(rules.entities().entity(&name).ok_or_else(none)?);
     Ok(([(CONTENT_TYPE, "application/schema+json")], Json(schema)).into_response())
 }
 

@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 
 use crossdock_apply::{CanonicalStore, ConnectOptions, PostgresStore, Progress};
 use crossdock_canonical::{Rules, Workspace};
-use crossdock_model::TxHeader;
 use crossdock_model::canonical::{Name, Outcome, RecordKey, SourceRow, Tally};
+use crossdock_model::{Position, TxHeader};
 use crossdock_state::checkpoints::saved::{integrate_key, save};
 use crossdock_state::{Journal, LocalJournal, SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 
 use super::StageError;
 use super::drift::DriftWatch;
+use super::guards::{self, Guards, Piece};
 use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
+use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::registry;
 use crate::supervisor::Stage;
@@ -40,8 +42,10 @@ pub struct IntegrateStage {
     pub name: String,
     /// The canonical store.
     pub store: ConnectOptions,
-    /// The rules.
+    /// The rules, as they were when the store was opened.
     pub rules: Arc<Rules>,
+    /// The rules in force.
+    pub in_force: watch::Receiver<InForce>,
     /// What it reads.
     pub journals: Journals,
     /// Where copies of its progress are noted.
@@ -54,6 +58,8 @@ pub struct IntegrateStage {
     pub committed: watch::Sender<u64>,
     /// When the copies in sled were written last.
     pub checkpointed: Option<Instant>,
+    /// Rate guards, as the store has them.
+    pub guards: Guards,
     /// When the next deadline passes, microseconds since the Unix epoch.
     pub next_due: Option<i64>,
 }
@@ -63,6 +69,8 @@ pub struct IntegrateStage {
 pub struct Batch {
     runs: Vec<Run>,
     gone: Option<Gone>,
+    /// Of what a rate guard had stopped.
+    piece: Option<Piece>,
     /// Records whose time has come.
     due: Vec<RecordKey>,
     progress: Vec<Progress>,
@@ -105,7 +113,11 @@ impl IntegrateStage {
     /// Opens the store, which says how far each source has been integrated.
     pub async fn open_store(&mut self) -> Result<(PostgresStore, Reading), StageError> {
         let mut store = PostgresStore::open(&self.store, &self.name).await?;
+        let InForce { rules, by } = self.in_force.borrow().clone();
+        self.rules = rules;
         registry::register_entities(&mut store, self.rules.entities()).await?;
+        store.rules_in_force(self.rules.hash(), &by).await?;
+        self.board.set_rules(self.rules.hash());
         let progress = store.progress().await?;
         let mut cursors = Vec::new();
         for (source, journal) in self.journals.iter() {
@@ -119,6 +131,8 @@ impl IntegrateStage {
             self.board.set_drift(source, None);
         }
         self.next_due = store.next_due_micros().await?;
+        self.guards = Guards::load(&mut store, &self.rules).await?;
+        self.board.set_stopped(self.guards.stopped());
         let drift = DriftWatch::new(self.rules.clone(), self.checkpoints.clone());
         self.board.integrate.set(StageState::Running, None);
         Ok((store, Reading { cursors, looking: VecDeque::new(), drift }))
@@ -132,6 +146,9 @@ impl IntegrateStage {
     ) -> Result<Batch, StageError> {
         if let Some(batch) = look_further(store, reading).await? {
             return Ok(batch);
+        }
+        if let Some(piece) = self.guards.next_piece(store).await? {
+            return Ok(Batch { piece: Some(piece), ..Batch::default() });
         }
         if let Some(batch) = self.due(store, reading).await? {
             return Ok(batch);
@@ -216,7 +233,16 @@ impl IntegrateStage {
         store: &mut PostgresStore,
         batch: &mut Batch,
     ) -> Result<Outcome, StageError> {
-        let mut work = Workspace::new(&self.rules, &self.name, now_micros());
+        let mut work =
+            Workspace::new(&self.rules, &self.name, now_micros()).with_guards(self.guards.states());
+        let mut ended = None;
+        match batch.piece.take() {
+            Some(Piece::Rows(source, rows)) => {
+                work.take_in_woken(&source, &fold_header(now_micros()), rows);
+            }
+            Some(Piece::End(state)) => ended = Some(state),
+            None => {}
+        }
         for run in &mut batch.runs {
             for (header, events) in run.transactions.drain(..) {
                 work.take_in(&run.source, &header, events);
@@ -229,7 +255,11 @@ impl IntegrateStage {
         loop {
             let needs = tokio::task::block_in_place(|| work.needs());
             if needs.is_empty() {
-                return Ok(tokio::task::block_in_place(|| work.finish()));
+                let mut outcome = tokio::task::block_in_place(|| work.finish());
+                if let Some(state) = ended {
+                    guards::end(state, &mut outcome);
+                }
+                return Ok(outcome);
             }
             work.provide(store.load(&needs).await?);
         }
@@ -244,6 +274,10 @@ impl IntegrateStage {
     ) -> Result<(), StageError> {
         store.commit(outcome, &batch.progress, self.rules.hash()).await?;
         self.count(outcome);
+        if !outcome.guards.is_empty() {
+            self.guards.committed(outcome);
+            self.board.set_stopped(self.guards.stopped());
+        }
         let deadlines = outcome.deadlines.iter().filter(|d| !d.raised && !d.gone);
         self.next_due = deadlines.map(|d| d.due_micros).chain(self.next_due).min();
         for target in &self.board.targets {
@@ -359,6 +393,17 @@ async fn look_further(
     let header = TxHeader { id: "resync".into(), snapshot: false, ..resynced.header.clone() };
     let gone = Some(Gone { source, header, rows });
     Ok(Some(Batch { gone, ..Batch::default() }))
+}
+
+/// What rows that go on are judged as: no transaction of the source, but an operator's doing.
+fn fold_header(now_micros: i64) -> TxHeader {
+    TxHeader {
+        id: "release".into(),
+        commit: Position::Postgres { lsn: 0 },
+        commit_micros: now_micros,
+        origin: None,
+        snapshot: false,
+    }
 }
 
 /// A journal that was lost and begun anew must not be taken for the one that the store has

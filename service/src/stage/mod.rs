@@ -3,6 +3,7 @@
 mod deliver;
 pub mod drift;
 mod error;
+mod guards;
 mod ingest;
 mod integrate;
 mod journals;
@@ -11,6 +12,7 @@ mod start;
 
 pub use deliver::{Breaker, DeliverStage, present_streams, stream_names};
 pub use error::StageError;
+pub use guards::Guards;
 pub use ingest::{IngestStage, Run as IngestRun, TableList};
 pub use integrate::IntegrateStage;
 pub use journals::Journals;
