@@ -28,10 +28,13 @@ use tracing::info;
 
 pub use self::breaker::Breaker;
 use self::lanes::Lanes;
+pub use self::lanes::{present_streams, stream_names};
 use self::refused::Parents;
 use super::StageError;
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
+use crate::crash_points::pass;
+use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
@@ -67,8 +70,10 @@ pub struct DeliverStage {
     pub board: Arc<TargetBoard>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Lanes and maintenance windows.
+    /// Lanes and maintenance windows, as of now.
     pub rules: Arc<Rules>,
+    /// Rules that are to be used.
+    pub in_force: watch::Receiver<InForce>,
     /// Changes after every commit of `integrate`.
     pub committed: watch::Receiver<u64>,
     /// Whether the target is left alone for now.
@@ -114,30 +119,6 @@ pub fn stream_name(installation: &str) -> String {
     format!("{installation}/deliver")
 }
 
-/// Names of all progress rows of `deliver` in a target that had these layouts.
-pub fn stream_names(installation: &str, layouts: &[Layout]) -> Vec<String> {
-    let deliver = stream_name(installation);
-    let lanes = layouts.iter().flat_map(|layout| &layout.lanes);
-    let mut names: Vec<String> = lanes.map(|lane| lanes::stream(&deliver, &lane.name)).collect();
-    names.push(deliver);
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// Names of the progress rows that count now, and from which number on.
-pub fn present_streams(installation: &str, layouts: &[Layout]) -> (Vec<String>, u64) {
-    match layouts.last().filter(|layout| !layout.lanes.is_empty()) {
-        Some(layout) => (stream_names_of(installation, layout), layout.from),
-        None => (vec![stream_name(installation)], layouts.last().map_or(0, |l| l.from)),
-    }
-}
-
-fn stream_names_of(installation: &str, layout: &Layout) -> Vec<String> {
-    let deliver = stream_name(installation);
-    layout.lanes.iter().map(|lane| lanes::stream(&deliver, &lane.name)).collect()
-}
-
 impl DeliverStage {
     fn again_stream(&self) -> String {
         format!("{}/again", stream_name(&self.name))
@@ -145,6 +126,7 @@ impl DeliverStage {
 
     /// Connects to both ends; the target says how far it has come.
     pub async fn open_target(&mut self) -> Result<Work, StageError> {
+        self.rules = self.in_force.borrow_and_update().rules.clone();
         self.wait_for_window().await;
         self.breaker.wait(&self.board).await;
         let mut store = PostgresStore::open_reader(&self.store).await?;
@@ -162,6 +144,15 @@ impl DeliverStage {
         let (again_limit, noted) = (self.batch_rows, Instant::now());
         let (looked, parents) = (None, Parents::default());
         Ok(Work { store, target, lanes, later, blocked, again_limit, noted, looked, parents })
+    }
+
+    /// Other rules, perhaps other lanes: what is owed already goes through those that were.
+    async fn take_rules(&mut self, work: &mut Work) -> Result<(), StageError> {
+        self.rules = self.in_force.borrow_and_update().rules.clone();
+        let layouts = lanes::layouts(&mut work.store, &self.rules, self.target.name()).await?;
+        work.later = VecDeque::from(layouts);
+        work.lanes = self.next_layout(&mut work.target, &mut work.later).await?;
+        Ok(())
     }
 
     /// The first layout that is not through, with how far each lane has come.
@@ -221,6 +212,9 @@ impl DeliverStage {
     /// Waits for deliveries.
     pub async fn next_owed(&mut self, work: &mut Work) -> Result<Batch, StageError> {
         loop {
+            if self.in_force.has_changed().unwrap_or(false) {
+                self.take_rules(work).await?;
+            }
             if self.wait_for_window().await {
                 self.board.stage.set(StageState::Running, None);
             }
@@ -299,6 +293,7 @@ impl DeliverStage {
         let own = owed.iter().filter(|o| records.contains(&o.delivery.record)).map(|o| o.seq);
         pulled.extend(own);
         work.store.pull(target, &pulled).await?;
+        pass("deliver.after_pull");
         self.metrics.pulled(target, pulled.len());
         work.blocked.extend(records);
         work.looked = None;
@@ -398,7 +393,10 @@ impl DeliverStage {
             }
         }
         let begun = Instant::now();
-        match work.target.apply(&batch.write).await {
+        pass("deliver.before_apply");
+        let applied = work.target.apply(&batch.write).await;
+        pass("deliver.after_apply");
+        match applied {
             Ok(rows) => self.applied(work, batch, rows, begun).await?,
             Err(refusal @ ApplyError::Refused { .. }) => self.refused(work, batch, refusal).await?,
             Err(error) => {
@@ -422,6 +420,7 @@ impl DeliverStage {
         let more = |limit: usize| limit.saturating_mul(2).clamp(1, self.batch_rows);
         let Some(at) = batch.lane else {
             work.again_limit = more(work.again_limit);
+            pass("deliver.before_again_done");
             work.store.again_done(self.target.name(), batch.write.upto).await?;
             work.parents.something_released();
             return self.look_anew(work).await;
@@ -457,6 +456,7 @@ impl DeliverStage {
             StageCheckpoint { seq: done, commit_micros: 0, saved_micros: now_micros() };
         let key = target_key(self.target.name());
         tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
+        pass("deliver.after_checkpoint");
         Ok(())
     }
 }

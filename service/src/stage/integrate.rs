@@ -20,6 +20,7 @@ use super::guards::{self, Guards, Piece};
 use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
+use crate::crash_points::pass;
 use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::registry;
@@ -272,7 +273,9 @@ impl IntegrateStage {
         outcome: &Outcome,
         batch: &Batch,
     ) -> Result<(), StageError> {
+        pass("integrate.before_commit");
         store.commit(outcome, &batch.progress, self.rules.hash()).await?;
+        pass("integrate.after_commit");
         self.count(outcome);
         if !outcome.guards.is_empty() {
             self.guards.committed(outcome);

@@ -12,6 +12,7 @@ mod mariadb;
 mod mysql;
 mod postgres;
 mod process;
+pub mod service;
 
 pub use daemon::{Daemon, DaemonOptions};
 pub use mariadb::{MariaDb, MariaDbOptions};

@@ -12,6 +12,7 @@ use crossdock_apply::PostgresStore;
 use crossdock_apply::store::{LaneRules, Layout, Others, RuleFilter};
 use crossdock_canonical::{Rules, Window};
 
+use super::stream_name;
 use crate::clock::now_micros;
 use crate::stage::StageError;
 
@@ -100,6 +101,30 @@ pub(super) fn stream(deliver: &str, lane: &str) -> String {
         "" => deliver.to_string(),
         lane => format!("{deliver}/{lane}"),
     }
+}
+
+/// Names of all progress rows of `deliver` in a target that had these layouts.
+pub fn stream_names(installation: &str, layouts: &[Layout]) -> Vec<String> {
+    let deliver = stream_name(installation);
+    let lanes = layouts.iter().flat_map(|layout| &layout.lanes);
+    let mut names: Vec<String> = lanes.map(|lane| stream(&deliver, &lane.name)).collect();
+    names.push(deliver);
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Names of the progress rows that count now, and from which number on.
+pub fn present_streams(installation: &str, layouts: &[Layout]) -> (Vec<String>, u64) {
+    match layouts.last().filter(|layout| !layout.lanes.is_empty()) {
+        Some(layout) => (stream_names_of(installation, layout), layout.from),
+        None => (vec![stream_name(installation)], layouts.last().map_or(0, |l| l.from)),
+    }
+}
+
+fn stream_names_of(installation: &str, layout: &Layout) -> Vec<String> {
+    let deliver = stream_name(installation);
+    layout.lanes.iter().map(|lane| stream(&deliver, &lane.name)).collect()
 }
 
 /// The layouts of a target, the last being the one that the files ask for now.

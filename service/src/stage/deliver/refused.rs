@@ -96,6 +96,7 @@ impl DeliverStage {
         warn!(target, delivery = owed.seq, code, what, "refused: set aside, others go on");
         let context = self.context(work, owed, &code, &remedy).await?;
         work.store.park(&Parking { owed, parent, text: &what, context }).await?;
+        crate::crash_points::pass("deliver.after_park");
         work.parents.refused(parent);
         if let Some(at) = batch.lane {
             self.pass_over(work, at, owed.seq).await?;
@@ -108,7 +109,9 @@ impl DeliverStage {
         let Some(lane) = work.lanes.all.get_mut(at) else { return Ok(()) };
         let stream = lane.stream.clone();
         let nothing = TargetBatch { stream: stream.clone(), upto: seq, ..TargetBatch::default() };
-        match work.target.apply(&nothing).await? {
+        let passed = work.target.apply(&nothing).await?;
+        crate::crash_points::pass("deliver.after_pass_over");
+        match passed {
             Some(_) => lane.done = seq,
             None => {
                 // A connection that was given up had applied it after all.
