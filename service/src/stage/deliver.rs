@@ -232,6 +232,8 @@ impl DeliverStage {
                 work.lanes = self.next_layout(&mut work.target, &mut work.later).await?;
                 continue;
             }
+            // A lane without work has come as far as it has looked.
+            self.checkpoint(work.lanes.at())?;
             self.note_idle(work).await?;
             // Either there is news, or it is time to look anyway; both are the same to us.
             let _ = tokio::time::timeout(POLL, self.committed.changed()).await;
