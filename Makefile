@@ -7,6 +7,7 @@ DEMO_SECONDS ?= 0
 DEMO_RATE ?= 8
 TMS ?= mariadb
 CRASH_KILLS ?= 200
+CRASH_POINTS ?= 1000
 BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
@@ -76,8 +77,8 @@ lint: ## Format, clippy, dependencies
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
 
-crash: build ## Kill -9 at random moments, CRASH_KILLS times, and compare with an undisturbed run
-	CRASH_KILLS=$(CRASH_KILLS) cargo test --locked --workspace --test system -- --nocapture crash
+crash: build ## End at CRASH_POINTS points, then kill -9 at CRASH_KILLS random moments; compare with an undisturbed run
+	CRASH_KILLS=$(CRASH_KILLS) CRASH_POINTS=$(CRASH_POINTS) cargo test --locked --workspace --test system -- --nocapture crash
 
 # Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
 BENCH := cargo run --locked --release --quiet -p crossdock-bench --

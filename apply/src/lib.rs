@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod options;
 mod pipeline;
+pub mod points;
 
 pub mod store;
 pub mod target;

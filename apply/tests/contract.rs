@@ -4,12 +4,13 @@ use crossdock_apply::{
     AnyTarget, ApplyError, ConnectOptions, FileOptions, HttpOptions, PostgresStore, Target,
     TargetBatch, TargetOptions, Told,
 };
+use crossdock_harness::service::{Answer, Service};
 use crossdock_model::canonical::{RecordKey, RowWrite, WriteKind};
 use crossdock_model::{TableName, Value};
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::service::Service;
+use crate::service::key;
 use crate::support::{
     mariadb, mariadb_database, mysql, mysql_database, postgres, postgres_database,
 };
@@ -68,7 +69,7 @@ async fn places(name: &str, folder: &std::path::Path, service: &Service) -> Vec<
     }
     let http = HttpOptions {
         name: "portal".into(),
-        url: service.url(),
+        url: format!("http://127.0.0.1:{}/hooks", service.port()),
         secret: "s3cret".into(),
         timeout: Duration::from_secs(5),
         conflict_is_done: true,
@@ -76,7 +77,10 @@ async fn places(name: &str, folder: &std::path::Path, service: &Service) -> Vec<
     };
     let log = service.log();
     let options = TargetOptions::Http(http);
-    let seen = move || log.lock().unwrap().taken.iter().map(|r| r.event()).collect();
+    let seen = move || {
+        let number = |key: &str| u64::try_from(key.parse::<Uuid>().unwrap().as_u128()).unwrap();
+        log.lock().unwrap().taken.iter().map(|taken| number(taken.key())).collect()
+    };
     all.push(Place { options, store: store.clone(), seen: Box::new(seen) });
     let file = FileOptions {
         name: "lines".into(),
@@ -125,7 +129,7 @@ fn batch(place: &Place, stream: &str, events: &[u64]) -> TargetBatch {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_is_told_once_and_in_order() {
-    let (folder, service) = (tempfile::tempdir().unwrap(), Service::start());
+    let (folder, service) = (tempfile::tempdir().unwrap(), Service::start().unwrap());
     for place in places("c_once", folder.path(), &service).await {
         let name = place.options.name().to_string();
         let mut target = place.open().await;
@@ -156,8 +160,8 @@ async fn everybody_is_told_once_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_keeps_nothing_else() {
-    let (folder, service) = (tempfile::tempdir().unwrap(), Service::start());
-    service.answer(BAD, 422);
+    let (folder, service) = (tempfile::tempdir().unwrap(), Service::start().unwrap());
+    service.answers(&key(BAD), &[Answer::Code(422)]);
     for place in places("c_refused", folder.path(), &service).await {
         if place.is_file() {
             continue;

@@ -253,3 +253,34 @@ async fn what_was_not_seen_is_deleted() {
         assert_eq!(place.rows(), "");
     }
 }
+
+/// Two transactions that wait for each other: ours is the one that the server ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_tried_again_and_made_once() {
+    let [place, _] = places("t_deadlock");
+    place.sql("INSERT INTO inbox (id, note) VALUES (1, 'a'), (2, 'b')");
+    // Whoever waits for so long looks for a deadlock.
+    place.sql("ALTER DATABASE t_deadlock SET deadlock_timeout = '4s'");
+    let mut target = place.connect().await;
+    let how = format!("host=127.0.0.1 port={} user=postgres dbname=t_deadlock", postgres().port());
+    let (other, connection) = tokio_postgres::connect(&how, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let first = "SET deadlock_timeout = '300s'; BEGIN; UPDATE inbox SET note = 'x' WHERE id = 2";
+    other.batch_execute(first).await.unwrap();
+    let write = |id| place.write(WriteKind::Update, id, &[("note", text("ours"))]);
+    let both = batch(1, vec![write(1), write(2)]);
+    let again = both.clone();
+    let applying = tokio::spawn(async move { (target.apply(&both).await, target) });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let ours_waits = crossdock_harness::wait_until(std::time::Duration::from_secs(60), || {
+        place.sql(waiting) == "1"
+    });
+    assert!(ours_waits);
+    other.batch_execute("UPDATE inbox SET note = 'x' WHERE id = 1; COMMIT").await.unwrap();
+    let (applied, mut target) = applying.await.unwrap();
+    let error = applied.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("40P01"), "{error}");
+    assert_eq!(place.rows(), "1|x|0\n2|x|0");
+    assert_eq!(target.apply(&again).await.unwrap(), Some(2));
+    assert_eq!(place.rows(), "1|ours|0\n2|ours|0");
+}

@@ -188,6 +188,15 @@ impl Rules {
         }
     }
 
+    /// Names of the subscriptions and releases that write into a target.
+    pub fn rules_of(&self, target: &str) -> Vec<Name> {
+        let subscriptions = self.telling.subscriptions.values().flatten();
+        let subscriptions = subscriptions.map(|s| (&s.write, &s.name));
+        let releases = self.telling.releases.values().flatten().map(|r| (&r.write, &r.name));
+        let all = subscriptions.chain(releases);
+        all.filter(|(write, _)| *write.target == *target).map(|(_, name)| name.clone()).collect()
+    }
+
     /// Windows in which a target is left alone.
     pub fn maintenance(&self, target: &str) -> impl Iterator<Item = &Maintenance> {
         self.lanes.maintenance.iter().filter(move |m| *m.target == *target)

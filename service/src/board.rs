@@ -24,6 +24,8 @@ pub enum StageState {
     Running,
     /// Interrupted; will try again by itself.
     Retrying,
+    /// Left alone, since a rule file says so; goes on by itself.
+    Maintenance,
     /// Stopped until a person mends something.
     Blocked,
     /// Everything that was wanted is done: a source of which only a snapshot is taken.
@@ -33,7 +35,7 @@ pub enum StageState {
 impl StageState {
     /// At work, or with nothing left to do.
     pub fn is_well(self) -> bool {
-        matches!(self, StageState::Running | StageState::Finished)
+        matches!(self, StageState::Running | StageState::Finished | StageState::Maintenance)
     }
 }
 
@@ -209,7 +211,7 @@ impl Board {
     pub fn ready(&self) -> bool {
         self.integrate.state() == StageState::Running
             && self.sources.iter().all(|s| s.stage.state().is_well() && !s.has_drifted())
-            && self.targets.iter().all(|t| t.stage.state() == StageState::Running)
+            && self.targets.iter().all(|t| t.stage.state().is_well())
     }
 
     /// The answer of `/status`.

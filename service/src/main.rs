@@ -9,6 +9,7 @@ mod clock;
 mod contract;
 mod control;
 mod copies;
+mod crash_points;
 mod forecast;
 mod gaps;
 mod http;
@@ -35,5 +36,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // One TLS provider for the process; it fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    crash_points::arm();
     cli::run(cli::Arguments::parse())
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use crossdock_model::canonical::Tally;
 use crossdock_model::{Op, TableName};
 use prometheus::{
-    Encoder, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::board::{Board, SourceBoard, StageState, lock};
@@ -26,6 +27,9 @@ pub struct Metrics {
     late_evidence: IntCounterVec,
     loops: IntCounterVec,
     reverts_withheld: IntCounterVec,
+    delivery_seconds: HistogramVec,
+    deliveries_late: IntCounterVec,
+    deliveries_pulled: IntCounterVec,
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
@@ -126,6 +130,24 @@ impl Metrics {
                 &r,
                 "reverts_withheld_total",
                 "Reverts that were not made, because the target insists on its value.",
+                &["target"],
+            )?,
+            delivery_seconds: histogram(
+                &r,
+                "delivery_seconds",
+                "From a delivery being owed to its target having it.",
+                &["target", "lane"],
+            )?,
+            deliveries_late: counter(
+                &r,
+                "deliveries_late_total",
+                "Deliveries that took longer than their lane promises.",
+                &["target", "lane"],
+            )?,
+            deliveries_pulled: counter(
+                &r,
+                "deliveries_pulled_total",
+                "Deliveries made out of turn, to keep the order of their records over lanes.",
                 &["target"],
             )?,
             source_lag: gauge(
@@ -283,6 +305,18 @@ impl Metrics {
         .inc_by(count);
     }
 
+    /// Deliveries of a lane were made: how long each had waited (seconds), how many too long.
+    pub fn waited(&self, target: &str, lane: &str, waited: impl Iterator<Item = f64>, late: usize) {
+        let seconds = self.delivery_seconds.with_label_values(&[target, lane]);
+        waited.for_each(|waited| seconds.observe(waited.max(0.0)));
+        self.deliveries_late.with_label_values(&[target, lane]).inc_by(late as u64);
+    }
+
+    /// Deliveries were taken out of their lanes.
+    pub fn pulled(&self, target: &str, many: usize) {
+        self.deliveries_pulled.with_label_values(&[target]).inc_by(many as u64);
+    }
+
     /// A revert was not made.
     pub fn revert_withheld(&self, target: &str) {
         self.reverts_withheld.with_label_values(&[target]).inc();
@@ -371,6 +405,22 @@ impl Metrics {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Buckets for seconds from a millisecond to an hour.
+const SECONDS: [f64; 12] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0, 3_600.0];
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<HistogramVec, prometheus::Error> {
+    let options = HistogramOpts::new(format!("crossdock_{name}"), help).buckets(SECONDS.to_vec());
+    let metric = HistogramVec::new(options, labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 fn counter(

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
 use crate::clock::now_micros;
-use crate::stage::{Journals, TableList, deliver_stream};
+use crate::stage::{Journals, TableList, present_streams, stream_names};
 use crate::supervisor::Handle;
 
 pub use rules::{ReleaseRequest, ReloadRequest, Reloading};
@@ -180,9 +180,9 @@ impl Operator {
     }
 
     async fn delivered(&self, options: &TargetOptions) -> anyhow::Result<(u64, i64)> {
+        let mut store = PostgresStore::open_reader(&self.store).await?;
         let mut target = AnyTarget::open(options, &self.name, &self.store).await?;
-        let progress = target.progress(&deliver_stream(&self.name)).await?;
-        Ok(progress.map_or((0, 0), |p| (p.seq, p.applied_micros)))
+        delivered(&mut store, &mut target, &self.name, options.name()).await
     }
 
     fn savepoints(&self) -> anyhow::Result<BTreeMap<String, Savepoint>> {
@@ -316,14 +316,15 @@ impl Operator {
         let (options, name, store) = (options.clone(), self.name.clone(), self.store.clone());
         let moved = self
             .standing_still(&format!("target/{target}"), move || async move {
-                let stream = deliver_stream(&name);
                 let mut target = AnyTarget::open(&options, &name, &store).await?;
-                let now = target.progress(&stream).await?.map_or(0, |p| p.seq);
+                let mut store = PostgresStore::open_reader(&store).await?;
+                let (now, _) = delivered(&mut store, &mut target, &name, options.name()).await?;
                 if seq > now {
                     bail!("{} is at delivery {now}: {seq} lies ahead of it, and nothing may be skipped", options.name());
                 }
-                target.rewind(&stream, seq).await?;
-                let mut store = PostgresStore::open_reader(&store).await?;
+                for stream in stream_names(&name, &store.layouts(options.name()).await?) {
+                    target.rewind(&stream, seq).await?;
+                }
                 store.forget_applied(options.name(), seq).await?;
                 Ok(format!("target {}: from delivery {now} back to {seq}", options.name()))
             })
@@ -347,6 +348,23 @@ impl Operator {
                 .ok_or_else(|| anyhow!("stage {stage} has ended"))?,
         }
     }
+}
+
+/// Up to where a target has all that was owed to it, and when it came there.
+async fn delivered(
+    store: &mut PostgresStore,
+    target: &mut AnyTarget,
+    installation: &str,
+    name: &str,
+) -> anyhow::Result<(u64, i64)> {
+    let (streams, from) = present_streams(installation, &store.layouts(name).await?);
+    let mut least: Option<(u64, i64)> = None;
+    for stream in streams {
+        let found = target.progress(&stream).await?.map_or((0, 0), |p| (p.seq, p.applied_micros));
+        let found = (found.0.max(from), found.1);
+        least = Some(least.map_or(found, |least| least.min(found)));
+    }
+    Ok(least.unwrap_or((0, 0)))
 }
 
 fn line(kind: &str, name: &str, number: u64, position: &str, at_micros: i64, note: &str) -> Line {

@@ -29,8 +29,14 @@ impl Crossdock {
 
     /// Starts `crossdock run`.
     pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts `crossdock run` with more variables.
+    pub fn start_with(&mut self, env: &[(&str, &str)]) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.command(&["run"])?;
+        command.envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn()?);
         Ok(())
@@ -51,6 +57,16 @@ impl Crossdock {
     /// Process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Waits until it ends by itself; false when it still runs then.
+    pub fn wait_ended(&mut self, limit: Duration) -> bool {
+        let Some(child) = &mut self.child else { return true };
+        let ended = wait_until(limit, || matches!(child.try_wait(), Ok(Some(_))));
+        if ended {
+            self.child = None;
+        }
+        ended
     }
 
     /// Kills it without warning.

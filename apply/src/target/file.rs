@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::{deliveries, document};
 use super::{Target, TargetBatch, TargetProgress};
-use crate::{ApplyError, FileOptions};
+use crate::{ApplyError, FileOptions, points};
 
 /// What stands in the small file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -91,8 +91,13 @@ impl FileTarget {
             written += 1;
         }
         if !lines.is_empty() {
-            self.file.write_all(&lines)?;
+            let (first, second) = lines.split_at(lines.len() / 2);
+            self.file.write_all(first)?;
+            points::pass("file.half_written");
+            self.file.write_all(second)?;
+            points::pass("file.before_sync");
             self.file.sync_data()?;
+            points::pass("file.after_sync");
         }
         let mut state = self.state.clone();
         state.bytes += lines.len() as u64;
@@ -118,6 +123,7 @@ impl FileTarget {
         };
         let file = open_lines(&self.options, next.file, 0)?;
         note(&self.options, &next)?;
+        points::pass("file.before_close");
         close(&self.options, self.state.file)?;
         (self.file, self.state) = (file, next);
         Ok(())

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::document::{deliveries, document};
 use super::{Target, TargetBatch, TargetProgress};
 use crate::store::TargetLedger;
-use crate::{ApplyError, ConnectOptions, HttpOptions, connect};
+use crate::{ApplyError, ConnectOptions, HttpOptions, connect, points};
 
 /// What a service answers beyond this is not read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -167,6 +167,7 @@ impl Target for HttpTarget {
                 }
                 return Err(error);
             }
+            points::pass("http.after_post");
             posted += 1;
             noted = told.place;
             if (at + 1) % NOTED_EVERY == 0 {

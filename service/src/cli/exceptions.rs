@@ -117,7 +117,7 @@ async fn run(config: &Config, command: ExceptionsCommand) -> anyhow::Result<()> 
         ExceptionsCommand::List { which, all, limit, json, .. } => {
             let found = store.exceptions(&which.filter(all, limit)).await?;
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&found)?),
+                true => say!("{}", serde_json::to_string_pretty(&found)?),
                 false => list(&found),
             }
         }
@@ -125,7 +125,7 @@ async fn run(config: &Config, command: ExceptionsCommand) -> anyhow::Result<()> 
             let found = the_one(&mut store, &id).await?;
             let actions = store.exception_actions(found.id).await?;
             match json {
-                true => println!("{:#}", json!({ "exception": found, "actions": actions })),
+                true => say!("{:#}", json!({ "exception": found, "actions": actions })),
                 false => show(&found, &actions),
             }
         }
@@ -147,7 +147,7 @@ async fn run(config: &Config, command: ExceptionsCommand) -> anyhow::Result<()> 
             for exception in chosen.iter().filter(|e| e.is_delivery()) {
                 many += store.retry_exception(exception, &person.by).await?;
             }
-            println!("{many} deliveries are tried again");
+            say!("{many} deliveries are tried again");
         }
         ExceptionsCommand::Discard { id, reason, person, .. } => {
             if reason.trim().is_empty() {
@@ -155,7 +155,7 @@ async fn run(config: &Config, command: ExceptionsCommand) -> anyhow::Result<()> 
             }
             let found = the_one(&mut store, &id).await?;
             match store.discard_exception(&found, &reason, &person.by).await? {
-                true => println!("discarded {}: {}", found.id, found.text),
+                true => say!("discarded {}: {}", found.id, found.text),
                 false => bail!("{} is closed, or about to be tried again", found.id),
             }
         }
@@ -183,42 +183,51 @@ async fn the_one(store: &mut PostgresStore, id: &str) -> anyhow::Result<Exceptio
 }
 
 fn list(found: &[ExceptionLine]) {
-    println!(
+    say!(
         "{:<8} {:<20} {:<12} {:<28} {:>5} {:>7}  last",
-        "id", "kind", "source", "record", "count", "waiting"
+        "id",
+        "kind",
+        "source",
+        "record",
+        "count",
+        "waiting"
     );
     for e in found {
         let id = e.id.to_string();
         let (id, _) = id.split_at_checked(8).unwrap_or((&id, ""));
         let closed = if e.open { "" } else { "  (closed)" };
         let last = instant_text(e.last_micros);
-        println!(
+        say!(
             "{id:<8} {:<20} {:<12} {:<28} {:>5} {:>7}  {last}{closed}",
-            e.kind, e.source, e.key, e.count, e.waiting
+            e.kind,
+            e.source,
+            e.key,
+            e.count,
+            e.waiting
         );
-        println!("    {}", e.text);
+        say!("    {}", e.text);
     }
-    println!("{} exceptions", found.len());
+    say!("{} exceptions", found.len());
 }
 
 fn show(e: &ExceptionLine, actions: &[Action]) {
-    println!("{}  {}", e.id, if e.open { "open" } else { "closed" });
-    println!("{} of {}, rule {}", e.kind, e.source, e.rule);
-    println!("{}", e.text);
-    println!("record   {}", e.key);
-    println!("first    {}", instant_text(e.first_micros));
-    println!("last     {}, {} times", instant_text(e.last_micros), e.count);
-    println!("waiting  {} deliveries", e.waiting);
+    say!("{}  {}", e.id, if e.open { "open" } else { "closed" });
+    say!("{} of {}, rule {}", e.kind, e.source, e.rule);
+    say!("{}", e.text);
+    say!("record   {}", e.key);
+    say!("first    {}", instant_text(e.first_micros));
+    say!("last     {}, {} times", instant_text(e.last_micros), e.count);
+    say!("waiting  {} deliveries", e.waiting);
     for (name, value) in e.context.as_object().into_iter().flatten() {
         match value {
-            Json::Array(items) => items.iter().for_each(|item| println!("{name:<8} {item}")),
-            Json::String(text) => println!("{name:<8} {text}"),
-            other => println!("{name:<8} {other}"),
+            Json::Array(items) => items.iter().for_each(|item| say!("{name:<8} {item}")),
+            Json::String(text) => say!("{name:<8} {text}"),
+            other => say!("{name:<8} {other}"),
         }
     }
     for action in actions {
         let at = instant_text(action.at_micros);
         let Action { action, reason, by_person, by_login, .. } = action;
-        println!("{at}  {action} by {by_person} (login {by_login}) {reason}");
+        say!("{at}  {action} by {by_person} (login {by_login}) {reason}");
     }
 }

@@ -143,7 +143,7 @@ fn start_stages(
         name: config.name.to_string(),
         store: wiring::connect_options(&config.store),
         rules: config.rules.clone(),
-        in_force,
+        in_force: in_force.clone(),
         journals: state.journals.clone(),
         checkpoints: state.checkpoints.clone(),
         board: board.clone(),
@@ -159,7 +159,7 @@ fn start_stages(
     let status = board.clone();
     stages
         .spawn(async move { supervise("integrate".into(), stage, &status.integrate, jobs).await });
-    start_targets(config, state, metrics, board, news, stages, &mut handles);
+    start_targets(config, state, metrics, board, (news, in_force), stages, &mut handles);
     handles
 }
 
@@ -201,7 +201,7 @@ fn start_targets(
     state: &wiring::State,
     metrics: &Arc<Metrics>,
     board: &Arc<Board>,
-    news: watch::Receiver<u64>,
+    (news, in_force): (watch::Receiver<u64>, watch::Receiver<InForce>),
     stages: &mut JoinSet<StageError>,
     handles: &mut BTreeMap<String, Handle>,
 ) {
@@ -220,6 +220,8 @@ fn start_targets(
             board: status.clone(),
             metrics: metrics.clone(),
             committed: news.clone(),
+            rules: config.rules.clone(),
+            in_force: in_force.clone(),
             breaker: Breaker::default(),
         };
         let (deliver, jobs) = handle();

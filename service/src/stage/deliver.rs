@@ -4,35 +4,46 @@
 //! behind it, and all others go on.
 
 mod breaker;
+mod lanes;
 mod refused;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use crossdock_apply::store::{Again, Owed, RuleFilter};
+use crossdock_apply::store::{Again, Layout, Owed};
 use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{
     ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions, Told,
 };
+use crossdock_canonical::Rules;
 use crossdock_model::canonical::RecordKey;
 use crossdock_state::checkpoints::saved::{save, target_key};
 use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
+use tracing::info;
 
 pub use self::breaker::Breaker;
+use self::lanes::Lanes;
+pub use self::lanes::{present_streams, stream_names};
 use self::refused::Parents;
 use super::StageError;
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
+use crate::crash_points::pass;
+use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
 /// Looks into the store this often even when nobody said that there is something new.
 const POLL: Duration = Duration::from_secs(1);
+/// In a maintenance window, the clock is looked at this often.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// A lane without work says in the target how far it has looked, not more often than this.
+const IDLE_NOTED_EVERY: Duration = Duration::from_secs(10);
 /// The store may need a moment to notice that whoever delivered before is gone.
 const CLAIM_TRIES: u32 = 30;
 const CLAIM_PAUSE: Duration = Duration::from_millis(100);
@@ -59,6 +70,10 @@ pub struct DeliverStage {
     pub board: Arc<TargetBoard>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Lanes and maintenance windows, as of now.
+    pub rules: Arc<Rules>,
+    /// Rules that are to be used.
+    pub in_force: watch::Receiver<InForce>,
     /// Changes after every commit of `integrate`.
     pub committed: watch::Receiver<u64>,
     /// Whether the target is left alone for now.
@@ -69,13 +84,15 @@ pub struct DeliverStage {
 pub struct Work {
     store: PostgresStore,
     target: AnyTarget,
-    /// Number of the last delivery applied, or set aside.
-    done: u64,
+    lanes: Lanes,
+    /// What lanes are like for later deliveries.
+    later: VecDeque<Layout>,
     /// Records of which deliveries are parked.
     blocked: HashSet<RecordKey>,
-    /// Deliveries in the next batch, at most: fewer after a refusal, until it is clear which one
-    /// it is about.
-    limit: usize,
+    /// As [`lanes::Lane::limit`], of deliveries that are made after all.
+    again_limit: usize,
+    /// When idle lanes last said how far they have looked.
+    noted: Instant,
     /// When it was last asked what is to be applied after all.
     looked: Option<Instant>,
     parents: Parents,
@@ -87,8 +104,8 @@ pub struct Batch {
     owed: Vec<Owed>,
     /// Deliveries that must wait behind parked ones.
     behind: Vec<u64>,
-    /// These have left their order, and are applied after all.
-    again: bool,
+    /// The lane; `None` for deliveries that have left theirs, and are made after all.
+    lane: Option<usize>,
 }
 
 impl Stage for DeliverStage {
@@ -109,19 +126,73 @@ impl DeliverStage {
 
     /// Connects to both ends; the target says how far it has come.
     pub async fn open_target(&mut self) -> Result<Work, StageError> {
+        self.rules = self.in_force.borrow_and_update().rules.clone();
+        self.wait_for_window().await;
         self.breaker.wait(&self.board).await;
         let mut store = PostgresStore::open_reader(&self.store).await?;
         self.claim(&mut store).await?;
+        let name = self.target.name();
         let mut target = AnyTarget::open(&self.target, &self.name, &self.store).await?;
-        let done = target.progress(&stream_name(&self.name)).await?.map_or(0, |p| p.seq);
         // What was applied after all, and not noted because the process ended.
         let again = target.progress(&self.again_stream()).await?.map_or(0, |p| p.seq);
-        store.again_done(self.target.name(), again).await?;
-        let blocked = store.parked_records(self.target.name()).await?.into_iter().collect();
-        self.board.seq.store(done, Ordering::Relaxed);
+        store.again_done(name, again).await?;
+        let blocked = store.parked_records(name).await?.into_iter().collect();
+        let mut later = VecDeque::from(lanes::layouts(&mut store, &self.rules, name).await?);
+        let lanes = self.next_layout(&mut target, &mut later).await?;
+        self.board.seq.store(lanes.at(), Ordering::Relaxed);
         self.board.stage.set(StageState::Running, None);
-        let (limit, looked, parents) = (self.batch_rows, None, Parents::default());
-        Ok(Work { store, target, done, blocked, limit, looked, parents })
+        let (again_limit, noted) = (self.batch_rows, Instant::now());
+        let (looked, parents) = (None, Parents::default());
+        Ok(Work { store, target, lanes, later, blocked, again_limit, noted, looked, parents })
+    }
+
+    /// Other rules, perhaps other lanes: what is owed already goes through those that were.
+    async fn take_rules(&mut self, work: &mut Work) -> Result<(), StageError> {
+        self.rules = self.in_force.borrow_and_update().rules.clone();
+        let layouts = lanes::layouts(&mut work.store, &self.rules, self.target.name()).await?;
+        work.later = VecDeque::from(layouts);
+        work.lanes = self.next_layout(&mut work.target, &mut work.later).await?;
+        Ok(())
+    }
+
+    /// The first layout that is not through, with how far each lane has come.
+    async fn next_layout(
+        &self,
+        target: &mut AnyTarget,
+        later: &mut VecDeque<Layout>,
+    ) -> Result<Lanes, StageError> {
+        let deliver = stream_name(&self.name);
+        loop {
+            let none = Layout { from: 0, lanes: Vec::new() };
+            let layout = later.pop_front().unwrap_or(none);
+            let end = later.front().map_or(u64::MAX, |next| next.from);
+            let mut lanes = Lanes::new(&deliver, &layout, end, &self.rules, self.batch_rows);
+            for lane in &mut lanes.all {
+                let done = target.progress(&lane.stream).await?.map_or(0, |p| p.seq);
+                lane.done = lane.done.max(done);
+            }
+            if later.is_empty() || !lanes.are_through() {
+                return Ok(lanes);
+            }
+        }
+    }
+
+    /// Waits while the target is to be left alone. True when that was so.
+    async fn wait_for_window(&self) -> bool {
+        let is_time = || {
+            let now = now_micros();
+            self.rules.maintenance(self.target.name()).any(|m| m.window.contains(now))
+        };
+        let mut waited = false;
+        while is_time() {
+            if !waited {
+                info!(target = self.target.name(), "left alone: maintenance");
+            }
+            waited = true;
+            self.board.stage.set(StageState::Maintenance, None);
+            tokio::time::sleep(CLOCK_EVERY).await;
+        }
+        waited
     }
 
     /// Nobody else may deliver to this target: what one sets aside, the other would apply.
@@ -141,27 +212,125 @@ impl DeliverStage {
     /// Waits for deliveries.
     pub async fn next_owed(&mut self, work: &mut Work) -> Result<Batch, StageError> {
         loop {
+            if self.in_force.has_changed().unwrap_or(false) {
+                self.take_rules(work).await?;
+            }
+            if self.wait_for_window().await {
+                self.board.stage.set(StageState::Running, None);
+            }
             if let Some(batch) = self.due_again(work).await? {
                 return Ok(batch);
             }
             self.committed.mark_unchanged();
-            let (rules, range) = (RuleFilter::all(), (work.done, u64::MAX));
-            let owed = work.store.owed(self.target.name(), &rules, range, work.limit).await?;
-            self.board.pending.store(owed.len() as u64, Ordering::Relaxed);
-            if !owed.is_empty() {
-                return self.in_order(work, owed).await;
+            if let Some(batch) = self.next_of_lanes(work).await? {
+                return Ok(batch);
             }
+            if work.looked.is_none() && !work.blocked.is_empty() {
+                continue;
+            }
+            if work.lanes.are_through() {
+                work.lanes = self.next_layout(&mut work.target, &mut work.later).await?;
+                continue;
+            }
+            // A lane without work has come as far as it has looked.
+            self.checkpoint(work.lanes.at())?;
+            self.note_idle(work).await?;
             // Either there is news, or it is time to look anyway; both are the same to us.
             let _ = tokio::time::timeout(POLL, self.committed.changed()).await;
         }
     }
 
+    /// The next deliveries of the lane whose turn it is; `None` when there are none, or when some
+    /// were pulled out of their lanes.
+    async fn next_of_lanes(&self, work: &mut Work) -> Result<Option<Batch>, StageError> {
+        let alone = work.lanes.all.len() == 1 && work.lanes.end == u64::MAX;
+        let head = match alone {
+            true => u64::MAX,
+            false => work.store.last_delivery().await?.min(work.lanes.end),
+        };
+        let mut pending = 0;
+        for at in work.lanes.in_turn() {
+            let limit = work.lanes.limit(at);
+            let Some(lane) = work.lanes.all.get(at) else { continue };
+            if !lane.may_move() {
+                pending += u64::from(lane.at() < head);
+                continue;
+            }
+            let range = (lane.at(), head);
+            let owed = work.store.owed(self.target.name(), &lane.rules, range, limit).await?;
+            if owed.is_empty() {
+                if !alone {
+                    work.lanes.nothing_for(at, head);
+                }
+                continue;
+            }
+            self.board.pending.store(owed.len() as u64, Ordering::Relaxed);
+            if self.pull_earlier(work, at, &owed).await? {
+                return Ok(None);
+            }
+            return self.in_order(work, at, owed).await.map(Some);
+        }
+        self.board.pending.store(pending, Ordering::Relaxed);
+        Ok(None)
+    }
+
+    /// Deliveries about one record are made in their order, whatever their lanes: what other
+    /// lanes owe about it earlier is taken out of them, and made at once. True when that was so.
+    async fn pull_earlier(
+        &self,
+        work: &mut Work,
+        at: usize,
+        owed: &[Owed],
+    ) -> Result<bool, StageError> {
+        let last = owed.last().map_or(0, |owed| owed.seq);
+        if work.lanes.least_but(at) >= last {
+            return Ok(false);
+        }
+        let target = self.target.name();
+        let of: Vec<(&RecordKey, u64)> = owed.iter().map(|o| (&o.delivery.record, o.seq)).collect();
+        let (records, mut pulled) = work.store.earlier(target, &of, &work.lanes.others(at)).await?;
+        if pulled.is_empty() {
+            return Ok(false);
+        }
+        let own = owed.iter().filter(|o| records.contains(&o.delivery.record)).map(|o| o.seq);
+        pulled.extend(own);
+        work.store.pull(target, &pulled).await?;
+        pass("deliver.after_pull");
+        self.metrics.pulled(target, pulled.len());
+        work.blocked.extend(records);
+        work.looked = None;
+        Ok(true)
+    }
+
+    /// Lanes without work say in the target how far they have looked, so that the next start need
+    /// not look again.
+    async fn note_idle(&self, work: &mut Work) -> Result<(), StageError> {
+        if work.noted.elapsed() < IDLE_NOTED_EVERY {
+            return Ok(());
+        }
+        work.noted = Instant::now();
+        for lane in &mut work.lanes.all {
+            if lane.looked > lane.done {
+                let stream = lane.stream.clone();
+                let nothing = TargetBatch { stream, upto: lane.looked, ..TargetBatch::default() };
+                work.target.apply(&nothing).await?;
+                lane.done = lane.looked;
+            }
+        }
+        Ok(())
+    }
+
     /// What is done with the next deliveries: those of blocked records wait, reverts too many are
     /// not made, the others are applied.
-    async fn in_order(&self, work: &mut Work, owed: Vec<Owed>) -> Result<Batch, StageError> {
+    async fn in_order(
+        &self,
+        work: &mut Work,
+        at: usize,
+        owed: Vec<Owed>,
+    ) -> Result<Batch, StageError> {
         // One mark stands for a whole batch.
         let hops = owed.first().map_or(0, |owed| owed.delivery.hops);
-        let (mut behind, mut made, mut upto) = (Vec::new(), Vec::new(), work.done);
+        let (mut behind, mut made, mut upto) = (Vec::new(), Vec::new(), 0);
         for owed in owed.into_iter().take_while(|owed| owed.delivery.hops == hops) {
             upto = owed.seq;
             let revert = owed.delivery.reverts.is_some();
@@ -173,8 +342,9 @@ impl DeliverStage {
                 made.push(owed);
             }
         }
-        let write = batch(stream_name(&self.name), upto, &made);
-        Ok(Batch { write, owed: made, behind, again: false })
+        let stream = work.lanes.all.get(at).map_or(String::new(), |lane| lane.stream.clone());
+        let write = batch(stream, upto, &made);
+        Ok(Batch { write, owed: made, behind, lane: Some(at) })
     }
 
     /// Whether a revert is one too many: then it is withheld now, and somebody must look at it.
@@ -195,7 +365,7 @@ impl DeliverStage {
         }
         let target = self.target.name();
         self.retry_parents(work).await?;
-        let mut due = work.store.due_again(target, work.limit).await?;
+        let mut due = work.store.due_again(target, work.again_limit).await?;
         // A record once: of two writes of one row in a batch, only the last one is made.
         let mut seen = HashSet::new();
         let once = due.iter().take_while(|again| seen.insert(&again.owed.delivery.record)).count();
@@ -210,7 +380,7 @@ impl DeliverStage {
         let owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
         let mut write = batch(self.again_stream(), upto, &owed);
         write.told.iter_mut().zip(places).for_each(|(told, place)| told.place = place);
-        Ok(Some(Batch { write, owed, behind: Vec::new(), again: true }))
+        Ok(Some(Batch { write, owed, behind: Vec::new(), lane: None }))
     }
 
     /// One transaction of the target: the writes, the progress, and the mark that says "ours".
@@ -221,11 +391,15 @@ impl DeliverStage {
             if parked.len() < batch.behind.len() {
                 // What they waited for has been dealt with: they are read once more.
                 self.look_anew(work).await?;
-                return Ok(work.done);
+                return Ok(work.lanes.at());
             }
         }
-        match work.target.apply(&batch.write).await {
-            Ok(rows) => self.applied(work, batch, rows).await?,
+        let begun = Instant::now();
+        pass("deliver.before_apply");
+        let applied = work.target.apply(&batch.write).await;
+        pass("deliver.after_apply");
+        match applied {
+            Ok(rows) => self.applied(work, batch, rows, begun).await?,
             Err(refusal @ ApplyError::Refused { .. }) => self.refused(work, batch, refusal).await?,
             Err(error) => {
                 self.breaker.failed(&error);
@@ -233,7 +407,7 @@ impl DeliverStage {
             }
         }
         self.breaker.worked();
-        Ok(work.done)
+        Ok(work.lanes.at())
     }
 
     async fn applied(
@@ -241,16 +415,27 @@ impl DeliverStage {
         work: &mut Work,
         batch: &Batch,
         rows: Option<u64>,
+        begun: Instant,
     ) -> Result<(), StageError> {
         self.metrics.delivered(self.target.name(), rows.unwrap_or(0));
-        work.limit = work.limit.saturating_mul(2).clamp(1, self.batch_rows);
         work.parents.something_applied();
-        if batch.again {
+        let more = |limit: usize| limit.saturating_mul(2).clamp(1, self.batch_rows);
+        let Some(at) = batch.lane else {
+            work.again_limit = more(work.again_limit);
+            pass("deliver.before_again_done");
             work.store.again_done(self.target.name(), batch.write.upto).await?;
             work.parents.something_released();
             return self.look_anew(work).await;
+        };
+        work.lanes.served(at, batch.owed.len(), begun);
+        if let Some(lane) = work.lanes.all.get_mut(at) {
+            lane.limit = more(lane.limit);
+            lane.done = batch.write.upto;
+            let now = now_micros();
+            let late = batch.owed.iter().filter(|o| lane.is_late(o.owed_micros, now)).count();
+            let waited = batch.owed.iter().map(|o| (now - o.owed_micros) as f64 / 1e6);
+            self.metrics.waited(self.target.name(), &lane.name, waited, late);
         }
-        work.done = batch.write.upto;
         Ok(())
     }
 
@@ -273,6 +458,7 @@ impl DeliverStage {
             StageCheckpoint { seq: done, commit_micros: 0, saved_micros: now_micros() };
         let key = target_key(self.target.name());
         tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
+        pass("deliver.after_checkpoint");
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use super::StageError;
 use super::start::{Known, Ordered, Plan, plan};
 use crate::board::{SourceBoard, StageState, lock};
 use crate::clock::now_micros;
+use crate::crash_points::pass;
 use crate::gaps::{self, Outcome, Policy};
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
@@ -206,6 +207,7 @@ impl IngestStage {
 
     /// Appends blocks and makes them durable.
     pub fn append(&mut self, blocks: Vec<Block>) -> Result<Durable, StageError> {
+        pass("ingest.before_append");
         let appended_micros = now_micros();
         let mut position = None;
         let mut commit_micros = 0;
@@ -219,8 +221,10 @@ impl IngestStage {
                 }
                 self.journal.append(meta(block, appended_micros), &block.bytes)?;
             }
+            pass("ingest.before_sync");
             self.journal.sync()
         })?;
+        pass("ingest.after_sync");
         for block in blocks {
             for (table, op, count) in &block.counts {
                 self.metrics.events(&self.options.name, table, *op, *count);
@@ -252,6 +256,7 @@ impl IngestStage {
         let memory = reader.memory();
         tokio::task::block_in_place(|| self.note(&checkpoint, memory))?;
         *lock(&self.board.durable) = Some(position.clone());
+        pass("ingest.after_checkpoint");
         Ok(())
     }
 
@@ -288,6 +293,7 @@ impl IngestStage {
     pub fn acknowledge(&self, reader: &mut Reader, durable: &Durable) {
         if let Some(position) = &durable.position {
             reader.acknowledge(position);
+            pass("ingest.after_acknowledge");
         }
     }
 }

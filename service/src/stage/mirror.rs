@@ -17,6 +17,7 @@ use super::StageError;
 use super::journals::{Cursor, Journals, Lone, Resynced};
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
+use crate::crash_points::pass;
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
@@ -138,7 +139,9 @@ impl MirrorStage {
         for (at, resynced) in batch.resynced.iter().enumerate() {
             self.delete_missing(target, at, resynced, batch.write.upto).await?;
         }
+        pass("mirror.before_apply");
         let rows = target.apply(&batch.write).await?;
+        pass("mirror.after_apply");
         self.metrics.delivered(&self.mirror, rows.unwrap_or(0));
         Ok(())
     }

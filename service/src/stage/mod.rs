@@ -12,7 +12,7 @@ mod overlap;
 mod start;
 mod upkeep;
 
-pub use deliver::{Breaker, DeliverStage, stream_name as deliver_stream};
+pub use deliver::{Breaker, DeliverStage, present_streams, stream_names};
 pub use error::StageError;
 pub use guards::Guards;
 pub use ingest::{IngestStage, Run as IngestRun, TableList};

@@ -7,6 +7,7 @@ use crossdock_model::canonical::Outcome;
 use tokio::task::JoinHandle;
 
 use super::StageError;
+use crate::crash_points::pass;
 
 /// Two connections to the store, and what is known of it.
 pub struct OverlappedStore {
@@ -46,7 +47,9 @@ impl OverlappedStore {
         let mut writer = self.writer.take().ok_or_else(gone)?;
         let ruleset = ruleset.to_string();
         self.committing = Some(tokio::spawn(async move {
+            pass("integrate.before_commit");
             let done = writer.commit(&batch.outcome, &batch.progress, &ruleset).await;
+            pass("integrate.after_commit");
             (writer, done.map(|()| batch))
         }));
         Ok(())

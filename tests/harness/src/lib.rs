@@ -13,6 +13,7 @@ mod mariadb;
 mod mysql;
 mod postgres;
 mod process;
+pub mod service;
 
 pub use certificates::make_certificates;
 pub use daemon::{Daemon, DaemonOptions};

@@ -54,3 +54,12 @@ ALTER TABLE crossdock.delivery
     ADD COLUMN hops smallint NOT NULL DEFAULT 0;
 CREATE INDEX delivery_revert ON crossdock.delivery (target, entity, key, seq)
     WHERE reverts IS NOT NULL;
+
+CREATE TABLE crossdock.lane_layout (
+    target   text COLLATE "C" NOT NULL REFERENCES crossdock.target (name),
+    from_seq bigint NOT NULL,
+    lanes    jsonb NOT NULL,
+    PRIMARY KEY (target, from_seq)
+);
+COMMENT ON TABLE crossdock.lane_layout IS
+    'Which rules'' deliveries go through which lane of a target: one layout for all deliveries after from_seq, up to the next layout.';

@@ -9,7 +9,7 @@ use crossdock_apply::{ApplyError, Target, TargetBatch};
 use serde_json::{Value as Json, json};
 use tracing::warn;
 
-use super::{Batch, DeliverStage, Work, stream_name};
+use super::{Batch, DeliverStage, Work};
 use crate::stage::StageError;
 
 /// Deliveries that wait for other rows are no fault by themselves: this many times as many as
@@ -78,39 +78,45 @@ impl DeliverStage {
             // A target without transactions has come as far as the one that it refuses.
             let now = work.target.progress(&batch.write.stream).await?.map_or(0, |p| p.seq);
             let first = batch.write.told.first().map_or(0, |told| told.place);
-            work.limit = if now >= first { 1 } else { (batch.owed.len() / 2).max(1) };
-            if batch.again {
-                work.store.again_done(self.target.name(), now).await?;
-            } else {
-                work.done = now;
+            let limit = if now >= first { 1 } else { (batch.owed.len() / 2).max(1) };
+            match batch.lane.and_then(|at| work.lanes.all.get_mut(at)) {
+                Some(lane) => (lane.limit, lane.done) = (limit, lane.done.max(now)),
+                None => {
+                    work.again_limit = limit;
+                    work.store.again_done(self.target.name(), now).await?;
+                }
             }
             return Ok(());
         };
         let ApplyError::Refused { what, remedy, code, parent } = refusal else { return Ok(()) };
         let target = self.target.name();
-        if !batch.again {
+        if batch.lane.is_some() {
             self.within_budget(work, parent, &what).await?;
         }
         warn!(target, delivery = owed.seq, code, what, "refused: set aside, others go on");
         let context = self.context(work, owed, &code, &remedy).await?;
         work.store.park(&Parking { owed, parent, text: &what, context }).await?;
+        crate::crash_points::pass("deliver.after_park");
         work.parents.refused(parent);
-        if !batch.again {
-            self.pass_over(work, owed.seq).await?;
+        if let Some(at) = batch.lane {
+            self.pass_over(work, at, owed.seq).await?;
         }
         self.look_anew(work).await
     }
 
     /// The target's own progress passes a delivery that was set aside.
-    async fn pass_over(&self, work: &mut Work, seq: u64) -> Result<(), StageError> {
-        let stream = stream_name(&self.name);
+    async fn pass_over(&self, work: &mut Work, at: usize, seq: u64) -> Result<(), StageError> {
+        let Some(lane) = work.lanes.all.get_mut(at) else { return Ok(()) };
+        let stream = lane.stream.clone();
         let nothing = TargetBatch { stream: stream.clone(), upto: seq, ..TargetBatch::default() };
-        match work.target.apply(&nothing).await? {
-            Some(_) => work.done = seq,
+        let passed = work.target.apply(&nothing).await?;
+        crate::crash_points::pass("deliver.after_pass_over");
+        match passed {
+            Some(_) => lane.done = seq,
             None => {
                 // A connection that was given up had applied it after all.
                 work.store.unpark(self.target.name(), seq).await?;
-                work.done = work.target.progress(&stream).await?.map_or(0, |p| p.seq);
+                lane.done = work.target.progress(&stream).await?.map_or(0, |p| p.seq);
             }
         }
         Ok(())
