@@ -55,7 +55,8 @@ async fn history_is_in_parts_by_month_and_old_ones_are_dropped() {
     store.keep_history(None).await.unwrap();
     let ask = |sql: &str| postgres().sql("upkeep_history", sql).unwrap();
     // This month is in the part that was there first; three are made ahead.
-    let parts = "SELECT count(*), max(upto) > now() + interval '85 days' FROM crossdock.history_parts()";
+    let parts =
+        "SELECT count(*), max(upto) > now() + interval '85 days' FROM crossdock.history_parts()";
     assert_eq!(ask(parts), "4|t");
     store.keep_history(None).await.unwrap();
     assert_eq!(ask(parts), "4|t", "nothing to do is nothing done");
@@ -63,14 +64,12 @@ async fn history_is_in_parts_by_month_and_old_ones_are_dropped() {
     store.commit(&outcome, &[], "rules").await.unwrap();
     // A part of the past, as a store that has been there for long has it.
     ask("ALTER TABLE crossdock.history DETACH PARTITION crossdock.history_first");
-    ask(
-        "CREATE TABLE crossdock.history_2025_01 PARTITION OF crossdock.history
+    ask("CREATE TABLE crossdock.history_2025_01 PARTITION OF crossdock.history
            FOR VALUES FROM ('2025-01-01Z') TO ('2025-02-01Z');
          INSERT INTO crossdock.history (entity, key, version, source, transaction, position,
            committed_at, ruleset, changes, at)
            SELECT entity, key, version, source, transaction, position, committed_at, ruleset,
-                  changes, '2025-01-15Z' FROM crossdock.history_first",
-    );
+                  changes, '2025-01-15Z' FROM crossdock.history_first");
     store.keep_history(None).await.unwrap();
     let count = "SELECT count(*) FROM crossdock.history";
     assert_eq!(ask(count), "2", "without a limit everything stays");

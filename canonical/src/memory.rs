@@ -137,7 +137,8 @@ fn row_bytes(row: &SourceRow) -> usize {
 }
 
 fn rec_bytes(rec: &Rec) -> usize {
-    let said: usize = rec.contributions.values().map(|c| ENTRY_BYTES + fields_bytes(&c.fields)).sum();
+    let said: usize =
+        rec.contributions.values().map(|c| ENTRY_BYTES + fields_bytes(&c.fields)).sum();
     // A record has its values and, for each, where it comes from.
     let record = rec.record.iter().map(|r| 2 * fields_bytes(&r.fields)).sum::<usize>();
     let others = rec.evidence.len() + rec.releases.len() + rec.deadlines.len();

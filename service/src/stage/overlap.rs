@@ -60,8 +60,9 @@ impl OverlappedStore {
         let Some(committing) = &mut self.committing else { return Ok(None) };
         let ended = committing.await;
         self.committing = None;
-        let (writer, done) = ended
-            .map_err(|e| StageError::Fatal(anyhow::anyhow!("committing a batch ended early: {e}")))?;
+        let (writer, done) = ended.map_err(|e| {
+            StageError::Fatal(anyhow::anyhow!("committing a batch ended early: {e}"))
+        })?;
         self.writer = Some(writer);
         Ok(Some(done?))
     }

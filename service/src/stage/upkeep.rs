@@ -45,7 +45,11 @@ pub async fn show_entities(
         .iter()
         .map(|entity| EntityView {
             entity: entity.name.clone(),
-            fields: entity.fields.iter().map(|(name, kind)| (name.clone(), column(*kind))).collect(),
+            fields: entity
+                .fields
+                .iter()
+                .map(|(name, kind)| (name.clone(), column(*kind)))
+                .collect(),
         })
         .collect();
     for entity in store.show_entities(&views).await? {
