@@ -14,6 +14,7 @@ mod manufacturer;
 mod ownership;
 mod problems;
 mod properties;
+mod references;
 mod replay;
 mod rounds;
 mod scenario;

@@ -10,14 +10,19 @@ use crate::section::{Found, Section, Source};
 use crate::settings::{MirrorConfig, SourceConfig, TargetConfig};
 
 /// A folder that serves two purposes would have its files read as both.
-pub(crate) fn folders(section: &Section<'_>, folders: &[(&str, Option<Found<PathBuf>>)]) {
+pub(crate) fn folders(section: &Section<'_>, folders: &[(&str, Vec<Found<PathBuf>>)]) {
     let mut seen: Vec<(&str, PathBuf)> = Vec::new();
-    for (key, found) in folders {
-        let Some(found) = found else { continue };
+    for (key, found) in folders.iter().flat_map(|(key, all)| all.iter().map(move |f| (key, f))) {
         let Ok(real) = fs::canonicalize(&found.value) else { continue };
         if let Some((other, _)) = seen.iter().find(|(_, path)| *path == real) {
-            let what = format!("`{key}` and `{other}` name the same folder");
-            section.problem(found.line, what, "keep each kind of file in a folder of its own");
+            let (what, remedy) = match other == key {
+                true => (format!("`{key}` names a folder twice"), "name it once"),
+                false => (
+                    format!("`{key}` and `{other}` name the same folder"),
+                    "keep each kind of file in a folder of its own",
+                ),
+            };
+            section.problem(found.line, what, remedy);
         }
         seen.push((key, real));
     }

@@ -46,19 +46,23 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problem> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
 }
 
-/// The folder that a key names. A folder that only the default names may be missing.
-pub(crate) fn named(section: &Section<'_>, key: &'static str) -> Option<Found<PathBuf>> {
-    if section.has(key) {
-        let found = section.path(key)?;
+/// The folders that a key names, one or several, in the order in which they are read. A folder
+/// that only the default names may be missing.
+pub(crate) fn named(section: &Section<'_>, key: &'static str) -> Vec<Found<PathBuf>> {
+    if !section.has(key) {
+        let value = section.source.folder.join(key);
+        let found = || Found { value: value.clone(), written: key.to_string(), line: section.line };
+        return value.is_dir().then(found).into_iter().collect();
+    }
+    let found = section.paths(key);
+    let is_there = |found: &Found<PathBuf>| {
         if !found.value.is_dir() {
             let what = format!("`{key}` names {}, which is no folder", found.value.display());
             section.problem(found.line, what, "create it, or name the folder that is meant");
-            return None;
         }
-        return Some(found);
-    }
-    let value = section.source.folder.join(key);
-    value.is_dir().then(|| Found { value, written: key.to_string(), line: section.line })
+        found.value.is_dir()
+    };
+    found.into_iter().filter(is_there).collect()
 }
 
 /// The folders of regional overlays, `regions/NAME`, in name order.

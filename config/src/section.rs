@@ -284,7 +284,16 @@ impl<'a> Section<'a> {
 
     /// A path; a relative one starts at the folder of the config file.
     pub(crate) fn path(&self, key: &'static str) -> Option<Found<PathBuf>> {
-        let found = self.text(key)?;
+        self.text(key).and_then(|found| self.path_of(key, found))
+    }
+
+    /// A path or a list of paths.
+    pub(crate) fn paths(&self, key: &'static str) -> Vec<Found<PathBuf>> {
+        let texts = self.texts(key).unwrap_or_default();
+        texts.into_iter().filter_map(|found| self.path_of(key, found)).collect()
+    }
+
+    fn path_of(&self, key: &str, found: Found<String>) -> Option<Found<PathBuf>> {
         if found.value.is_empty() {
             self.problem(found.line, format!("`{key}` is empty"), "name a path, or remove the key");
             return None;

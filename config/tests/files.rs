@@ -50,6 +50,27 @@ fn files_are_read_in_name_order_from_folders_beside_the_config() {
 }
 
 #[test]
+fn several_folders_are_read_one_after_the_other() {
+    let head = "name = \"demo\"\nentities = [\"own\", \"e\"]";
+    let world = World::new(&good().replace("name = \"demo\"", head));
+    world.file("e/a.toml", PALLET.as_bytes());
+    world.file("own/b.toml", b"");
+    let config = world.load().unwrap_or_else(|e| panic!("{e}"));
+    let expected = ["crossdock.toml", "own/b.toml", "e/a.toml"].map(|name| world.path(name));
+    assert_eq!(config.files, expected);
+    let head = "name = \"demo\"\nrules = [\"f\", \"f\", \"no\", \"\"]";
+    world.file("f/README.md", b"");
+    world.file("crossdock.toml", good().replace("name = \"demo\"", head).as_bytes());
+    assert_eq!(
+        world.messages(),
+        "crossdock.toml:3: `rules` is empty\n    name a path, or remove the key\n\
+         crossdock.toml:3: `rules` names no, which is no folder\n    \
+         create it, or name the folder that is meant\n\
+         crossdock.toml:3: `rules` names a folder twice\n    name it once"
+    );
+}
+
+#[test]
 fn a_folder_that_is_named_must_be_there() {
     let world =
         World::new(&good().replace("name = \"demo\"", "name = \"demo\"\nrules = \"ruels\""));

@@ -129,10 +129,14 @@ impl Drop for Crossdock {
     }
 }
 
-/// The program, beside the test's own in the target folder.
+/// The program, in the target folder where this one is; those of tests are one folder further down.
 pub fn binary() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test.parent().and_then(Path::parent).context("the target folder")?;
+    let this = std::env::current_exe()?;
+    let folder = this.parent().context("the target folder")?;
+    let profile = match folder.ends_with("deps") {
+        true => folder.parent().context("the target folder")?,
+        false => folder,
+    };
     let binary = profile.join("crossdock");
     if !binary.exists() {
         bail!("{} is missing: run `make build` first", binary.display());

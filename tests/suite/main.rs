@@ -3,6 +3,7 @@
 
 mod architecture;
 mod config_errors;
+mod connectors;
 mod contracts;
 mod crash;
 mod debezium;

@@ -45,10 +45,7 @@ pub(super) fn put<'a>(out: &mut Vec<Write<'a>>, guards: &'a [GuardState]) {
     let column = |of: fn(&GuardState) -> String| -> Param<'a> {
         Box::new(guards.iter().map(of).collect::<Vec<_>>())
     };
-    let params = vec![
-        column(|g| g.rule.to_string()),
-        column(|g| g.source.to_string()),
-        column(json_of),
-    ];
+    let params =
+        vec![column(|g| g.rule.to_string()), column(|g| g.source.to_string()), column(json_of)];
     out.push((sql::PUT_GUARDS, params));
 }

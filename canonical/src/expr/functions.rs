@@ -6,9 +6,14 @@ use cel::common::value::CowVal;
 use cel::parser::Macro;
 use cel::{Env, ExecutionError};
 
+use bigdecimal::RoundingMode;
+
 use super::is_path;
 use crate::decimal::Dec;
 use crate::scope::to_decimal;
+
+/// Places to which a decimal can be rounded.
+const PLACES_MAX: i64 = 30;
 
 /// CEL's own language and the functions of rules.
 pub(super) fn environment() -> Option<Env> {
@@ -33,6 +38,7 @@ pub(super) fn environment() -> Option<Env> {
         decimal_of(&args, "abs_dec", |d| d.abs())
     })
     .ok()?;
+    env.add_overload("round_dec", "round_dec_dyn_dyn", vec![DYN_TYPE, DYN_TYPE], rounded).ok()?;
     env.add_overload("sum_dec", "sum_dec_dyn", any(), sum_of).ok()?;
     Some(env)
 }
@@ -49,6 +55,20 @@ fn decimal_of<'b, 'v>(
     let given = args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
     let value = to_decimal(given.as_ref()).map_err(|e| ExecutionError::function_error(name, e))?;
     Ok(CowVal::owned(Dec(change(value))))
+}
+
+/// A decimal with so many places, halves away from zero.
+fn rounded<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let fail = |what: String| ExecutionError::function_error("round_dec", what);
+    let [number, places] = args.as_slice() else {
+        return Err(ExecutionError::missing_argument_or_target());
+    };
+    let number = to_decimal(number.as_ref()).map_err(fail)?;
+    let places = to_decimal(places.as_ref()).map_err(fail)?;
+    let places = bigdecimal::ToPrimitive::to_i64(&places)
+        .filter(|n| (0..=PLACES_MAX).contains(n))
+        .ok_or_else(|| fail(format!("it takes 0 to {PLACES_MAX} places")))?;
+    Ok(CowVal::owned(Dec(number.with_scale_round(places, RoundingMode::HalfUp))))
 }
 
 fn sum_of<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
