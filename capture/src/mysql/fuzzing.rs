@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossdock_model::TableName;
 #[cfg(feature = "fuzzing")]
-use crossdock_model::{Block, BlockBuilder};
+use crossdock_model::{Block, BlockBuilder, Position, TxHeader};
 
 use super::catalog::Table;
 use super::charset::Charset;
@@ -209,6 +209,14 @@ fn rows(mut session: Session) {
     let table = Table::declared(&types);
     let key: Vec<usize> = (0..types.len()).collect();
     let mut builder = BlockBuilder::new();
+    let header = TxHeader {
+        id: "snapshot".into(),
+        commit: Position::Binlog { file: String::new(), offset: 4, gtid: String::new() },
+        commit_micros: 0,
+        origin: None,
+        snapshot: true,
+    };
+    builder.begin(&header, true);
     let _ = session.select("reading rows", "", |row| {
         select::write(&mut builder, &table, row)?;
         let _ = select::literals(&table, &key, |at| select::nth(row, at));

@@ -8,14 +8,13 @@ use mysql_async::{DriverError, Error};
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::crypto;
 use mysql_common::io::ParseBuf;
-use mysql_common::packets::{
-    AuthPlugin, AuthSwitchRequest, HandshakePacket, HandshakeResponse, SslRequest,
-};
+use mysql_common::packets::{AuthPlugin, AuthSwitchRequest, HandshakeResponse, SslRequest};
 use mysql_common::proto::MySerialize;
 use secrecy::ExposeSecret;
 
 use super::connect::{PACKET_MAX, server_error};
 use super::packets::{EOF, ERR, OK, Packets};
+use super::wire::{Input, Malformed};
 use crate::{CaptureError, tls};
 
 const DOING: &str = "connecting";
@@ -38,10 +37,7 @@ pub(super) fn log_in(packets: &mut Packets) -> Result<(), CaptureError> {
     if body.first() == Some(&ERR) {
         return Err(packets.refused(DOING, &greeting));
     }
-    let Ok(greeting) = ParseBuf(body).parse::<HandshakePacket<'_>>(()) else {
-        return Err(packets.odd("its greeting"));
-    };
-    let greeting = greeting.into_owned();
+    let greeting = Greeting::read(body).map_err(|_| packets.odd("its greeting"))?;
     let mut wanted = CapabilityFlags::CLIENT_PROTOCOL_41
         | CapabilityFlags::CLIENT_SECURE_CONNECTION
         | CapabilityFlags::CLIENT_LONG_PASSWORD
@@ -49,7 +45,7 @@ pub(super) fn log_in(packets: &mut Packets) -> Result<(), CaptureError> {
         | CapabilityFlags::CLIENT_PLUGIN_AUTH;
     let tls = tls::config(&options)?;
     wanted.set(CapabilityFlags::CLIENT_SSL, tls.is_some());
-    let agreed = greeting.capabilities() & wanted;
+    let agreed = greeting.capabilities & wanted;
     if let Some(config) = tls {
         if !agreed.contains(CapabilityFlags::CLIENT_SSL) {
             return Err(packets.odd("it offers no TLS"));
@@ -59,11 +55,11 @@ pub(super) fn log_in(packets: &mut Packets) -> Result<(), CaptureError> {
         packets.encrypt(config)?;
     }
     // With another plugin than the account's, the server asks for that one.
-    let plugin = match greeting.auth_plugin() {
-        Some(AuthPlugin::CachingSha2Password) => AuthPlugin::CachingSha2Password,
+    let plugin = match AuthPlugin::from_bytes(&greeting.plugin) {
+        AuthPlugin::CachingSha2Password => AuthPlugin::CachingSha2Password,
         _ => AuthPlugin::MysqlNativePassword,
     };
-    let nonce = greeting.nonce();
+    let nonce = greeting.nonce;
     let data = plugin.gen_data(Some(options.password.expose_secret()), &nonce);
     let response = HandshakeResponse::new(
         data.as_deref(),
@@ -77,6 +73,38 @@ pub(super) fn log_in(packets: &mut Packets) -> Result<(), CaptureError> {
     );
     packets.send(|out| response.serialize(out))?;
     authenticate(packets, nonce)
+}
+
+/// What a server says first. The library's own reader panics at lengths that no server sends.
+struct Greeting {
+    capabilities: CapabilityFlags,
+    /// What passwords are hashed with: 20 bytes.
+    nonce: Vec<u8>,
+    plugin: Vec<u8>,
+}
+
+impl Greeting {
+    fn read(body: &[u8]) -> Result<Self, Malformed> {
+        const SALT: usize = 20;
+        let mut input = Input::new(body);
+        if input.u8()? != 10 {
+            return Err(Malformed("another version of the protocol"));
+        }
+        while input.u8()? != 0 {}
+        input.u32()?;
+        let mut nonce = input.take(8)?.to_vec();
+        input.u8()?;
+        let low = input.u16()?;
+        input.take(3)?;
+        let high = input.u16()?;
+        let length = usize::from(input.u8()?);
+        input.take(10)?;
+        nonce.extend_from_slice(input.take(length.saturating_sub(8).max(13))?);
+        nonce.truncate(SALT);
+        let plugin = input.rest().split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        let bits = u32::from(high) << 16 | u32::from(low);
+        Ok(Self { capabilities: CapabilityFlags::from_bits_truncate(bits), nonce, plugin })
+    }
 }
 
 /// Answers until the server is content. `nonce` is what passwords are hashed with.
@@ -146,12 +174,15 @@ fn send_password(packets: &mut Packets) -> Result<(), CaptureError> {
 /// The password for a server without TLS: only the holder of the key can read it. Nobody has
 /// vouched for the key, which is what TLS is for.
 fn seal(packets: &Packets, key: &[u8], nonce: &[u8]) -> Result<Vec<u8>, CaptureError> {
+    if cfg!(feature = "fuzzing") {
+        // The library panics at what is no key, and a fuzzer takes every panic for a finding.
+        return Err(packets.odd("its public key"));
+    }
     let mut password = packets.options.password.expose_secret().as_bytes().to_vec();
     password.push(0);
     for (byte, mask) in password.iter_mut().zip(nonce.iter().cycle()) {
         *byte ^= mask;
     }
-    // The library panics at what is no key.
     let sealed = catch_unwind(AssertUnwindSafe(|| crypto::encrypt(&password, key)));
     password.fill(0);
     sealed.map_err(|_| packets.odd("its public key"))
@@ -164,7 +195,9 @@ mod tests {
 
     use crossdock_harness::{Daemon, DaemonOptions, MariaDb, MySql, make_certificates};
 
+    use super::seal;
     use crate::mysql::fuzzing;
+    use crate::mysql::packets::Packets;
     use crate::mysql::session::Session;
     use crate::snapshot::Halt;
     use crate::{CaptureError, SourceOptions, Tls};
@@ -211,6 +244,18 @@ mod tests {
 
     fn create(server: &Daemon, user: &str, how: &str) {
         server.sql("", &format!("CREATE USER {user} IDENTIFIED {how}")).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let options = Arc::new(fuzzing::options(false, Vec::new()));
+        let packets = Packets::recorded(&options, Arc::new(Never), Vec::new());
+        for key in
+            [&b""[..], b"no key", b"-----BEGIN PUBLIC KEY-----\n????\n-----END PUBLIC KEY-----"]
+        {
+            let error = seal(&packets, key, b"nonce").unwrap_err();
+            assert!(error.to_string().contains("its public key"), "{error}");
+        }
     }
 
     #[test]
