@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState,
+    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState, Release,
 };
 use crossdock_model::{Named, Value};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::compute::{Rec, changed_fields};
+use crate::compute::{Change, Rec};
 use crate::step::{Stated, Step};
 
 /// Adds to an outcome what is different about a record. `withdraw` says whether evidence that is
 /// not there any more is nowhere else either.
 pub(crate) fn differences(
     old: &Rec,
-    new: Rec,
+    new: &Rec,
     withdraw: impl Fn(&Uuid) -> bool,
     out: &mut Outcome,
 ) {
@@ -26,27 +26,27 @@ pub(crate) fn differences(
                 .push(Contribution { gone: true, ..Contribution::clone(contribution) });
         }
     }
-    let kept = new.contributions.into_iter().filter(|(r, c)| changed(old.contributions.get(r), c));
-    out.contributions.extend(kept.map(|(_, c)| Arc::unwrap_or_clone(c)));
+    let kept = new.contributions.iter().filter(|(r, c)| changed(old.contributions.get(*r), c));
+    out.contributions.extend(kept.map(|(_, c)| Contribution::clone(c)));
     for (id, evidence) in &old.evidence {
         if !new.evidence.contains_key(id) && withdraw(id) {
             out.evidence.push(Evidence { withdrawn: true, ..Evidence::clone(evidence) });
         }
     }
-    let kept = new.evidence.into_iter().filter(|(id, e)| changed(old.evidence.get(id), e));
-    out.evidence.extend(kept.map(|(_, e)| Arc::unwrap_or_clone(e)));
-    let kept = new.releases.into_iter().filter(|(k, r)| changed(old.releases.get(k), r));
-    out.releases.extend(kept.map(|(_, r)| Arc::unwrap_or_clone(r)));
+    let kept = new.evidence.iter().filter(|(id, e)| changed(old.evidence.get(*id), e));
+    out.evidence.extend(kept.map(|(_, e)| Evidence::clone(e)));
+    let kept = new.releases.iter().filter(|(k, r)| changed(old.releases.get(*k), r));
+    out.releases.extend(kept.map(|(_, r)| Release::clone(r)));
     for (id, deadline) in &old.deadlines {
         if !new.deadlines.contains_key(id) {
             out.deadlines.push(Deadline { gone: true, ..deadline.clone() });
         }
     }
-    let kept = new.deadlines.into_iter().filter(|(id, d)| old.deadlines.get(id) != Some(d));
-    out.deadlines.extend(kept.map(|(_, d)| d));
+    let kept = new.deadlines.iter().filter(|(id, d)| old.deadlines.get(*id) != Some(*d));
+    out.deadlines.extend(kept.map(|(_, d)| d.clone()));
     let version = |r: &Option<Arc<Record>>| r.as_ref().map(|r| r.version);
     if version(&new.record) != version(&old.record) {
-        out.records.extend(new.record.map(Arc::unwrap_or_clone));
+        out.records.extend(new.record.iter().map(|r| Record::clone(r)));
     }
 }
 
@@ -69,12 +69,12 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
     }
 }
 
-/// Whether two states of a record mean something different.
-pub(crate) fn differs(old: &Record, new: &Record) -> bool {
-    old.deleted != new.deleted
+/// Whether two states of a record mean something different, given the fields that differ.
+pub(crate) fn differs(old: &Record, new: &Record, fields: &[Change<'_>]) -> bool {
+    !fields.is_empty()
+        || old.deleted != new.deleted
         || old.links != new.links
         || !inferred(old).eq(inferred(new))
-        || changed_fields(Some(old), new).next().is_some()
 }
 
 /// Steps of lifecycles that nobody reported.
@@ -85,11 +85,15 @@ fn inferred(record: &Record) -> impl Iterator<Item = (&Name, &Vec<Name>)> {
 
 /// `{field: [old, new]}`; links and deletion are told like fields, steps that nobody reported as
 /// `FIELD.inferred`.
-pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
-    let mut all = serde_json::Map::new();
-    for (field, was, now) in changed_fields(old, new) {
+pub(crate) fn changes(
+    old: Option<&Record>,
+    new: &Record,
+    fields: &[Change<'_>],
+) -> serde_json::Value {
+    let mut all = serde_json::Map::with_capacity(fields.len());
+    for (field, was, now) in fields {
         let json =
-            |value: Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
+            |value: &Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
         all.insert(field.to_string(), serde_json::Value::Array(vec![json(was), json(now)]));
     }
     static NO_LINKS: Links = Links::new();
@@ -103,9 +107,11 @@ pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
     static NO_ORIGINS: Named<Origin> = Named::new();
     let origins = old.map_or(&NO_ORIGINS, |o| &o.origins).beside(&new.origins);
     for (field, before, after) in origins {
-        let steps = |o: Option<&Origin>| o.map(|o| o.inferred.clone()).filter(|s| !s.is_empty());
-        let (before, after) = (steps(before), steps(after));
-        if before != after {
+        let steps = |o: Option<&'_ Origin>| o.is_some_and(|o| !o.inferred.is_empty());
+        let differ = || before.map(|o| &o.inferred) != after.map(|o| &o.inferred);
+        if (steps(before) || steps(after)) && differ() {
+            let told = |o: Option<&Origin>| o.map(|o| o.inferred.clone()).filter(|s| !s.is_empty());
+            let (before, after) = (told(before), told(after));
             all.insert(format!("{field}.inferred"), json!([before, after]));
         }
     }

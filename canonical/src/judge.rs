@@ -15,7 +15,7 @@ use crossdock_model::canonical::{
 use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
-use crate::compute::{Around, Computed, Fresh, Rec, changed_fields, compute};
+use crate::compute::{Around, Change, Computed, Fresh, Rec, changed_fields, compute};
 use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
@@ -76,7 +76,7 @@ pub(crate) struct Tx<'t> {
     /// Rules that failed in the last computation of a record.
     errors: BTreeMap<RecordKey, Vec<(Name, String)>>,
     /// Records and the fields of them that this transaction has changed.
-    pub(crate) changed: BTreeMap<RecordKey, BTreeSet<Name>>,
+    pub(crate) changed: BTreeMap<RecordKey, Vec<Name>>,
 }
 
 impl<'t> Tx<'t> {
@@ -106,6 +106,15 @@ pub(crate) struct Batch<'b> {
     pub now_micros: i64,
 }
 
+/// What all transactions come to.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// What is to be committed.
+    pub outcome: Outcome,
+    /// Every record that was looked at, as it is after that.
+    pub recs: HashMap<RecordKey, Arc<Rec>>,
+}
+
 /// Judges all transactions.
 ///
 /// # Errors
@@ -115,7 +124,7 @@ pub(crate) fn judge_all(
     installation: &str,
     store: &RecordStore,
     batch: &Batch<'_>,
-) -> Result<Outcome, Needs> {
+) -> Result<Judged, Needs> {
     let mut judge = Judge {
         rules,
         installation,
@@ -289,12 +298,14 @@ impl<'j> Judge<'j> {
             rule.is_some_and(|r| r.iter().all(|c| c.merge != Merge::Latest))
         };
         let of_key = rules.entities.entity(&key.entity);
-        let summed = step.said.iter().filter(|s| s.record == *key).all(|said| {
-            let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
-            let mut own = own.peekable();
-            own.peek().is_some() && own.all(merged)
-        });
-        if second && !summed {
+        let summed = || {
+            step.said.iter().filter(|s| s.record == *key).all(|said| {
+                let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
+                let mut own = own.peekable();
+                own.peek().is_some() && own.all(merged)
+            })
+        };
+        if second && !summed() {
             let (entity, source) = (key.entity.clone(), step.row.source.clone());
             self.count(Tally::Duplicate { entity, source });
         }
@@ -361,13 +372,15 @@ impl<'j> Judge<'j> {
                 continue;
             };
             let was = base.as_deref();
-            if let Some(base) = base.as_ref().filter(|b| !differs(b, shared)) {
+            Arc::make_mut(shared).version = was.map_or(0, |b| b.version) + 1;
+            let record = &**shared;
+            let fields: Vec<Change<'_>> = changed_fields(was, record).collect();
+            if let Some(base) = base.as_ref().filter(|b| !differs(b, record, &fields)) {
                 // Changed and changed back.
+                drop(fields);
                 shared.clone_from(base);
                 continue;
             }
-            let record = Arc::make_mut(shared);
-            record.version = was.map_or(0, |b| b.version) + 1;
             let header = &tx.folded.header;
             self.out.history.push(HistoryEntry {
                 record: key.clone(),
@@ -376,10 +389,10 @@ impl<'j> Judge<'j> {
                 transaction: header.id.as_str().into(),
                 position: tx.place.clone(),
                 commit_micros: header.commit_micros,
-                changes: changes(was, record),
+                changes: changes(was, record, &fields),
             });
-            tx.changed
-                .insert(key.clone(), changed_fields(was, record).map(|c| c.0.clone()).collect());
+            let names = fields.iter().map(|(name, ..)| Name::clone(name)).collect();
+            tx.changed.insert(key.clone(), names);
         }
     }
 
@@ -399,7 +412,7 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn finish(mut self) -> Result<Outcome, Needs> {
+    fn finish(mut self) -> Result<Judged, Needs> {
         let needs = Needs {
             records: self.needs.records.into_iter().collect(),
             linking_to: self.needs.linking.into_iter().collect(),
@@ -413,21 +426,20 @@ impl<'j> Judge<'j> {
         let (nothing, mut moved) = (Arc::<Rec>::default(), BTreeSet::<Uuid>::new());
         let store = self.store;
         let before = |key: &RecordKey| store.records.get(key).unwrap_or(&nothing);
-        let mut recs: Vec<(RecordKey, &Rec, Arc<Rec>)> = Vec::with_capacity(self.recs.len());
-        for (key, rec) in self.recs {
-            let old = before(&key);
-            if !Arc::ptr_eq(old, &rec) {
+        let mut recs: Vec<(&RecordKey, &Rec, &Rec)> = Vec::with_capacity(self.recs.len());
+        for (key, rec) in &self.recs {
+            let old = before(key);
+            if !Arc::ptr_eq(old, rec) {
                 let ids = rec.evidence.keys().copied();
                 moved.extend(ids.filter(|id| !old.evidence.contains_key(id)));
                 recs.push((key, old, rec));
             }
         }
-        recs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        recs.sort_unstable_by_key(|(key, ..)| *key);
         for (_, old, rec) in recs {
-            let rec = Arc::unwrap_or_clone(rec);
             differences(old, rec, |id| !moved.contains(id), &mut self.out);
         }
         self.out.exceptions = self.troubles.into_items();
-        Ok(self.out)
+        Ok(Judged { outcome: self.out, recs: self.recs })
     }
 }

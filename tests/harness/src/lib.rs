@@ -7,6 +7,7 @@
 //!
 //! Knows nothing of Crossdock.
 
+mod certificates;
 mod daemon;
 mod mariadb;
 mod mysql;
@@ -14,6 +15,7 @@ mod postgres;
 mod process;
 pub mod service;
 
+pub use certificates::make_certificates;
 pub use daemon::{Daemon, DaemonOptions};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
