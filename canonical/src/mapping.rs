@@ -222,7 +222,7 @@ impl Reader<'_> {
     /// Lookups in an order in which each refers only to earlier ones.
     fn lookups(&self, block: &Section<'_>) -> Vec<Lookup> {
         let Some(section) = block.get("lookup").and_then(|i| i.table()) else { return Vec::new() };
-        let mut waiting: Vec<(&str, Item<'_>, Option<Name>, &str, Option<&str>)> = Vec::new();
+        let mut waiting: Vec<Written<'_>> = Vec::new();
         for (name, item) in section.entries() {
             let Some(s) = item.table() else { continue };
             s.required("table");
@@ -413,6 +413,9 @@ pub(crate) fn path(text: &str, lookups: &[Lookup]) -> Path {
     };
     Path { lookup, column: column.into(), members: parts.map(str::to_string).collect() }
 }
+
+/// A lookup as it is written: name, place, table, key and prefix of the key.
+type Written<'i> = (&'i str, Item<'i>, Option<Name>, &'i str, Option<&'i str>);
 
 /// Mapping blocks by source and table.
 pub(crate) type Mappings = BTreeMap<(Name, Name), Vec<Mapping>>;
