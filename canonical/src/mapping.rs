@@ -109,6 +109,9 @@ pub(crate) struct LinkMap {
     pub key: Vec<FieldMap>,
 }
 
+/// A lookup as it is written: name, place, table, path to the key and its prefix.
+type WrittenLookup<'w> = (&'w str, Item<'w>, Option<Name>, (&'w str, Option<&'w str>));
+
 /// What reading needs to know.
 pub(crate) struct Reader<'r> {
     /// Entities.
@@ -222,7 +225,7 @@ impl Reader<'_> {
     /// Lookups in an order in which each refers only to earlier ones.
     fn lookups(&self, block: &Section<'_>) -> Vec<Lookup> {
         let Some(section) = block.get("lookup").and_then(|i| i.table()) else { return Vec::new() };
-        let mut waiting: Vec<Written<'_>> = Vec::new();
+        let mut waiting: Vec<WrittenLookup<'_>> = Vec::new();
         for (name, item) in section.entries() {
             let Some(s) = item.table() else { continue };
             s.required("table");
@@ -233,13 +236,13 @@ impl Reader<'_> {
             if ["row", "before", "op", "rec", "ev"].contains(&name) {
                 item.problem(format!("a lookup cannot be called `{name}`"), "choose another name");
             }
-            waiting.push((name, item, table, key, prefix));
+            waiting.push((name, item, table, (key, prefix)));
         }
         let mut found: Vec<Lookup> = Vec::new();
         while !waiting.is_empty() {
             let names: Vec<String> = waiting.iter().map(|w| w.0.to_string()).collect();
             let ready = waiting.iter().position(|w| {
-                w.3.split_once('.').is_none_or(|(root, _)| !names.iter().any(|n| n == root))
+                w.3.0.split_once('.').is_none_or(|(root, _)| !names.iter().any(|n| n == root))
             });
             let Some(at) = ready else {
                 for (name, item, ..) in &waiting {
@@ -248,7 +251,7 @@ impl Reader<'_> {
                 }
                 break;
             };
-            let (name, item, table, key, prefix) = waiting.remove(at);
+            let (name, item, table, (key, prefix)) = waiting.remove(at);
             let key = path(key, &found);
             let Some(table) = table else { continue };
             let (name, prefix) = (name.into(), prefix.map(str::to_string));
@@ -413,9 +416,6 @@ pub(crate) fn path(text: &str, lookups: &[Lookup]) -> Path {
     };
     Path { lookup, column: column.into(), members: parts.map(str::to_string).collect() }
 }
-
-/// A lookup as it is written: name, place, table, key and prefix of the key.
-type Written<'i> = (&'i str, Item<'i>, Option<Name>, &'i str, Option<&'i str>);
 
 /// Mapping blocks by source and table.
 pub(crate) type Mappings = BTreeMap<(Name, Name), Vec<Mapping>>;

@@ -324,6 +324,11 @@ pub(crate) fn convert(
     {
         return instant(wall, zone);
     }
+    if kind == FieldType::Date
+        && let Value::Timestamp(_) | Value::TimestampTz(_) = value
+    {
+        return day(value, zone).ok_or(());
+    }
     let value = kind.coerce(value)?;
     if shift == 0 {
         return Ok(value);
@@ -338,6 +343,20 @@ pub(crate) fn shifted(value: &Value<'_>, places: i64) -> Option<Value<'static>> 
     let moved = BigDecimal::new(digits, scale.checked_sub(places)?);
     let text = crossdock_model::value::normal_decimal(&moved.to_plain_string());
     Some(Value::Decimal(text.into()))
+}
+
+/// The day of a time: that which its clock showed or, when the time has a zone of its own, that
+/// which it was in `zone`. Infinity has none.
+fn day(value: &Value<'_>, zone: &TimeZone) -> Option<Value<'static>> {
+    let shown = match value {
+        Value::Timestamp(micros) if !matches!(*micros, i64::MAX | i64::MIN) => *micros,
+        Value::TimestampTz(micros) => {
+            let at = jiff::Timestamp::from_microsecond(*micros).ok()?;
+            micros.checked_add(i64::from(zone.to_offset(at).seconds()) * 1_000_000)?
+        }
+        _ => return None,
+    };
+    i32::try_from(shown.div_euclid(time::DAY_MICROS)).ok().map(Value::Date)
 }
 
 /// What a clock showed, microseconds; `None` when the value is no wall-clock time.
@@ -378,6 +397,18 @@ mod tests {
         let summer = Value::Timestamp(time::parse_instant("2026-05-01 10:00:00").unwrap());
         let utc = convert(&summer, FieldType::Instant, 0, &berlin).unwrap();
         assert_eq!(utc.to_text().as_deref(), Some("2026-05-01T08:00:00Z"));
+        // Half past eleven in the evening of the same day, UTC and then in Berlin.
+        let late = time::parse_instant("2026-05-01 23:30:00").unwrap();
+        for (time, day) in [
+            (Value::Timestamp(late), Some("2026-05-01")),
+            (Value::TimestampTz(late), Some("2026-05-02")),
+            (Value::Timestamp(-1), Some("1969-12-31")),
+            (Value::Timestamp(i64::MAX), None),
+            (Value::TimestampTz(i64::MIN), None),
+        ] {
+            let date = convert(&time, FieldType::Date, 0, &berlin);
+            assert_eq!(date.ok().and_then(|d| d.to_text()).as_deref(), day, "{time:?}");
+        }
         let cents = convert(&Value::Int(1250), FieldType::Decimal, -2, &TimeZone::UTC).unwrap();
         assert_eq!(cents.to_text().as_deref(), Some("12.5"));
     }

@@ -7,6 +7,7 @@ mod encoding;
 mod exceptions;
 mod explain;
 mod guards;
+mod history;
 mod ledger;
 mod load;
 mod migrate;
@@ -16,6 +17,7 @@ mod reverts;
 mod rulesets;
 mod sql;
 mod subjects;
+mod views;
 mod writes;
 
 use std::future::Future;
@@ -33,6 +35,7 @@ pub use parked::{Again, Owed, Parking, Refusals, RuleFilter};
 pub use postgres::{Attention, PostgresStore};
 pub use rulesets::RulesetChange;
 pub use subjects::{StoredSubjects, StoredVersion};
+pub use views::{ColumnKind, EntityView};
 
 /// How far `integrate` has come with one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
