@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crossdock_model::canonical::Name;
 
-use crate::document::Section;
-use crate::problems::Spot;
+use crate::document::{Item, Section};
+use crate::problems::{Spot, did_you_mean};
 use crate::ruleset::{Replace, Rulesets};
 
 /// What to do with a code that no entry matches.
@@ -68,6 +68,16 @@ impl CodeTable {
         sort(&mut self.patterns);
     }
 
+    /// Adds an entry.
+    fn put(&mut self, code: &str, value: &str) {
+        let parts: Vec<_> = code.split(':').map(|p| (p != "*").then(|| p.to_string())).collect();
+        let stars = parts.iter().filter(|p| p.is_none()).count();
+        match stars {
+            0 => _ = self.exact.insert(code.to_string(), value.into()),
+            _ => self.patterns.push(Pattern { parts, stars, value: value.into() }),
+        }
+    }
+
     /// All that it may say.
     pub fn values(&self) -> impl Iterator<Item = &Name> {
         self.exact.values().chain(self.patterns.iter().map(|p| &p.value))
@@ -108,7 +118,12 @@ fn read_table(name: &str, entries: &Section<'_>) -> CodeTable {
         exact: HashMap::new(),
         patterns: Vec::new(),
     };
+    let mut lists = Vec::new();
     for (code, item) in entries.entries() {
+        if code == "base" {
+            lists = bases(&item);
+            continue;
+        }
         let Some(value) = item.text() else { continue };
         if code == "unmapped" {
             match value {
@@ -121,13 +136,58 @@ fn read_table(name: &str, entries: &Section<'_>) -> CodeTable {
             }
             continue;
         }
-        let parts: Vec<_> = code.split(':').map(|p| (p != "*").then(|| p.to_string())).collect();
-        let stars = parts.iter().filter(|p| p.is_none()).count();
-        match stars {
-            0 => _ = table.exact.insert(code.to_string(), value.into()),
-            _ => table.patterns.push(Pattern { parts, stars, value: value.into() }),
-        }
+        table.put(code, value);
     }
     sort(&mut table.patterns);
+    lists.iter().for_each(|list| table.lie_over(list));
     table
+}
+
+/// The code lists that come with Crossdock, by name.
+const LISTS: [(&str, &str); 4] = [
+    ("rec24_status", include_str!("../codes/rec24_status.toml")),
+    ("x12_214_appointment", include_str!("../codes/x12_214_appointment.toml")),
+    ("x12_214_reason", include_str!("../codes/x12_214_reason.toml")),
+    ("x12_214_status", include_str!("../codes/x12_214_status.toml")),
+];
+/// Where the code of a list stands in the key of a table.
+const CODE: &str = "{}";
+
+/// `base = "LIST"`, or `base = { LIST = "tms:{}:*" }` with the place of the list's codes in the
+/// keys of this table. What the table itself says comes first.
+fn bases(item: &Item<'_>) -> Vec<CodeTable> {
+    let section = item.is_table().then(|| item.table()).flatten();
+    let wanted: Vec<(&str, &str, Item<'_>)> = match section {
+        Some(section) => {
+            let entries = section.entries().into_iter();
+            entries.filter_map(|(list, item)| Some((list, item.text()?, item))).collect()
+        }
+        None => item.text().map(|list| (list, CODE, *item)).into_iter().collect(),
+    };
+    wanted.iter().filter_map(|(list, place, item)| base(list, place, item)).collect()
+}
+
+fn base(list: &str, place: &str, item: &Item<'_>) -> Option<CodeTable> {
+    let Some((_, text)) = LISTS.iter().find(|(name, _)| *name == list) else {
+        let remedy = did_you_mean(list, LISTS.iter().map(|(name, _)| *name));
+        item.problem(format!("no code list is called `{list}`"), remedy);
+        return None;
+    };
+    if !place.contains(CODE) {
+        let remedy = format!("write where they stand, like \"tms:{CODE}\" or \"*:{CODE}:*\"");
+        item.problem(format!("`{place}` has no place for the codes of {list}"), remedy);
+        return None;
+    }
+    let codes: BTreeMap<String, String> = toml::from_str(text).unwrap_or_default();
+    debug_assert!(!codes.is_empty(), "{list} cannot be read");
+    let mut table = CodeTable {
+        name: list.into(),
+        unmapped: Unmapped::Exception,
+        spot: item.spot(),
+        exact: HashMap::new(),
+        patterns: Vec::new(),
+    };
+    codes.iter().for_each(|(code, value)| table.put(&place.replace(CODE, code), value));
+    sort(&mut table.patterns);
+    Some(table)
 }

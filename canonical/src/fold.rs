@@ -10,6 +10,8 @@ use crossdock_model::{
 };
 use foldhash::HashMap;
 
+use crate::upcast::{self, Renamed};
+
 /// A table as far as folding needs it.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -98,13 +100,21 @@ pub(crate) struct Folded {
 /// Tables by the address of their shared schema; the schema is kept, so that addresses stay valid.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    by_schema: HashMap<usize, Arc<Table>>,
+    by_schema: HashMap<usize, (Arc<TableSchema>, Arc<Table>)>,
 }
 
 impl Tables {
-    fn get(&mut self, schema: &Arc<TableSchema>) -> Arc<Table> {
+    fn get(&mut self, source: &Name, schema: &Arc<TableSchema>, renamed: &Renamed) -> Arc<Table> {
         let address = Arc::as_ptr(schema) as usize;
-        self.by_schema.entry(address).or_insert_with(|| Arc::new(Table::new(schema))).clone()
+        let known = self.by_schema.entry(address).or_insert_with(|| {
+            let was = match renamed.is_empty() {
+                true => None,
+                false => renamed.get(&(source.clone(), schema.name.to_string().into())),
+            };
+            let now = was.map_or_else(|| schema.clone(), |was| upcast::schema(schema, was));
+            (schema.clone(), Arc::new(Table::new(&now)))
+        });
+        known.1.clone()
     }
 }
 
@@ -115,6 +125,7 @@ pub(crate) fn fold(
     header: TxHeader,
     events: Vec<ChangeEvent>,
     wanted: &dyn Fn(&Name) -> bool,
+    renamed: &Renamed,
 ) -> Folded {
     let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::default() };
     let mut out = nothing(source, header);
@@ -126,7 +137,7 @@ pub(crate) fn fold(
             continue;
         }
         let Some(schema) = &event.table else { continue };
-        let table = tables.get(schema);
+        let table = tables.get(source, schema, renamed);
         if &*schema.name.table == mark::PROGRESS_TABLE {
             add_mark(&mut out, progress_mark(&table, &event).as_deref());
             continue;

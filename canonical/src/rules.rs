@@ -28,6 +28,7 @@ use crate::problems::Report;
 use crate::quarantine::{self, Quarantines};
 use crate::ruleset::{self, Ruleset, Rulesets};
 use crate::trial::{self, Trial};
+use crate::upcast::Renamed;
 use crate::writing::{self, Inboxes, TargetWrite, Writing};
 use crate::{check, deadline, verify};
 
@@ -67,6 +68,8 @@ pub struct Rules {
     pub(crate) quarantines: Quarantines,
     /// What stops a stream.
     pub(crate) guards: Vec<RateGuard>,
+    /// Columns that have been renamed.
+    pub(crate) renamed: Renamed,
     /// Links that ownership rules read, by entity.
     pub(crate) owner_links: OwnerLinks,
     /// Entities whose owners depend on records of an entity, by that entity.
@@ -229,6 +232,7 @@ impl Loader {
             released_by_links: BTreeSet::new(),
             quarantines: Quarantines::new(),
             guards: Vec::new(),
+            renamed: Renamed::new(),
             owner_links: OwnerLinks::new(),
             followers: BTreeMap::new(),
             timed: BTreeSet::new(),
@@ -274,6 +278,9 @@ impl Loader {
         let reader = Reader { entities, codes: &codes, sources: known.sources, report };
         for mapping in mapping_roots.iter().flat_map(|root| reader.file(root)) {
             let key = (mapping.source.clone(), mapping.table.clone());
+            if !mapping.was.is_empty() {
+                rules.renamed.entry(key.clone()).or_default().extend(mapping.was.clone());
+            }
             rules.mappings.entry(key).or_default().push(mapping);
         }
         rules.links = links_of(&rules.mappings, report);

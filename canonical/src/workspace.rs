@@ -19,6 +19,7 @@ use crate::rate;
 use crate::rows::map_all;
 use crate::rules::Rules;
 use crate::step::Mapped;
+use crate::upcast;
 
 /// Judges one batch. Take in whole transactions in the order of their source's log, then answer
 /// [`Workspace::needs`] until it is empty, then [`Workspace::finish`].
@@ -117,7 +118,7 @@ impl<'r> Workspace<'r> {
             // A snapshot has no commit time: what it reads is so now.
             header.commit_micros = self.now_micros;
         }
-        let folded = fold(&mut self.tables, source, header, events, &wanted);
+        let folded = fold(&mut self.tables, source, header, events, &wanted, &rules.renamed);
         self.transactions.push(folded);
         self.begin_again();
     }
@@ -201,7 +202,13 @@ impl<'r> Workspace<'r> {
                 memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
-        loaded.rows.into_iter().chain(loaded.referring).for_each(|row| memory.loaded(row));
+        for mut row in loaded.rows.into_iter().chain(loaded.referring) {
+            let place = (row.key.source.clone(), row.key.table.clone());
+            if let Some(was) = self.rules.renamed.get(&place) {
+                upcast::fields(Arc::make_mut(&mut row.image), was);
+            }
+            memory.loaded(row);
+        }
         memory.records.records.reserve(asked.records.len());
         for (key, state) in loaded.records {
             memory.loaded_record(key, || unpack(typed(state, entities)));
@@ -259,10 +266,16 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
     if let Some(record) = &mut state.record
         && let Some(entity) = entities.entity(&record.key.entity)
     {
+        if !entity.was.is_empty() {
+            upcast::record(record, entity);
+        }
         type_fields(&mut record.fields, entity);
     }
     for contribution in &mut state.contributions {
         let Some(entity) = entities.entity(&contribution.record.entity) else { continue };
+        if !entity.was.is_empty() {
+            upcast::fields(Arc::make_mut(&mut contribution.fields), &entity.was);
+        }
         let mut kinds = entity.fields.walk();
         let mut fields = contribution.fields.iter();
         if !fields.all(|(name, value)| kinds.find(name).is_none_or(|kind| kind.has(value))) {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod codes;
 mod cross_references;
 mod demo;
 mod demo_files;
@@ -20,3 +21,4 @@ mod rounds;
 mod scenario;
 mod schedules;
 mod store;
+mod upcasts;

@@ -6,6 +6,7 @@
 
 mod buffer;
 mod error;
+mod listing;
 mod memory;
 mod options;
 mod reader;
@@ -22,6 +23,7 @@ pub mod postgres;
 
 pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
 pub use error::CaptureError;
+pub use listing::{Listing, Reference, list};
 pub use memory::{
     CopyMessage, CopyState, MESSAGE_PREFIX, Memory, Purpose, ServerIdentity, Start, TableCopy,
 };

@@ -24,12 +24,17 @@ pub fn avro(entity: &EntityDef) -> Json {
         json!({ "name": "_deleted", "type": "boolean", "default": false }),
     ];
     for (name, kind) in &entity.fields {
-        fields.push(match entity.is_key(name) {
+        let mut field = match entity.is_key(name) {
             true => json!({ "name": &**name, "type": scalar(*kind) }),
             false => {
                 json!({ "name": &**name, "type": ["null", scalar(*kind)], "default": null })
             }
-        });
+        };
+        if let Some(was) = entity.was.get(name) {
+            let was: Vec<&str> = was.iter().map(|old| &**old).collect();
+            field["aliases"] = json!(was);
+        }
+        fields.push(field);
     }
     json!({
         "type": "record",

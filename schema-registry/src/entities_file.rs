@@ -39,6 +39,15 @@ pub(crate) fn read(file: &SourceText, entities: &mut Map) -> Vec<Problem> {
     reader.problems
 }
 
+/// A field as it is written.
+struct Field {
+    name: Name,
+    kind: FieldType,
+    /// Earlier names.
+    was: Vec<Name>,
+    at: Range<usize>,
+}
+
 struct Reader<'f> {
     file: &'f SourceText,
     problems: Vec<Problem>,
@@ -87,7 +96,10 @@ impl Reader<'_> {
             Some(def) => self.kept(def, &prefix, &key),
             None => self.made(name, prefix, key.as_ref().map(|(k, _)| k), entities),
         };
-        for (field, kind, at) in fields.unwrap_or_default() {
+        for Field { name: field, kind, was, at } in fields.unwrap_or_default() {
+            if !was.is_empty() {
+                def.was.insert(field.clone(), was);
+            }
             match def.fields.get(&field) {
                 Some(old) if *old != kind => {
                     let what = format!("field `{field}` of `{}` is {old} already", def.name);
@@ -97,6 +109,7 @@ impl Reader<'_> {
                 None => drop(def.fields.insert(field, kind)),
             }
         }
+        self.earlier_names(&def, name.span());
         if let Some((key, span)) = key {
             for part in key.iter().filter(|part| !def.fields.contains_key(*part)) {
                 let what = format!("key field `{part}` is not among the fields of `{}`", def.name);
@@ -110,6 +123,17 @@ impl Reader<'_> {
             }
         }
         entities.insert(def.name.clone(), def);
+    }
+
+    /// An earlier name that is still one cannot be told from it.
+    fn earlier_names(&mut self, def: &EntityDef, at: Range<usize>) {
+        for (field, was) in &def.was {
+            for old in was.iter().filter(|old| def.fields.contains_key(*old)) {
+                let written = self.file.text.find(&format!("{field} =")).unwrap_or(at.start);
+                let what = format!("`{field}` was `{old}`, which is still a field");
+                self.problem(written..written, what, "Take the old field out, or the old name.");
+            }
+        }
     }
 
     /// An entity that exists: its identity must be repeated as it is, or not at all.
@@ -165,14 +189,11 @@ impl Reader<'_> {
             prefix: prefix.map_or_else(|| Name::from(""), |(p, _)| p),
             key: key.cloned().unwrap_or_default(),
             fields: Named::new(),
+            was: BTreeMap::new(),
         }
     }
 
-    fn fields(
-        &mut self,
-        entity: &str,
-        value: &Spanned<DeValue<'_>>,
-    ) -> Vec<(Name, FieldType, Range<usize>)> {
+    fn fields(&mut self, entity: &str, value: &Spanned<DeValue<'_>>) -> Vec<Field> {
         let DeValue::Table(table) = value.get_ref() else {
             let what = format!("`fields` of `{entity}` is not a table");
             self.problem(value.span(), what, "Write lines such as weight = \"decimal\".");
@@ -181,10 +202,11 @@ impl Reader<'_> {
         let mut fields = Vec::with_capacity(table.len());
         for (name, kind) in table {
             let sound = self.name(name.get_ref(), name.span(), "field");
-            let kind_text = kind.get_ref().as_str().unwrap_or("");
-            match FieldType::parse(kind_text) {
+            let (kind_text, was) = self.kind_and_names(kind);
+            match FieldType::parse(&kind_text) {
                 Some(kind) if sound => {
-                    fields.push((Name::from(&**name.get_ref()), kind, name.span()));
+                    let (name, at) = (Name::from(&**name.get_ref()), name.span());
+                    fields.push(Field { name, kind, was, at });
                 }
                 Some(_) => {}
                 None => {
@@ -195,6 +217,25 @@ impl Reader<'_> {
             }
         }
         fields
+    }
+
+    /// `"decimal"`, or `{ type = "decimal", was = ["weight"] }`.
+    fn kind_and_names(&mut self, value: &Spanned<DeValue<'_>>) -> (String, Vec<Name>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            return (value.get_ref().as_str().unwrap_or("").to_string(), Vec::new());
+        };
+        let (mut kind, mut was) = (String::new(), Vec::new());
+        for (key, value) in table {
+            match &**key.get_ref() {
+                "type" => kind = value.get_ref().as_str().unwrap_or("").to_string(),
+                "was" => was = self.texts(value),
+                other => {
+                    let what = format!("unknown key `{other}`");
+                    self.problem(key.span(), what, "A field has type, and was: its old names.");
+                }
+            }
+        }
+        (kind, was)
     }
 
     /// Reports a name that cannot be one; true when it can.

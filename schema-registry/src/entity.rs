@@ -30,6 +30,9 @@ pub struct EntityDef {
     pub key: Vec<Name>,
     /// Every field and its type, the key fields included.
     pub fields: Named<FieldType>,
+    /// Earlier names of fields that have been renamed, by the present one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub was: BTreeMap<Name, Vec<Name>>,
 }
 
 impl EntityDef {

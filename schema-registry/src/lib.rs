@@ -10,6 +10,7 @@ mod entities_file;
 mod entity;
 mod field_type;
 mod json_schema;
+mod shape;
 mod source_schemas;
 mod subjects;
 
@@ -18,5 +19,6 @@ pub use compatibility::Compatibility;
 pub use entity::{Entities, EntityDef};
 pub use field_type::FieldType;
 pub use json_schema::json_schema;
+pub use shape::shaped;
 pub use source_schemas::{Observed, Retyped, SchemaVersion, SourceSchemas};
 pub use subjects::{Refused, SubjectVersion, Subjects, subject};

@@ -13,6 +13,7 @@ mod forecast;
 mod gaps;
 mod http;
 mod in_force;
+mod init;
 mod metrics;
 mod observe;
 mod operator;

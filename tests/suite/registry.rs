@@ -97,10 +97,26 @@ fn an_entity_that_readers_would_not_survive_is_refused_until_it_is_allowed() {
     let said = world.refused(&["run"]);
     assert!(said.contains("crossdock.parcel") && said.contains("/config/"), "{said}");
 
-    // A field more is a new version.
-    world.file("entities/parcel.toml", &(entity("text") + "seal = \"text\"\n"));
+    // A field more is a new version, and so is one that has got another name.
+    let renamed = entity("text")
+        .replace("weight = \"text\"", "mass = { type = \"text\", was = [\"weight\"] }");
+    world.file("entities/parcel.toml", &(renamed + "seal = \"text\"\n"));
     world.crossdock.start().unwrap();
     world.crossdock.wait_caught_up(LIMIT).unwrap();
     assert_eq!(read(&world, latest).1["version"], 2);
     assert!(world.done(&["schema", "list"]).contains("crossdock.parcel"));
+    assert!(world.done(&["schema", "show", "parcel", "--version", "1"]).contains("\"weight\""));
+    assert!(world.done(&["schema", "show", "parcel", "--version", "2"]).contains("\"mass\""));
+    assert!(
+        world.refused(&["schema", "show", "parcel", "--version", "3"]).contains("there are: 1, 2")
+    );
+    let put = "INSERT INTO crossdock.record VALUES
+               ('parcel', 'par:7', 3, false, '{\"no\": 7, \"mass\": \"2.5\", \"seal\": \"x\"}', '{}', '{}')";
+    world.store.sql("canonical", put).unwrap();
+    let then = world.done(&["schema", "record", "par:7", "--version", "1"]);
+    let then: Json = serde_json::from_str(&then).unwrap();
+    let expected = json!({
+        "_key": "par:7", "_version": 3, "_deleted": false, "no": 7, "weight": "2.5"
+    });
+    assert_eq!(then, expected);
 }

@@ -227,7 +227,7 @@ fn contribution(row: &Cells<'_>) -> Result<Contribution, ApplyError> {
     })
 }
 
-fn evidence(row: &Cells<'_>) -> Result<Evidence, ApplyError> {
+pub(super) fn evidence(row: &Cells<'_>) -> Result<Evidence, ApplyError> {
     Ok(Evidence {
         record: row.record_key(0)?,
         row: row.row_key(2)?,

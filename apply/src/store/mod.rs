@@ -4,6 +4,7 @@
 mod check;
 mod deadlines;
 mod encoding;
+mod events;
 mod exceptions;
 mod explain;
 mod guards;
@@ -28,6 +29,7 @@ use crossdock_model::canonical::{Delivery, Loaded, Name, Needs, Outcome, SourceR
 use crate::ApplyError;
 
 pub use check::check;
+pub use events::Event;
 pub use exceptions::{Action, ExceptionLine, Filter};
 pub use explain::LastChange;
 pub use ledger::TargetLedger;

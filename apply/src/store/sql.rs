@@ -230,6 +230,14 @@ SELECT e.entity, e.key, e.source, e.table_name, e.pk, e.id, e.kind, e.event_time
 FROM unnest($1::text[], $2::text[]) AS n(a, b)
 JOIN crossdock.evidence e ON e.entity = n.a AND e.key = n.b";
 
+pub(super) const GET_EVENTS: &str = "
+SELECT e.entity, e.key, e.source, e.table_name, e.pk, e.id, e.kind, e.event_time, e.recorded_at,
+    e.authority, e.at_order, e.withdrawn, e.data, coalesce(r.links, '{}'::jsonb)
+FROM crossdock.evidence e
+LEFT JOIN crossdock.record r ON r.entity = e.entity AND r.key = e.key
+WHERE ($1::text IS NULL OR e.entity = $1) AND (e.recorded_at, e.id) > ($2::timestamptz, $3::uuid)
+ORDER BY e.recorded_at, e.id LIMIT $4";
+
 pub(super) const GET_RELEASES: &str = "
 SELECT r.entity, r.key, r.rule, r.business_key, r.unmet, r.depends, r.released
 FROM unnest($1::text[], $2::text[]) AS n(a, b)

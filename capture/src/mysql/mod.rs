@@ -19,6 +19,7 @@ mod event;
 mod gtid;
 mod jsonb;
 mod kind;
+mod listing;
 mod login;
 mod mapping;
 mod packets;
@@ -49,10 +50,11 @@ mod hostile;
 #[cfg(test)]
 mod recorded;
 
-use crossdock_model::{Block, BlockBuilder, Position, SnapshotPart, TableSchema};
+use crossdock_model::{Block, BlockBuilder, Position, SnapshotPart, TableName, TableSchema};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::listing::Reference;
 use progress::Parcel;
 
 use crate::{
@@ -233,6 +235,14 @@ async fn why_not_resumed(
     }
     conn.disconnect().await.ok();
     Ok(None)
+}
+
+/// Tables that the login may read, and their foreign keys of one column.
+pub async fn list(
+    options: &SourceOptions,
+    schema: Option<&str>,
+) -> Result<(Vec<TableName>, Vec<Reference>), CaptureError> {
+    listing::list(options, schema).await
 }
 
 /// Reads the present schemas of the captured tables. A table that does not exist is left out.

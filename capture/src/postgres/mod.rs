@@ -31,6 +31,7 @@ mod identity;
 mod image;
 mod in_progress;
 mod key_order;
+mod listing;
 mod outbox;
 mod pace;
 mod pgoutput;
@@ -60,9 +61,10 @@ pub(crate) mod fuzzing;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossdock_model::{Block, Position, SnapshotPart, TableSchema};
+use crossdock_model::{Block, Position, SnapshotPart, TableName, TableSchema};
 use tokio::sync::mpsc;
 
+use crate::listing::Reference;
 use crate::{CaptureError, CopyState, Finding, Memory, Purpose, SourceOptions, Start, TableCopy};
 use backfill::Task;
 use control::Control;
@@ -200,6 +202,14 @@ impl Drop for PostgresReader {
     fn drop(&mut self) {
         self.control.stop();
     }
+}
+
+/// Tables that the login may read, and their foreign keys of one column.
+pub async fn list(
+    options: &SourceOptions,
+    schema: Option<&str>,
+) -> Result<(Vec<TableName>, Vec<Reference>), CaptureError> {
+    listing::list(options, schema).await
 }
 
 /// Reads the present schemas of the captured tables. A table that does not exist is left out.

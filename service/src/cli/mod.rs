@@ -4,9 +4,11 @@
 mod check;
 mod checkpoints;
 mod contract;
+mod epcis;
 mod events;
 mod exceptions;
 mod gaps;
+mod init;
 mod outbox;
 mod rules;
 mod run;
@@ -52,6 +54,15 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Read a database's catalog and write a first config, mapping and ownership file to edit.
+    ///
+    /// Guesses by the words of names, by types and by foreign keys what the tables may be. Reads no
+    /// rows, changes nothing in the database, and overwrites no file.
+    #[command(
+        after_help = "Examples:\n  crossdock init --url postgres://crossdock@127.0.0.1/erp\n  \
+        crossdock init --url mariadb://crossdock@wms.example:3306/wms --name wms_eu --dir site"
+    )]
+    Init(init::InitArguments),
     /// Look at files and databases and say what is missing, with the statement that mends it.
     ///
     /// Changes nothing. Exits with 2 when something must be mended before `run`.
@@ -121,6 +132,18 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: rules::RulesCommand,
+    },
+    /// Print what has happened as EPCIS 2.0 events (JSON-LD), from the canonical store.
+    ///
+    /// One event for each fact that somebody reported, in the order in which they were recorded;
+    /// what was taken back is declared not to have happened.
+    #[command(after_help = "Examples:\n  crossdock epcis --since 24h --entity shipment\n  \
+        crossdock epcis --since 2026-11-23T00:00:00Z --lines --id-base https://id.example.org/")]
+    Epcis {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: epcis::EpcisArguments,
     },
     /// See what a person must look at, and try refused deliveries again or discard them.
     #[command(after_help = "Examples:\n  crossdock exceptions list --source erp\n  \
@@ -251,6 +274,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     let code = runtime.block_on(async {
         match arguments.command {
+            Command::Init(arguments) => init::init(arguments).await,
             Command::Check(file) => check::check(&file.config).await,
             Command::Run(file) => run::run(&file.config).await,
             Command::Status { config, json } => status::status(&config.config, json).await,
@@ -268,6 +292,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
             Command::Rules { command } => rules::rules(command).await,
+            Command::Epcis { config, arguments } => epcis::epcis(&config.config, &arguments).await,
             Command::Exceptions { command } => exceptions::exceptions(command).await,
             Command::Contract { command } => contract::contract(command).await,
             Command::Gaps { command } => gaps::gaps(command).await,

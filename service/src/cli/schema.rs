@@ -1,12 +1,17 @@
 //! `crossdock schema`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
+use crossdock_apply::PostgresStore;
 use crossdock_config::Config;
 use crossdock_model::TableName;
-use crossdock_schema_registry::{EntityDef, avro, json_schema, subject};
+use crossdock_model::canonical::RecordKey;
+use crossdock_schema_registry::{EntityDef, avro, json_schema, shaped, subject};
+use serde_json::Value as Json;
 
 use super::{ConfigFile, checkpoints, fail, load, moved};
 use crate::control::Client;
@@ -30,6 +35,22 @@ pub enum SchemaCommand {
         /// In which language.
         #[arg(long, value_enum, default_value = "avro")]
         format: SchemaFormat,
+        /// A version that is registered, in Avro, instead of what the files have now.
+        #[arg(long, value_name = "N", conflicts_with = "format")]
+        version: Option<u32>,
+    },
+    /// Print a record as readers of a version of its schema know it.
+    ///
+    /// Fields that have been renamed since have the names of that version, those that have come
+    /// since are left out.
+    Record {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Key of the record: shp:EU:SHP-000812.
+        key: String,
+        /// The version [default: the latest].
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
     },
     /// Say whether what the files have now may be registered, and why not.
     ///
@@ -69,7 +90,17 @@ pub async fn schema(command: SchemaCommand) -> ExitCode {
             Ok(config) => list(&config).await,
             Err(code) => code,
         },
-        SchemaCommand::Show { config, entity, format } => show(&config.config, &entity, format),
+        SchemaCommand::Show { config, entity, version: Some(version), .. } => {
+            match load(&config.config) {
+                Ok(config) => printed(registered(&config, &entity, Some(version)).await),
+                Err(code) => code,
+            }
+        }
+        SchemaCommand::Show { config, entity, format, .. } => show(&config.config, &entity, format),
+        SchemaCommand::Record { config, key, version } => match load(&config.config) {
+            Ok(config) => printed(record(&config, &key, version).await),
+            Err(code) => code,
+        },
         SchemaCommand::Check { config } => match load(&config.config) {
             Ok(config) => check(&config).await,
             Err(code) => code,
@@ -79,6 +110,52 @@ pub async fn schema(command: SchemaCommand) -> ExitCode {
             Err(code) => code,
         },
     }
+}
+
+fn printed(json: anyhow::Result<Json>) -> ExitCode {
+    match json {
+        Ok(json) => {
+            say!("{json:#}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// A registered version of an entity's schema; the latest, when none is named.
+async fn registered(config: &Config, name: &str, version: Option<u32>) -> anyhow::Result<Json> {
+    let entity = config.rules.entities().entity(name);
+    let entity = entity.with_context(|| format!("there is no entity `{name}`"))?;
+    let subjects = Registry::new(wiring::connect_options(&config.store)).read().await?;
+    let known = subjects.versions(&subject(entity));
+    let found = match version {
+        Some(version) => known.iter().find(|v| v.version == version),
+        None => known.last(),
+    };
+    let all: Vec<String> = known.iter().map(|v| v.version.to_string()).collect();
+    let found = found.with_context(|| match all.is_empty() {
+        true => format!("no schema of {name} is registered yet: crossdock run does it"),
+        false => format!("{name} has no such version; there are: {}", all.join(", ")),
+    })?;
+    Ok(serde_json::from_str(&found.schema)?)
+}
+
+async fn record(config: &Config, key: &str, version: Option<u32>) -> anyhow::Result<Json> {
+    let entity = config.rules.entities().of_key(key);
+    let entity = entity.with_context(|| format!("no entity has keys like `{key}`"))?;
+    let schema = registered(config, &entity.name, version).await?;
+    let mut store = PostgresStore::open_reader(&wiring::connect_options(&config.store)).await?;
+    let asked = RecordKey { entity: entity.name.clone(), key: key.into() };
+    let loaded = store.record_state(&asked).await?;
+    let record = loaded.records.into_iter().next().and_then(|(_, state)| state.record);
+    let record = record.with_context(|| format!("the store has no record {key}"))?;
+    let fields = record.fields.iter().map(|(name, value)| (name.clone(), value.to_json()));
+    let known = BTreeMap::from([
+        ("_key", Json::from(key)),
+        ("_version", Json::from(record.version)),
+        ("_deleted", Json::from(record.deleted)),
+    ]);
+    shaped(entity, &schema, &fields.collect(), &known).context("the schema is not that of a record")
 }
 
 async fn accept(config: &Config, request: TableRequest) -> anyhow::Result<Moved> {
