@@ -94,14 +94,14 @@ pub(crate) fn changes(
     for (field, was, now) in fields {
         let json =
             |value: &Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
-        all.insert(field.to_string(), serde_json::Value::Array(vec![json(was), json(now)]));
+        all.insert(String::from(&***field), serde_json::Value::Array(vec![json(was), json(now)]));
     }
     static NO_LINKS: Links = Links::new();
     let links = old.map_or(&NO_LINKS, |o| &o.links).beside(&new.links);
     for (name, before, after) in links {
         let (before, after) = (before.map(|k| &*k.key), after.map(|k| &*k.key));
         if before != after {
-            all.insert(name.to_string(), json!([before, after]));
+            all.insert(String::from(&**name), json!([before, after]));
         }
     }
     static NO_ORIGINS: Named<Origin> = Named::new();

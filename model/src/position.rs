@@ -61,17 +61,19 @@ pub struct LogOrder {
 impl LogOrder {
     /// 40 hexadecimal digits that sort as the order does; the form kept in the canonical store.
     pub fn to_sortable(self) -> String {
-        let mut text = String::with_capacity(40);
-        let mut digits = |number: u64, count: u32| {
-            for place in (0..count).rev() {
-                let digit = (number >> (4 * place)) & 0xf;
-                text.push(char::from_digit(digit as u32, 16).unwrap_or('0'));
+        // By hand: one is written for every field that changes.
+        let mut text = [0; 40];
+        let (file, rest) = text.split_at_mut(16);
+        let (offset, ordinal) = rest.split_at_mut(16);
+        for (digits, number) in
+            [(file, self.file), (offset, self.offset), (ordinal, u64::from(self.ordinal))]
+        {
+            for (place, digit) in digits.iter_mut().rev().enumerate() {
+                let value = (number >> (4 * place)) as u8 & 0xf;
+                *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
             }
-        };
-        digits(self.file, 16);
-        digits(self.offset, 16);
-        digits(u64::from(self.ordinal), 8);
-        text
+        }
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Reads what [`LogOrder::to_sortable`] wrote.
@@ -219,6 +221,8 @@ mod tests {
         let polled = |text: &str| at(&format!("poll:2026-11-23T{text}"));
         assert!(polled("10:00:00Z+99").compare(&polled("10:00:00.5Z+0")).is_lt());
         assert!(polled("10:00:00Z+9").compare(&polled("10:00:00Z+10")).is_lt());
+        let far = LogOrder { file: 0xa1, offset: u64::MAX, ordinal: 0x0f };
+        assert_eq!(far.to_sortable(), "00000000000000a1ffffffffffffffff0000000f");
         let order = at("3@binlog.000010:4").order(7);
         assert_eq!(LogOrder::from_sortable(&order.to_sortable()), Some(order));
     }
