@@ -229,11 +229,8 @@ impl<'w> Work<'w> {
             (None, Op::Create) => Doing::Created,
             (None, _) => Doing::Found,
         };
-        step.key = net
-            .table
-            .key_names()
-            .filter_map(|name| Some((name.clone(), image.get(name)?.clone())))
-            .collect();
+        let key = |name: &Name| Some((name.clone(), image.get(name)?.clone()));
+        step.key = net.table.key_names().filter_map(key).collect();
         self.now.insert(net.row.clone(), Arc::new(row));
         let images = Images {
             row: &net.row,

@@ -125,11 +125,7 @@ impl<'j> Judge<'j> {
                 }
             }
         }
-        let uses = |link: &Name| rule.exprs().any(|e| e.uses(link));
-        let mut depends: Vec<RecordKey> =
-            record.links.iter().filter(|(l, _)| uses(l)).map(|(_, k)| k.clone()).collect();
-        depends.sort();
-        depends.dedup();
+        let depends = depends(&record, rule);
         let release = Release {
             rule: rule.name.clone(),
             business_key,
@@ -194,6 +190,16 @@ fn scope<'s>(
         scope = scope.with(name, linked.as_deref().map_or(Var::Missing, view));
     }
     scope
+}
+
+/// The linked records that a release depends on.
+fn depends(record: &Record, rule: &ReleaseRule) -> Vec<RecordKey> {
+    let uses = |link: &Name| rule.exprs().any(|e| e.uses(link));
+    let mut depends: Vec<RecordKey> =
+        record.links.iter().filter(|(l, _)| uses(l)).map(|(_, k)| k.clone()).collect();
+    depends.sort();
+    depends.dedup();
+    depends
 }
 
 /// The business key of a release; `None` while a part of it is missing.

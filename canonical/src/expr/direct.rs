@@ -2,8 +2,8 @@
 //! interpreter's context, and without a copy of what is read.
 //!
 //! It knows what it is sure of and nothing else. An expression of another form is not compiled; an
-//! evaluation that comes upon anything unusual, errors among it, gives nothing. Both are left to the
-//! interpreter, which alone says what CEL means.
+//! evaluation that comes upon anything unusual, errors among it, gives nothing. Both are left to
+//! the interpreter, which alone says what CEL means.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
