@@ -12,7 +12,7 @@ POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 SCHEDULES ?= 100000
 
-.PHONY: help setup build mysql test test-schedules test-mysql test-postgres-versions test-postgres-extensions test-tryton demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
+.PHONY: help setup build mysql test test-schedules test-mysql test-large-transaction test-postgres-versions test-postgres-extensions test-tryton demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
   bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
 
 help: ## This list
@@ -35,6 +35,10 @@ mysql: setup ## Get a MySQL server for the tests, about a minute; without one, i
 test-mysql: setup ## The tests that need a MySQL server
 	deploy/setup/mysql.sh
 	cargo test --locked -p crossdock-harness -p crossdock-capture --test main mysql
+
+test-large-transaction: setup ## Memory, while MySQL sends five million rows in one compressed event; some minutes
+	deploy/setup/mysql.sh
+	TRANSACTION_ROWS=5000000 cargo test --locked -p crossdock-capture --test main -- --nocapture memory_does_not_grow
 
 test-schedules: ## Random schedules of four systems against models that know no rule file: SCHEDULES=100000
 	SCHEDULES=$(SCHEDULES) cargo test --locked --release -p crossdock-canonical --test main -- ownership interleavings properties s7_s9_s10

@@ -13,3 +13,4 @@ mod subjects;
 mod support;
 mod target;
 mod types;
+mod upkeep;

@@ -3,6 +3,7 @@
 //!
 //! Prints a table and leaves JSON lines in `target/bench/NAME.jsonl`.
 
+mod apply;
 mod canonical;
 mod debezium;
 mod drain;
@@ -101,6 +102,15 @@ enum Bench {
         #[arg(long, default_value_t = 1_000)]
         batch: usize,
     },
+    /// From the slot into the canonical store with history, against a native subscription.
+    Apply {
+        /// Runs.
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Transactions of 100 row changes in each run.
+        #[arg(long, default_value_t = 3_000)]
+        transactions: u32,
+    },
     /// Crossdock's side of one run.
     #[command(hide = true)]
     Drain(drain::Task),
@@ -161,6 +171,7 @@ fn main() -> Result<()> {
         }
         Bench::LatencyPostgres { runs, rate, seconds } => latency::bench(runs, rate, seconds),
         Bench::Canonical { runs, orders, batch } => judging::bench(runs, orders, batch),
+        Bench::Apply { runs, transactions } => apply::bench(runs, transactions),
         Bench::Drain(task) => drain::run(&task),
     }
 }

@@ -4,17 +4,17 @@
 /// Row changes in one transaction.
 pub const CHANGES: u32 = 100;
 /// Rows to begin with.
-const BASE: u32 = 100_000;
+pub const BASE: u32 = 100_000;
 
 /// Table and first rows on PostgreSQL.
 pub fn postgres_base() -> String {
     format!(
         "{}
          INSERT INTO sales.order_line {};
-         CREATE PROCEDURE sales.fill(transactions int) LANGUAGE plpgsql AS $$
+         CREATE PROCEDURE sales.fill(transactions int, first int DEFAULT 0) LANGUAGE plpgsql AS $$
          DECLARE top bigint; low bigint; step bigint;
          BEGIN
-           FOR t IN 0..transactions - 1 LOOP
+           FOR t IN first..first + transactions - 1 LOOP
              top := {BASE} + 60::bigint * t; low := 10::bigint * t;
              step := (top - low - 100) / 30;
              INSERT INTO sales.order_line {};
@@ -32,7 +32,8 @@ pub fn postgres_base() -> String {
     )
 }
 
-fn postgres_schema() -> &'static str {
+/// Schema and table on PostgreSQL, empty.
+pub fn postgres_schema() -> &'static str {
     "CREATE SCHEMA sales;
      CREATE TABLE sales.order_line(
        id bigint PRIMARY KEY, order_id int NOT NULL, line_no smallint NOT NULL,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState,
+    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState, Release,
 };
 use crossdock_model::{Named, Value};
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::step::{Stated, Step};
 /// not there any more is nowhere else either.
 pub(crate) fn differences(
     old: &Rec,
-    new: Rec,
+    new: &Rec,
     withdraw: impl Fn(&Uuid) -> bool,
     out: &mut Outcome,
 ) {
@@ -26,27 +26,27 @@ pub(crate) fn differences(
                 .push(Contribution { gone: true, ..Contribution::clone(contribution) });
         }
     }
-    let kept = new.contributions.into_iter().filter(|(r, c)| changed(old.contributions.get(r), c));
-    out.contributions.extend(kept.map(|(_, c)| Arc::unwrap_or_clone(c)));
+    let kept = new.contributions.iter().filter(|(r, c)| changed(old.contributions.get(*r), c));
+    out.contributions.extend(kept.map(|(_, c)| Contribution::clone(c)));
     for (id, evidence) in &old.evidence {
         if !new.evidence.contains_key(id) && withdraw(id) {
             out.evidence.push(Evidence { withdrawn: true, ..Evidence::clone(evidence) });
         }
     }
-    let kept = new.evidence.into_iter().filter(|(id, e)| changed(old.evidence.get(id), e));
-    out.evidence.extend(kept.map(|(_, e)| Arc::unwrap_or_clone(e)));
-    let kept = new.releases.into_iter().filter(|(k, r)| changed(old.releases.get(k), r));
-    out.releases.extend(kept.map(|(_, r)| Arc::unwrap_or_clone(r)));
+    let kept = new.evidence.iter().filter(|(id, e)| changed(old.evidence.get(*id), e));
+    out.evidence.extend(kept.map(|(_, e)| Evidence::clone(e)));
+    let kept = new.releases.iter().filter(|(k, r)| changed(old.releases.get(*k), r));
+    out.releases.extend(kept.map(|(_, r)| Release::clone(r)));
     for (id, deadline) in &old.deadlines {
         if !new.deadlines.contains_key(id) {
             out.deadlines.push(Deadline { gone: true, ..deadline.clone() });
         }
     }
-    let kept = new.deadlines.into_iter().filter(|(id, d)| old.deadlines.get(id) != Some(d));
-    out.deadlines.extend(kept.map(|(_, d)| d));
+    let kept = new.deadlines.iter().filter(|(id, d)| old.deadlines.get(*id) != Some(*d));
+    out.deadlines.extend(kept.map(|(_, d)| d.clone()));
     let version = |r: &Option<Arc<Record>>| r.as_ref().map(|r| r.version);
     if version(&new.record) != version(&old.record) {
-        out.records.extend(new.record.map(Arc::unwrap_or_clone));
+        out.records.extend(new.record.iter().map(|r| Record::clone(r)));
     }
 }
 

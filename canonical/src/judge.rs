@@ -106,6 +106,15 @@ pub(crate) struct Batch<'b> {
     pub now_micros: i64,
 }
 
+/// What all transactions come to.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// What is to be committed.
+    pub outcome: Outcome,
+    /// Every record that was looked at, as it is after that.
+    pub recs: HashMap<RecordKey, Arc<Rec>>,
+}
+
 /// Judges all transactions.
 ///
 /// # Errors
@@ -115,7 +124,7 @@ pub(crate) fn judge_all(
     installation: &str,
     store: &RecordStore,
     batch: &Batch<'_>,
-) -> Result<Outcome, Needs> {
+) -> Result<Judged, Needs> {
     let mut judge = Judge {
         rules,
         installation,
@@ -399,7 +408,7 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn finish(mut self) -> Result<Outcome, Needs> {
+    fn finish(mut self) -> Result<Judged, Needs> {
         let needs = Needs {
             records: self.needs.records.into_iter().collect(),
             linking_to: self.needs.linking.into_iter().collect(),
@@ -413,21 +422,20 @@ impl<'j> Judge<'j> {
         let (nothing, mut moved) = (Arc::<Rec>::default(), BTreeSet::<Uuid>::new());
         let store = self.store;
         let before = |key: &RecordKey| store.records.get(key).unwrap_or(&nothing);
-        let mut recs: Vec<(RecordKey, &Rec, Arc<Rec>)> = Vec::with_capacity(self.recs.len());
-        for (key, rec) in self.recs {
-            let old = before(&key);
-            if !Arc::ptr_eq(old, &rec) {
+        let mut recs: Vec<(&RecordKey, &Rec, &Rec)> = Vec::with_capacity(self.recs.len());
+        for (key, rec) in &self.recs {
+            let old = before(key);
+            if !Arc::ptr_eq(old, rec) {
                 let ids = rec.evidence.keys().copied();
                 moved.extend(ids.filter(|id| !old.evidence.contains_key(id)));
                 recs.push((key, old, rec));
             }
         }
-        recs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        recs.sort_unstable_by_key(|(key, ..)| *key);
         for (_, old, rec) in recs {
-            let rec = Arc::unwrap_or_clone(rec);
             differences(old, rec, |id| !moved.contains(id), &mut self.out);
         }
         self.out.exceptions = self.troubles.into_items();
-        Ok(self.out)
+        Ok(Judged { outcome: self.out, recs: self.recs })
     }
 }

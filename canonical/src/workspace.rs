@@ -13,9 +13,10 @@ use crossdock_schema_registry::Entities;
 use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone, woken};
 use crate::foresee::{self, Foreseen};
-use crate::judge::{Batch, RecordStore, judge_all};
+use crate::judge::{Batch, Judged, judge_all};
+use crate::memory::Memory;
 use crate::rate;
-use crate::rows::{RowStore, map_all};
+use crate::rows::map_all;
 use crate::rules::Rules;
 use crate::step::Mapped;
 use crate::upcast;
@@ -29,13 +30,12 @@ pub struct Workspace<'r> {
     now_micros: i64,
     tables: Tables,
     transactions: Vec<Folded>,
-    rows: RowStore,
-    records: RecordStore,
+    memory: Memory,
     /// What was asked for last.
     asked: Needs,
     mapped: Option<Mapped>,
     foreseen: Foreseen,
-    outcome: Option<Outcome>,
+    judged: Option<Judged>,
     /// Records whose time has come.
     due: BTreeSet<RecordKey>,
     /// Rate guards, as they were before the batch.
@@ -46,18 +46,23 @@ impl<'r> Workspace<'r> {
     /// An empty batch. `installation` is the configured name, which identities carry;
     /// `now_micros` is the present, microseconds since the Unix epoch.
     pub fn new(rules: &'r Rules, installation: &str, now_micros: i64) -> Self {
+        Self::with(rules, installation, now_micros, Memory::default())
+    }
+
+    /// An empty batch that knows what those before it have learned. The memory must be of the same
+    /// rules, and of batches that are all committed or are about to be, in order.
+    pub fn with(rules: &'r Rules, installation: &str, now_micros: i64, memory: Memory) -> Self {
         Self {
             rules,
             installation: installation.to_string(),
             now_micros,
             tables: Tables::default(),
             transactions: Vec::new(),
-            rows: RowStore::default(),
-            records: RecordStore::default(),
+            memory,
             asked: Needs::default(),
             mapped: None,
             foreseen: Foreseen::default(),
-            outcome: None,
+            judged: None,
             due: BTreeSet::new(),
             guards: BTreeMap::new(),
         }
@@ -74,7 +79,7 @@ impl<'r> Workspace<'r> {
         let keys = rows.iter().map(|row| row.key.clone()).collect();
         self.transactions.push(woken(source, header.clone(), keys, false));
         for row in rows {
-            self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
+            self.memory.loaded(upcast::row(row, &self.rules.renamed));
         }
         self.begin_again();
     }
@@ -83,7 +88,7 @@ impl<'r> Workspace<'r> {
     /// no evidence.
     pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
         self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
-        self.rows.rows.entry(row.key.clone()).or_insert(Some(row.into()));
+        self.memory.loaded(upcast::row(row, &self.rules.renamed));
         self.begin_again();
     }
 
@@ -130,14 +135,14 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows));
         for row in rows {
-            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
+            self.memory.loaded(upcast::row(row, &self.rules.renamed));
         }
         self.begin_again();
     }
 
     /// What was found out is not so any more: there is more to judge.
     fn begin_again(&mut self) {
-        (self.mapped, self.outcome) = (None, None);
+        (self.mapped, self.judged) = (None, None);
         self.foreseen = Foreseen::default();
     }
 
@@ -152,24 +157,30 @@ impl<'r> Workspace<'r> {
         }
     }
 
+    /// Whether the store can answer only once the batch before this one is committed there.
+    pub fn must_be_committed(&self, needs: &Needs) -> bool {
+        self.memory.must_be_committed(needs)
+    }
+
     /// Maps once all rows that will be read are there, and judges once all records are.
     fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
-            known(foresee::rows(self.rules, &self.rows, &self.transactions))?;
-            let mut mapped = map_all(self.rules, &self.rows, &self.transactions)?;
+            let rows = &self.memory.rows;
+            known(foresee::rows(self.rules, rows, &self.transactions))?;
+            let mut mapped = map_all(self.rules, rows, &self.transactions)?;
             rate::guard(
                 self.rules,
                 &self.installation,
                 &self.guards,
-                &self.rows,
+                rows,
                 &self.transactions,
                 &mut mapped,
             );
             self.mapped = Some(mapped);
         }
         let Some(mapped) = &self.mapped else { return Ok(()) };
-        if self.outcome.is_none() {
-            let (rules, records) = (self.rules, &self.records);
+        if self.judged.is_none() {
+            let (rules, records) = (self.rules, &self.memory.records);
             known(foresee::records(rules, records, &mapped.steps, &mut self.foreseen))?;
             let batch = Batch {
                 transactions: &self.transactions,
@@ -177,8 +188,8 @@ impl<'r> Workspace<'r> {
                 due: &self.due,
                 now_micros: self.now_micros,
             };
-            let outcome = judge_all(self.rules, &self.installation, &self.records, &batch)?;
-            self.outcome = Some(outcome);
+            let store = &self.memory.records;
+            self.judged = Some(judge_all(self.rules, &self.installation, store, &batch)?);
         }
         Ok(())
     }
@@ -187,59 +198,60 @@ impl<'r> Workspace<'r> {
     pub fn provide(&mut self, loaded: Loaded) {
         let asked = std::mem::take(&mut self.asked);
         let entities = &self.rules.entities;
+        let memory = &mut self.memory;
         for row in &loaded.referring {
             for other in &row.refers_to {
-                self.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
+                memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
-        for mut row in loaded.rows.into_iter().chain(loaded.referring) {
-            let place = (row.key.source.clone(), row.key.table.clone());
-            if let Some(was) = self.rules.renamed.get(&place) {
-                upcast::fields(Arc::make_mut(&mut row.image), was);
-            }
-            self.rows.rows.entry(row.key.clone()).or_insert_with(|| Some(Arc::new(row)));
+        for row in loaded.rows.into_iter().chain(loaded.referring) {
+            memory.loaded(upcast::row(row, &self.rules.renamed));
         }
-        self.records.records.reserve(asked.records.len());
+        memory.records.records.reserve(asked.records.len());
         for (key, state) in loaded.records {
-            self.records
-                .records
-                .entry(key)
-                .or_insert_with(|| Arc::new(unpack(typed(state, entities))));
+            memory.loaded_record(key, || unpack(typed(state, entities)));
         }
         for (to, from) in loaded.linking {
-            self.records.linking.entry(to).or_default().insert(from);
+            memory.records.linking.entry(to).or_default().insert(from);
         }
         for key in &asked.releases_on {
             let depends = |r: &&Release| r.depends.contains(key);
             let found = loaded.releases.iter().filter(depends).cloned().collect();
-            self.records.releases_on.insert(key.clone(), found);
+            memory.records.releases_on.insert(key.clone(), found);
         }
         for key in asked.rows {
-            self.rows.rows.entry(key).or_insert(None);
+            memory.rows.rows.entry(key).or_insert(None);
         }
         for key in asked.referring_to {
-            self.rows.referring.entry(key).or_default();
+            memory.rows.referring.entry(key).or_default();
         }
         for key in asked.records {
-            self.records.records.entry(key).or_default();
+            memory.records.records.entry(key).or_default();
         }
         for key in asked.linking_to {
-            self.records.linking.entry(key).or_default();
+            memory.records.linking.entry(key).or_default();
         }
     }
 
     /// What the batch comes to. Without an empty [`Workspace::needs`] before it, nothing.
     pub fn finish(self) -> Outcome {
-        let (Some(mapped), Some(mut outcome)) = (self.mapped, self.outcome) else {
-            return Outcome::default();
+        self.end().0
+    }
+
+    /// As [`Workspace::finish`], with what the next batch may know.
+    pub fn end(self) -> (Outcome, Memory) {
+        let (Some(mapped), Some(Judged { mut outcome, recs })) = (self.mapped, self.judged) else {
+            return (Outcome::default(), Memory::default());
         };
+        let mut memory = self.memory;
+        memory.take_in(&mapped.rows, recs, &outcome.evidence);
         outcome.rows = mapped.rows;
         outcome.guards = mapped.guards;
         outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {
             *outcome.tallies.entry(tally).or_default() += n;
         }
-        outcome
+        (outcome, memory)
     }
 }
 

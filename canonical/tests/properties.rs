@@ -8,7 +8,7 @@ use crossdock_model::{ChangeEvent, Op, RowImage};
 use proptest::prelude::*;
 
 use crate::judging::{cost, milestone, order, rules, shipment, wms_order};
-use crate::store::{Look, Store, Tx, i, load, put, run, s, table, tx};
+use crate::store::{Look, Store, Tx, i, load, put, run, run_remembering, s, table, tx};
 
 static RULES: LazyLock<Rules> = LazyLock::new(rules);
 
@@ -122,6 +122,24 @@ proptest! {
         prop_assert_eq!(status.as_deref(), Some("delivered"));
         let departed = straight.field("shp:EU:S1", "departed_at");
         prop_assert_eq!(departed.as_deref(), Some("2023-11-10T16:00:00Z"));
+    }
+
+    /// What is remembered from batch to batch is what the store would have said, whether or not the
+    /// last batch has been committed there.
+    #[test]
+    fn remembering_makes_no_difference(
+        order in Just((0..8usize).chain(0..8).collect::<Vec<_>>()).prop_shuffle(),
+        log in log(),
+        batch in 1..5usize,
+    ) {
+        let (rules, facts) = (rules(), facts());
+        let facts: Vec<Tx> = order.iter().map(|n| facts[*n].clone()).collect();
+        for txs in [facts, [log.clone(), log].concat()] {
+            let (mut asking, mut remembering) = (Store::default(), Store::default());
+            txs.chunks(batch).for_each(|chunk| run(&rules, &mut asking, chunk));
+            run_remembering(&rules, &mut remembering, txs.chunks(batch));
+            prop_assert_eq!(remembering, asking);
+        }
     }
 
     /// I8: replaying any stretch of the log changes nothing.

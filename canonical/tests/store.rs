@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crossdock_canonical::{Known, Rules, Scratch, Workspace};
+use crossdock_canonical::{Known, Memory, Rules, Scratch, Workspace};
 use crossdock_model::canonical::{
     Delivery, Fields, GuardState, Name, Outcome, RecordKey, SourceRow,
 };
@@ -127,6 +127,40 @@ pub fn release(rules: &Rules, store: &mut Store, guard: &str, at_once: usize) {
         }
         store.apply(workspace.finish());
     }
+}
+
+/// Judges batch after batch as a process does: with what those before have learned, and with the
+/// last one not committed yet unless it has to be.
+pub fn run_remembering<'t>(
+    rules: &Rules,
+    store: &mut Store,
+    batches: impl IntoIterator<Item = &'t [Tx]>,
+) {
+    let mut memory = Memory::default();
+    let mut guards = store.guards.clone();
+    let mut uncommitted = None;
+    for batch in batches {
+        let mut workspace = Workspace::with(rules, "test", 1_800_000_000_000_000, memory)
+            .with_guards(guards.values().cloned());
+        for tx in batch {
+            workspace.take_in(&tx.source, &tx.header, tx.events.clone());
+        }
+        loop {
+            let needs = workspace.needs();
+            if needs.is_empty() {
+                break;
+            }
+            if workspace.must_be_committed(&needs) {
+                uncommitted.take().into_iter().for_each(|outcome| store.apply(outcome));
+            }
+            workspace.provide(store.load(&needs));
+        }
+        let outcome: Outcome;
+        (outcome, memory) = workspace.end();
+        guards.extend(outcome.guards.iter().map(|g| (g.rule.clone(), g.clone())));
+        uncommitted.replace(outcome).into_iter().for_each(|outcome| store.apply(outcome));
+    }
+    uncommitted.into_iter().for_each(|outcome| store.apply(outcome));
 }
 
 /// Judges rows that are not in their source any more, as found at `lsn`, and commits the result.

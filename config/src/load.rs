@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossdock_model::Problem;
 use crossdock_model::problem::line_of;
@@ -14,6 +15,7 @@ use crate::findings::{ConfigErrors, Findings};
 use crate::folder;
 use crate::installation::{Installation, installation, journal, registry};
 use crate::mirror::{Targets, mirror};
+use crate::quantity::duration;
 use crate::rules::{self, RuleFiles, Rules};
 use crate::section::{Found, Section, Source};
 use crate::settings::{
@@ -118,7 +120,7 @@ struct Draft {
     installation: Option<Installation>,
     registry: Option<Option<SecretString>>,
     journal: Option<JournalConfig>,
-    store: Option<(At, Connection)>,
+    store: Option<Store>,
     sources: Vec<SourceConfig>,
     targets: Vec<TargetConfig>,
     mirrors: Vec<MirrorConfig>,
@@ -128,7 +130,7 @@ struct Draft {
 impl Draft {
     fn finish(self, files: Vec<PathBuf>, warnings: Vec<Problem>) -> Option<Config> {
         let Installation { name, state_dir, listen } = self.installation?;
-        let (store_at, store) = self.store?;
+        let Store { at: store_at, connection: store, history_retain } = self.store?;
         Some(Config {
             name,
             state_dir,
@@ -136,6 +138,7 @@ impl Draft {
             registry_password: self.registry?,
             journal: self.journal?,
             store,
+            history_retain,
             store_at,
             sources: self.sources,
             targets: self.targets,
@@ -190,7 +193,14 @@ fn read(root: &Section<'_>, folders: &Folders, files: &mut Vec<PathBuf>) -> Draf
     Draft { installation, registry, journal, store, sources, targets, mirrors, rules }
 }
 
-fn store(root: &Section<'_>) -> Option<(At, Connection)> {
+/// The section of the canonical store.
+struct Store {
+    at: At,
+    connection: Connection,
+    history_retain: Option<Duration>,
+}
+
+fn store(root: &Section<'_>) -> Option<Store> {
     let Some(section) = root.section("store") else {
         if !root.has("store") {
             let remedy = "add `[store]` with the PostgreSQL database that keeps the records";
@@ -199,8 +209,16 @@ fn store(root: &Section<'_>) -> Option<(At, Connection)> {
         return None;
     };
     let connection = connection(&section, "store", Some(DatabaseKind::Postgres));
+    let limits = ("31d", "36500d");
+    let history_retain = section
+        .has("history_retain")
+        .then(|| section.quantity("history_retain", "400d", limits, duration));
     section.finish();
-    Some((section.at(), connection?))
+    let history_retain = match history_retain {
+        Some(retain) => Some(retain?),
+        None => None,
+    };
+    Some(Store { at: section.at(), connection: connection?, history_retain })
 }
 
 /// The texts of all entity, mapping and rule files.

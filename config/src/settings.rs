@@ -32,6 +32,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// The canonical store.
     pub store: Connection,
+    /// How long the store keeps the history of records; `None` for ever.
+    pub history_retain: Option<Duration>,
     /// Where the store's section begins.
     pub store_at: At,
     /// Databases that are captured, in the order of the file.

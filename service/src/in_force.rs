@@ -39,7 +39,8 @@ pub fn needs_restart(running: &Config, new: &Config) -> Vec<String> {
     differ("crossdock.state_dir", text(&running.state_dir), text(&new.state_dir));
     differ("crossdock.listen", text(&running.listen), text(&new.listen));
     differ("[journal]", text(&running.journal), text(&new.journal));
-    differ("[store]", text(&running.store), text(&new.store));
+    let store = |config: &Config| text(&(&config.store, config.history_retain));
+    differ("[store]", store(running), store(new));
     all.extend(sections(
         "source",
         running.sources.iter().map(|s| (s.name.to_string(), text(s))),

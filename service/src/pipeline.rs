@@ -26,14 +26,13 @@ pub async fn ingest(stage: &mut IngestStage) -> Result<Infallible, StageError> {
 }
 
 /// Journal → canonical store. What is committed includes how far it has come (I2); transactions
-/// become visible whole and in order (I3).
+/// become visible whole and in order (I3). A batch is judged while the one before is committed.
 pub async fn integrate(stage: &mut IntegrateStage) -> Result<Infallible, StageError> {
     let (mut store, mut reading) = stage.open_store().await?;
     loop {
         let mut batch = stage.next_batch(&mut store, &mut reading).await?;
         let outcome = stage.judge(&mut store, &mut batch).await?;
-        stage.commit(&mut store, &outcome, &batch).await?;
-        stage.checkpoint(&batch)?;
+        stage.commit(&mut store, outcome, batch).await?;
     }
 }
 

@@ -21,7 +21,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("tests", &["tests/harness"]),
     (
         "bench",
-        &["model", "schema-registry", "capture", "state", "apply", "canonical", "tests/harness"],
+        &[
+            "model",
+            "schema-registry",
+            "capture",
+            "state",
+            "apply",
+            "canonical",
+            "tests/harness",
+            "tests",
+        ],
     ),
 ];
 const LINES_MAX: usize = 500;

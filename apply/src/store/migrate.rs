@@ -12,7 +12,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_ruleset_change.sql"),
     include_str!("migrations/0005_rate_guards.sql"),
     include_str!("migrations/0006_parked.sql"),
-    include_str!("migrations/0007_evidence_recorded.sql"),
+    include_str!("migrations/0007_history_by_month.sql"),
+    include_str!("migrations/0008_evidence_recorded.sql"),
 ];
 /// Two processes that start at once take turns. The number is arbitrary, but stays.
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7218413560112)";

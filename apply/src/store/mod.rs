@@ -8,6 +8,7 @@ mod events;
 mod exceptions;
 mod explain;
 mod guards;
+mod history;
 mod ledger;
 mod load;
 mod migrate;
@@ -17,6 +18,7 @@ mod reverts;
 mod rulesets;
 mod sql;
 mod subjects;
+mod views;
 mod writes;
 
 use std::future::Future;
@@ -35,6 +37,7 @@ pub use parked::{Again, Owed, Parking, Refusals, RuleFilter};
 pub use postgres::{Attention, PostgresStore};
 pub use rulesets::RulesetChange;
 pub use subjects::{StoredSubjects, StoredVersion};
+pub use views::{ColumnKind, EntityView};
 
 /// How far `integrate` has come with one source.
 #[derive(Clone, Debug, PartialEq, Eq)]

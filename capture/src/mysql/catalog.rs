@@ -188,6 +188,37 @@ impl Table {
         Self { schema: Arc::new(schema), codecs, in_key, defaults, unordered: None }
     }
 
+    /// A table with columns of these types.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn declared(types: &[&str]) -> Arc<Self> {
+        let mut columns = Vec::new();
+        let mut codecs = Vec::new();
+        for (at, column_type) in types.iter().enumerate() {
+            let data_type = column_type.split(['(', ' ']).next().unwrap_or_default();
+            let declared = Declared {
+                data_type,
+                column_type,
+                charset: (data_type == "varchar").then_some("utf8mb4"),
+                octets: Some(36),
+                precision: Some(9),
+                scale: Some(3),
+                digits: Some(3),
+            };
+            codecs.push(Codec::new(declared.kind(), false, true, ZeroDates::default()));
+            columns.push(Column {
+                name: format!("c{at}").into(),
+                type_name: (*column_type).into(),
+                nullable: true,
+                base_type: None,
+                default: None,
+                key: u16::try_from(at).ok(),
+            });
+        }
+        let name = TableName::new("wms", "t");
+        let defaults = vec![None; codecs.len()];
+        Arc::new(Self::new(TableSchema { name, columns }, codecs, defaults))
+    }
+
     /// A table of which nothing is known but its name.
     pub(super) fn bare(name: &TableName) -> Arc<Self> {
         let schema = TableSchema { name: name.clone(), columns: Vec::new() };

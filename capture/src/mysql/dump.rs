@@ -114,6 +114,18 @@ impl Halt for Ended {
     }
 }
 
+/// What would be handed over of these packets, up to an error. Small transactions come whole.
+#[cfg(feature = "fuzzing")]
+pub(super) fn pieces(packets: &mut Packets) -> Vec<Piece> {
+    // More than there can be packets.
+    let (sender, mut receiver) = channel(100_000);
+    let options = packets.options.clone();
+    let mut thread = Thread { sender, options, checksum: Checksum::None, batch: None };
+    let _ = thread.receive(packets);
+    drop(thread);
+    std::iter::from_fn(|| receiver.blocking_recv()?.ok()).collect()
+}
+
 struct Thread {
     sender: Sender<Result<Piece, CaptureError>>,
     options: Arc<SourceOptions>,
@@ -136,6 +148,10 @@ impl Thread {
             session.execute("preparing the dump", setting)?;
         }
         let mut packets = session.dump(request)?;
+        self.receive(&mut packets)
+    }
+
+    fn receive(&mut self, packets: &mut Packets) -> Result<(), CaptureError> {
         loop {
             let full = self.batch.as_ref().is_some_and(|batch| batch.bytes.len() >= BATCH_BYTES);
             if full || !packets.is_here() {
@@ -158,7 +174,7 @@ impl Thread {
             };
             if header.kind == kind::TRANSACTION_PAYLOAD && header.size > WHOLE_BYTES_MAX {
                 self.hand_over_batch()?;
-                self.large(&mut packets, header)?;
+                self.large(packets, header)?;
             } else {
                 let packet = packets.next()?;
                 let body = packets.body(&packet).get(1 + HEADER..).unwrap_or_default();
@@ -248,4 +264,69 @@ fn damaged(options: &SourceOptions, header: &Header, what: Malformed) -> Capture
         "check the server's disk and network; verify the file with mysqlbinlog (mariadb-binlog) \
          --verify-binlog-checksum",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::fuzzing;
+
+    const BODY: usize = 300_000;
+
+    /// A compressed transaction as a server sends it.
+    fn sent(damage: bool) -> (Header, Vec<u8>, Vec<u8>) {
+        let data: Vec<u8> = (0..BODY).map(|n| (n * 31 % 251) as u8).collect();
+        let mut header = fuzzing::header(kind::TRANSACTION_PAYLOAD, 0, &data);
+        header.size += CHECKSUM as u32;
+        let mut sum = header.checksum();
+        sum.update(&data);
+        let mut packet = vec![OK];
+        packet.extend(header.seconds.to_le_bytes());
+        packet.push(header.kind);
+        for number in [header.server_id, header.size, header.end] {
+            packet.extend(number.to_le_bytes());
+        }
+        packet.extend(header.flags.to_le_bytes());
+        packet.extend(&data);
+        packet.extend((sum.finalize() ^ u32::from(damage)).to_le_bytes());
+        (header, data, packet)
+    }
+
+    /// What is handed over of a transaction, and how reading ended.
+    fn handed_over(damage: bool) -> (Vec<Piece>, Result<(), CaptureError>, Vec<u8>) {
+        let (header, data, packet) = sent(damage);
+        let options = Arc::new(fuzzing::options(false, Vec::new()));
+        let sent = [&(packet.len() as u32).to_le_bytes()[..], &packet].concat();
+        let halt = Arc::new(Ended(AtomicBool::new(false)));
+        let mut packets = Packets::recorded(&options, halt, sent);
+        let (sender, mut receiver) = channel(100);
+        let mut thread = Thread { sender, options, checksum: Checksum::Crc32, batch: None };
+        let done = thread.large(&mut packets, header);
+        drop(thread);
+        let mut pieces = Vec::new();
+        while let Some(piece) = receiver.blocking_recv() {
+            pieces.push(piece.unwrap());
+        }
+        (pieces, done, data)
+    }
+
+    #[test]
+    fn a_large_transaction_comes_in_parts() {
+        let (pieces, done, data) = handed_over(false);
+        done.unwrap();
+        assert!(matches!(pieces.first(), Some(Piece::Large(_))));
+        assert!(matches!(pieces.last(), Some(Piece::End)));
+        let parts = pieces.iter().filter_map(|piece| match piece {
+            Piece::Part(part) => Some(part.as_slice()),
+            _ => None,
+        });
+        assert_eq!(parts.collect::<Vec<_>>().concat(), data);
+    }
+
+    #[test]
+    fn a_damaged_one_has_no_end() {
+        let (pieces, done, _) = handed_over(true);
+        assert!(done.unwrap_err().to_string().contains("wrong checksum"));
+        assert!(!pieces.iter().any(|piece| matches!(piece, Piece::End)));
+    }
 }

@@ -51,6 +51,7 @@ pub(super) mod kind {
     pub(crate) const MARIADB_WRITE_ROWS_COMPRESSED: u8 = 169;
     pub(crate) const MARIADB_UPDATE_ROWS_COMPRESSED: u8 = 170;
     pub(crate) const MARIADB_DELETE_ROWS_COMPRESSED: u8 = 171;
+    pub(crate) const MARIADB_PARTIAL_ROW_DATA: u8 = 172;
 }
 
 /// The event was made up by the dump, it is not in the file.

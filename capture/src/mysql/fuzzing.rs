@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "fuzzing")]
-use crossdock_model::Block;
 use crossdock_model::TableName;
+#[cfg(feature = "fuzzing")]
+use crossdock_model::{Block, BlockBuilder};
 
 use super::catalog::Table;
 use super::charset::Charset;
@@ -14,8 +14,18 @@ use super::event::Header;
 #[cfg(feature = "fuzzing")]
 use super::event::kind;
 use super::gtid::Executed;
+#[cfg(feature = "fuzzing")]
+use super::login::log_in;
+#[cfg(feature = "fuzzing")]
+use super::packets::Packets;
 use super::payload::Payload;
+#[cfg(feature = "fuzzing")]
+use super::session::Session;
 use super::table_map::Collations;
+#[cfg(feature = "fuzzing")]
+use super::{dump, select};
+#[cfg(feature = "fuzzing")]
+use crate::snapshot::Halt;
 use crate::{DatabaseKind, SourceOptions, Tls};
 
 /// A decoder of table `wms.t`.
@@ -23,9 +33,9 @@ pub(super) fn decoder(mariadb: bool) -> Decoder {
     decoder_of(mariadb, vec![TableName::new("wms", "t")])
 }
 
-/// A decoder of these tables.
-pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
-    let options = SourceOptions {
+/// Options of a source with these tables.
+pub(super) fn options(mariadb: bool, tables: Vec<TableName>) -> SourceOptions {
+    SourceOptions {
         name: "wms".into(),
         kind: if mariadb { DatabaseKind::Mariadb } else { DatabaseKind::Mysql },
         host: String::new(),
@@ -44,7 +54,12 @@ pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
         spill_dir: None,
         snapshot: Default::default(),
         poll: None,
-    };
+    }
+}
+
+/// A decoder of these tables.
+pub(super) fn decoder_of(mariadb: bool, tables: Vec<TableName>) -> Decoder {
+    let options = options(mariadb, tables);
     let server =
         Server { mariadb, version: String::new(), server_id: 1, identity: "1".into(), gtids: true };
     let collations = Collations {
@@ -130,4 +145,87 @@ pub fn binlog_rows(data: &[u8]) -> Option<Block> {
 #[cfg(feature = "fuzzing")]
 pub fn jsonb(data: &[u8]) {
     let _ = super::jsonb::to_text(data);
+}
+
+/// What a server sends: the first byte says in which exchange (logging in, the rows of a query, the
+/// log), then packets, each after its length in two bytes.
+#[cfg(feature = "fuzzing")]
+pub fn mysql_reply(data: &[u8]) {
+    let Some((exchange, mut rest)) = data.split_first() else { return };
+    let mut bytes = Vec::new();
+    while let Some(([high, low], behind)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(behind.len());
+        let (packet, behind) = behind.split_at(length);
+        rest = behind;
+        bytes.extend((packet.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(packet);
+    }
+    let options = Arc::new(options(false, Vec::new()));
+    let mut packets = Packets::recorded(&options, Arc::new(Never), bytes);
+    match exchange % 3 {
+        0 => drop(log_in(&mut packets)),
+        1 => rows(Session::of(packets)),
+        _ => log(&mut packets),
+    }
+}
+
+/// Nobody calls it off.
+#[cfg(feature = "fuzzing")]
+struct Never;
+
+#[cfg(feature = "fuzzing")]
+impl Halt for Never {
+    fn halt(&self) {}
+
+    fn is_halted(&self) -> bool {
+        false
+    }
+}
+
+/// Rows of a table with a column of each kind.
+#[cfg(feature = "fuzzing")]
+fn rows(mut session: Session) {
+    let types = [
+        "int",
+        "bigint unsigned",
+        "float",
+        "double",
+        "decimal(9,3)",
+        "year",
+        "date",
+        "time(3)",
+        "datetime(6)",
+        "timestamp",
+        "bit(13)",
+        "varchar(9)",
+        "varbinary(9)",
+        "enum('a','b')",
+        "set('a','b')",
+        "json",
+        "uuid",
+        "inet6",
+        "inet4",
+    ];
+    let table = Table::declared(&types);
+    let key: Vec<usize> = (0..types.len()).collect();
+    let mut builder = BlockBuilder::new();
+    let _ = session.select("reading rows", "", |row| {
+        select::write(&mut builder, &table, row)?;
+        let _ = select::literals(&table, &key, |at| select::nth(row, at));
+        Ok(())
+    });
+}
+
+/// Events that come in packets.
+#[cfg(feature = "fuzzing")]
+fn log(packets: &mut Packets) {
+    let mut decoder = decoder(false);
+    for piece in dump::pieces(packets) {
+        let dump::Piece::Events(events) = piece else { continue };
+        for (header, data) in events.iter() {
+            if !feed(&mut decoder, header.kind, header.flags, data) {
+                return;
+            }
+        }
+    }
 }

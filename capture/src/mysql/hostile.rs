@@ -86,9 +86,9 @@ fn a_rotation_to_a_place_that_no_file_has() {
 }
 
 /// Types of MySQL and MariaDB that the decoder takes in, or refuses by name.
-const KNOWN: [u8; 43] = [
+const KNOWN: [u8; 44] = [
     2, 3, 4, 5, 13, 14, 15, 16, 17, 18, 19, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36,
-    37, 38, 39, 40, 41, 42, 160, 161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171,
+    37, 38, 39, 40, 41, 42, 160, 161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172,
 ];
 
 #[test]
@@ -101,6 +101,12 @@ fn every_unknown_type_of_event_is_an_error() {
         let ignorable = Header { flags: 0x80, ..header };
         assert!(decoder().event(&ignorable, &[]).is_ok(), "{kind}");
     }
+}
+
+#[test]
+fn rows_in_parts_are_refused_by_name() {
+    let Err(error) = decoder().event(&header(172, 0, &[]), &[]) else { panic!() };
+    assert!(error.to_string().contains("logged in parts"), "{error}");
 }
 
 const ROWS: [u8; 10] = [23, 24, 25, 30, 31, 32, 166, 167, 168, 170];

@@ -156,3 +156,99 @@ fn seal(packets: &Packets, key: &[u8], nonce: &[u8]) -> Result<Vec<u8>, CaptureE
     password.fill(0);
     sealed.map_err(|_| packets.odd("its public key"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crossdock_harness::{Daemon, DaemonOptions, MariaDb, MySql, make_certificates};
+
+    use crate::mysql::fuzzing;
+    use crate::mysql::session::Session;
+    use crate::snapshot::Halt;
+    use crate::{CaptureError, SourceOptions, Tls};
+
+    struct Never;
+
+    impl Halt for Never {
+        fn halt(&self) {}
+        fn is_halted(&self) -> bool {
+            false
+        }
+    }
+
+    fn options(server: &Daemon, user: &str) -> SourceOptions {
+        let mut options = fuzzing::options(false, Vec::new());
+        (options.host, options.port) = ("localhost".into(), server.port());
+        (options.user, options.password) = (user.into(), "secret".into());
+        options
+    }
+
+    fn logs_in(options: &SourceOptions) -> Result<(), CaptureError> {
+        let mut session = Session::open(&Arc::new(options.clone()), Arc::new(Never))?;
+        let rows = session.texts("asking who we are", "SELECT CURRENT_USER()")?;
+        assert_eq!(rows, [[format!("{}@%", options.user)]]);
+        Ok(())
+    }
+
+    /// With and without TLS, when the server remembers nothing, and when it does; and not with
+    /// another password.
+    fn all_ways(server: &Daemon, user: &str, folder: &Path) {
+        let options = options(server, user);
+        let ca_file = Some(folder.join("ca.crt"));
+        for tls in [Tls::Disable, Tls::VerifyFull { ca_file, client: None }] {
+            server.sql("", "FLUSH PRIVILEGES").unwrap();
+            let options = SourceOptions { tls, ..options.clone() };
+            let wrong = SourceOptions { password: "guessed".into(), ..options.clone() };
+            for _ in 0..2 {
+                logs_in(&options).unwrap();
+            }
+            let error = logs_in(&wrong).unwrap_err();
+            assert!(error.to_string().contains("Access denied"), "{error}");
+        }
+    }
+
+    fn create(server: &Daemon, user: &str, how: &str) {
+        server.sql("", &format!("CREATE USER {user} IDENTIFIED {how}")).unwrap();
+    }
+
+    #[test]
+    fn ways_of_authentication_of_mysql() {
+        if !MySql::installed() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        make_certificates(folder.path(), "mysql").unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (certificate, key) = (path("server.crt"), path("server.key"));
+        let settings = [("ssl_cert", certificate.as_str()), ("ssl_key", key.as_str())];
+        let server = MySql::start_with(&DaemonOptions::with(&settings)).unwrap();
+        create(&server, "caching", "WITH caching_sha2_password BY 'secret'");
+        create(&server, "sha", "WITH sha256_password BY 'secret'");
+        all_ways(&server, "caching", folder.path());
+        let error = logs_in(&options(&server, "sha")).unwrap_err();
+        let CaptureError::Definite { what, remedy } = error else { panic!("{error:?}") };
+        assert!(what.contains("sha256_password"), "{what}");
+        assert!(remedy.contains("caching_sha2_password"), "{remedy}");
+    }
+
+    #[test]
+    fn ways_of_authentication_of_mariadb() {
+        let folder = tempfile::tempdir().unwrap();
+        make_certificates(folder.path(), "mysql").unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (certificate, key) = (path("server.crt"), path("server.key"));
+        let settings = [
+            ("ssl_cert", certificate.as_str()),
+            ("ssl_key", key.as_str()),
+            ("plugin_load_add", "auth_ed25519"),
+        ];
+        let server = MariaDb::start_with(&DaemonOptions::with(&settings)).unwrap();
+        create(&server, "native", "VIA mysql_native_password USING PASSWORD('secret')");
+        create(&server, "ed25519", "VIA ed25519 USING PASSWORD('secret')");
+        for user in ["native", "ed25519"] {
+            all_ways(&server, user, folder.path());
+        }
+    }
+}

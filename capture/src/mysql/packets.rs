@@ -3,7 +3,7 @@
 //!
 //! Source: MySQL internals, "Client/Server Protocol", "MySQL Packets".
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,14 +32,50 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 pub(super) struct Packets {
     pub(super) options: Arc<SourceOptions>,
     halt: Arc<dyn Halt + Send + Sync>,
-    /// `None` once it has been given up.
-    socket: Option<Socket>,
+    line: Line,
     buffer: ReadBuffer,
     /// Number of the next packet of this exchange.
     sequence: u8,
     /// What is left of the packet that is read in parts.
     open: Option<Open>,
     out: Vec<u8>,
+}
+
+/// What packets come over.
+enum Line {
+    Open(Socket),
+    /// It has been given up.
+    Gone,
+    /// What a server would send, whatever it is told.
+    #[cfg(any(test, feature = "fuzzing"))]
+    Recorded(std::io::Cursor<Vec<u8>>),
+}
+
+impl Read for Line {
+    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Open(socket) => socket.read(room),
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Self::Recorded(bytes) => bytes.read(room),
+        }
+    }
+}
+
+impl Line {
+    fn send(&mut self, packet: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Open(socket) => socket.write_all(packet).and_then(|()| socket.flush()),
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Self::Recorded(_) => Ok(()),
+        }
+    }
+
+    /// Whether packets are numbered; those made up are not.
+    fn is_numbered(&self) -> bool {
+        matches!(self, Self::Open(_) | Self::Gone)
+    }
 }
 
 /// A packet of which not all was handed out.
@@ -60,7 +96,7 @@ impl Packets {
         Ok(Self {
             options: options.clone(),
             halt,
-            socket: Some(socket),
+            line: Line::Open(socket),
             buffer: ReadBuffer::new(),
             sequence: 0,
             open: None,
@@ -68,19 +104,39 @@ impl Packets {
         })
     }
 
+    /// Packets that are in these bytes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn recorded(
+        options: &Arc<SourceOptions>,
+        halt: Arc<dyn Halt + Send + Sync>,
+        bytes: Vec<u8>,
+    ) -> Self {
+        Self {
+            options: options.clone(),
+            halt,
+            line: Line::Recorded(std::io::Cursor::new(bytes)),
+            buffer: ReadBuffer::new(),
+            sequence: 0,
+            open: None,
+            out: Vec::new(),
+        }
+    }
+
     /// Encrypts what follows, once the server has agreed to it.
     pub(super) fn encrypt(&mut self, config: rustls::ClientConfig) -> Result<(), CaptureError> {
         let name = tls::server_name(&self.options)?;
-        let Some(socket) = self.socket.take() else { return Err(self.odd("no connection")) };
+        let Line::Open(socket) = std::mem::replace(&mut self.line, Line::Gone) else {
+            return Err(self.odd("no connection"));
+        };
         let encrypted = socket.encrypted(config, name);
-        self.socket =
-            Some(encrypted.map_err(|error| broken(&self.options, "beginning TLS", error))?);
+        let socket = encrypted.map_err(|error| broken(&self.options, "beginning TLS", error))?;
+        self.line = Line::Open(socket);
         Ok(())
     }
 
     /// True when the connection is encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
-        self.socket.as_ref().is_some_and(Socket::is_encrypted)
+        matches!(&self.line, Line::Open(socket) if socket.is_encrypted())
     }
 
     /// Begins a new exchange: the next packet is its first.
@@ -111,10 +167,7 @@ impl Packets {
             *header = [a, b, c, self.sequence];
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let written = match &mut self.socket {
-            Some(socket) => socket.write_all(&self.out).and_then(|()| socket.flush()),
-            None => Err(std::io::ErrorKind::NotConnected.into()),
-        };
+        let written = self.line.send(&self.out);
         // Passwords pass through here.
         self.out.fill(0);
         written.map_err(|error| broken(&self.options, "sending", error))
@@ -258,7 +311,7 @@ impl Packets {
 
     #[inline]
     fn in_order(&mut self, sequence: u8) -> Result<(), CaptureError> {
-        if sequence != self.sequence {
+        if sequence != self.sequence && self.line.is_numbered() {
             return Err(CaptureError::Transient {
                 what: format!("{}: packets of the server are out of order", self.options.name),
                 source: None,
@@ -271,10 +324,7 @@ impl Packets {
     fn fill(&mut self) -> Result<(), CaptureError> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let read = match &mut self.socket {
-                Some(socket) => self.buffer.fill(socket),
-                None => Err(std::io::ErrorKind::NotConnected.into()),
-            };
+            let read = self.buffer.fill(&mut self.line);
             if self.halt.is_halted() {
                 return Err(CaptureError::stopped());
             }
@@ -299,7 +349,7 @@ impl Drop for Packets {
     fn drop(&mut self) {
         // COM_QUIT; a server that is in the middle of an answer notices the closed socket.
         let _ = self.command(1, &[]);
-        if let Some(socket) = &self.socket {
+        if let Line::Open(socket) = &self.line {
             socket.shut_down();
         }
     }

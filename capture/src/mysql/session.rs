@@ -37,6 +37,12 @@ impl Session {
         Ok(session)
     }
 
+    /// A session that has been logged in, with what the server will send.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn of(packets: Packets) -> Self {
+        Self { packets }
+    }
+
     /// Runs a statement that has no rows.
     pub(super) fn execute(&mut self, doing: &str, sql: &str) -> Result<(), CaptureError> {
         self.ask(sql)?;

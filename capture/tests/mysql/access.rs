@@ -1,9 +1,7 @@
 //! Passwords, TLS, and other replicas.
 
-use std::path::Path;
-use std::process::Command;
-
 use crossdock_capture::{CaptureError, DatabaseKind, Memory, SourceOptions, Start, Tls, open};
+use crossdock_harness::make_certificates;
 
 use super::rig::{Rig, Server, on_both, options};
 
@@ -25,7 +23,7 @@ fn users(server: &Server) -> Vec<(&'static str, &'static str)> {
 
 async fn passwords_are_exchanged_with_and_without_tls(kind: DatabaseKind) {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    make_certificates(folder.path(), "mysql").unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (certificate, key) = (path("server.crt"), path("server.key"));
     let mut settings = vec![("ssl_cert", certificate.as_str()), ("ssl_key", key.as_str())];
@@ -86,33 +84,4 @@ async fn a_server_id_used_twice_is_told(kind: DatabaseKind) {
     second.until(|rig| rig.events("item").len() == 1).await;
     let error = first.error().await;
     assert!(error.to_string().contains("server_id"), "{error:?}");
-}
-
-/// Two authorities, and a certificate of the first for `localhost`.
-fn certificates(folder: &Path) {
-    std::fs::write(folder.join("leaf.ext"), "subjectAltName = DNS:localhost\n").unwrap();
-    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    for name in ["ca", "other"] {
-        openssl(
-            folder,
-            &format!(
-                "req -x509 {new_key} -days 30 -subj /CN={name} -keyout {name}.key -out {name}.crt"
-            ),
-        );
-    }
-    openssl(folder, &format!("req {new_key} -subj /CN=server -keyout server.key -out server.csr"));
-    openssl(
-        folder,
-        "x509 -req -days 30 -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial \
-         -extfile leaf.ext -out server.crt",
-    );
-    // The server runs as another user when the tests run as root.
-    let readable = Command::new("chmod").args(["-R", "a+rX"]).arg(folder).status().unwrap();
-    assert!(readable.success());
-}
-
-fn openssl(folder: &Path, arguments: &str) {
-    let output =
-        Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -2,6 +2,8 @@
 
 mod access;
 mod charsets;
+mod checksums;
+mod compressed;
 mod definitions;
 mod failover;
 mod gtids;

@@ -1,17 +1,15 @@
 //! TLS: the server's certificate is checked, the password exchange is bound to it, and ours is
 //! shown where the server asks for it.
 
-use std::path::Path;
-use std::process::Command;
-
 use crossdock_capture::ClientCertificate;
+use crossdock_harness::make_certificates;
 
 use super::*;
 
 #[tokio::test]
 async fn connections_are_encrypted_and_bound_to_the_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    make_certificates(folder.path(), "postgres").unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let settings = vec![
         ("ssl".to_string(), "on".to_string()),
@@ -47,7 +45,7 @@ async fn connections_are_encrypted_and_bound_to_the_certificate() {
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_gets_it() {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    make_certificates(folder.path(), "postgres").unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let settings = vec![
         ("ssl".to_string(), "on".to_string()),
@@ -96,42 +94,4 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
     client.batch_execute("INSERT INTO item VALUES (2)").await.unwrap();
     say_done(&client).await;
     assert_eq!(changes(&until_done(&mut reader).await).len(), 1);
-}
-
-/// Two CAs; of the first, a certificate for `localhost`, signed with SHA-384, and one for the user
-/// `by_cert`.
-fn certificates(folder: &Path) {
-    std::fs::write(folder.join("leaf.ext"), "subjectAltName = DNS:localhost\n").unwrap();
-    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    for name in ["ca", "other"] {
-        openssl(
-            folder,
-            &format!(
-                "req -x509 {new_key} -days 30 -subj /CN={name} -keyout {name}.key -out {name}.crt"
-            ),
-        );
-    }
-    openssl(folder, &format!("req {new_key} -subj /CN=server -keyout server.key -out server.csr"));
-    openssl(
-        folder,
-        "x509 -req -sha384 -days 30 -in server.csr -CA ca.crt -CAkey ca.key \
-                     -CAcreateserial -extfile leaf.ext -out server.crt",
-    );
-    openssl(folder, &format!("req {new_key} -subj /CN=by_cert -keyout client.key -out client.csr"));
-    openssl(
-        folder,
-        "x509 -req -days 30 -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial \
-                     -extfile leaf.ext -out client.crt",
-    );
-    // The server runs as another user when we are root, and wants to own its key.
-    let _ = Command::new("chown").arg("-R").arg("postgres").arg(folder).output();
-}
-
-fn openssl(folder: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split_whitespace())
-        .current_dir(folder)
-        .output()
-        .expect("openssl is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::operator::{Captured, Operator, ReloadRequest, Reloading};
 use crate::stage::{
     Breaker, DeliverStage, Guards, IngestRun, IngestStage, IntegrateStage, MirrorStage, StageError,
+    Upkeep,
 };
 use crate::supervisor::{Handle, handle, supervise};
 use crate::{control, http, observe, preflight, registry, wiring};
@@ -148,6 +149,7 @@ fn start_stages(
         board: board.clone(),
         metrics: metrics.clone(),
         committed,
+        upkeep: Upkeep::new(config.history_retain),
         checkpointed: None,
         next_due: None,
         guards: Guards::default(),

@@ -47,6 +47,11 @@ impl Guards {
         self.states.values().cloned()
     }
 
+    /// Whether rows that were stopped are being taken.
+    pub fn is_releasing(&self) -> bool {
+        !self.releasing.is_empty()
+    }
+
     /// The next piece of what is being released; `None` when nothing is.
     pub async fn next_piece(
         &mut self,
@@ -66,7 +71,7 @@ impl Guards {
         Ok(Some(Piece::Rows(state.source, rows)))
     }
 
-    /// Takes what has been committed.
+    /// Takes what is committed before the next batch is.
     pub fn committed(&mut self, outcome: &Outcome) {
         for state in &outcome.guards {
             self.states.insert(state.rule.clone(), state.clone());

@@ -18,6 +18,8 @@ use super::StageError;
 use super::drift::DriftWatch;
 use super::guards::{self, Guards, Piece};
 use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
+use super::overlap::{Committed, OverlappedStore};
+use super::upkeep::{self, Upkeep};
 use crate::board::{Board, StageState};
 use crate::clock::now_micros;
 use crate::in_force::InForce;
@@ -56,6 +58,8 @@ pub struct IntegrateStage {
     pub metrics: Arc<Metrics>,
     /// Told after every commit, so that `deliver` need not poll.
     pub committed: watch::Sender<u64>,
+    /// What the store needs besides batches.
+    pub upkeep: Upkeep,
     /// When the copies in sled were written last.
     pub checkpointed: Option<Instant>,
     /// Rate guards, as the store has them.
@@ -111,14 +115,17 @@ impl Stage for IntegrateStage {
 
 impl IntegrateStage {
     /// Opens the store, which says how far each source has been integrated.
-    pub async fn open_store(&mut self) -> Result<(PostgresStore, Reading), StageError> {
-        let mut store = PostgresStore::open(&self.store, &self.name).await?;
+    pub async fn open_store(&mut self) -> Result<(OverlappedStore, Reading), StageError> {
+        let mut store = OverlappedStore::open(&self.store, &self.name).await?;
         let InForce { rules, by } = self.in_force.borrow().clone();
         self.rules = rules;
-        registry::register_entities(&mut store, self.rules.entities()).await?;
-        store.rules_in_force(self.rules.hash(), &by).await?;
+        let writer = store.writer()?;
+        registry::register_entities(writer, self.rules.entities()).await?;
+        writer.rules_in_force(self.rules.hash(), &by).await?;
+        upkeep::show_entities(writer, self.rules.entities()).await?;
+        self.upkeep.keep_history(writer).await?;
         self.board.set_rules(self.rules.hash());
-        let progress = store.progress().await?;
+        let progress = store.reader.progress().await?;
         let mut cursors = Vec::new();
         for (source, journal) in self.journals.iter() {
             let done = progress.iter().find(|p| p.source == *source);
@@ -130,8 +137,8 @@ impl IntegrateStage {
             cursors.push(Cursor::new(source, seq));
             self.board.set_drift(source, None);
         }
-        self.next_due = store.next_due_micros().await?;
-        self.guards = Guards::load(&mut store, &self.rules).await?;
+        self.next_due = store.reader.next_due_micros().await?;
+        self.guards = Guards::load(&mut store.reader, &self.rules).await?;
         self.board.set_stopped(self.guards.stopped());
         let drift = DriftWatch::new(self.rules.clone(), self.checkpoints.clone());
         self.board.integrate.set(StageState::Running, None);
@@ -141,16 +148,21 @@ impl IntegrateStage {
     /// Waits for whole transactions of any source, or takes further rows that are gone.
     pub async fn next_batch(
         &mut self,
-        store: &mut PostgresStore,
+        store: &mut OverlappedStore,
         reading: &mut Reading,
     ) -> Result<Batch, StageError> {
-        if let Some(batch) = look_further(store, reading).await? {
+        // What is looked for in the store must not be on its way there.
+        let looking = !reading.looking.is_empty() || self.guards.is_releasing();
+        if looking || !self.journals.have_more(&reading.cursors) {
+            self.settle(store).await?;
+        }
+        if let Some(batch) = look_further(&mut store.reader, reading).await? {
             return Ok(batch);
         }
-        if let Some(piece) = self.guards.next_piece(store).await? {
+        if let Some(piece) = self.guards.next_piece(&mut store.reader).await? {
             return Ok(Batch { piece: Some(piece), ..Batch::default() });
         }
-        if let Some(batch) = self.due(store, reading).await? {
+        if let Some(batch) = self.due(&mut store.reader, reading).await? {
             return Ok(batch);
         }
         let mut lone = Lone::default();
@@ -172,6 +184,7 @@ impl IntegrateStage {
             if !lone.may_wait(has_content, Instant::now()) {
                 break;
             }
+            self.settle(store).await?;
             for run in &runs {
                 self.note_read(&run.source, run.progress.seq);
             }
@@ -230,11 +243,13 @@ impl IntegrateStage {
     /// What the changes mean and who may write them.
     pub async fn judge(
         &mut self,
-        store: &mut PostgresStore,
+        store: &mut OverlappedStore,
         batch: &mut Batch,
     ) -> Result<Outcome, StageError> {
-        let mut work =
-            Workspace::new(&self.rules, &self.name, now_micros()).with_guards(self.guards.states());
+        let rules = self.rules.clone();
+        let memory = std::mem::take(&mut store.memory);
+        let mut work = Workspace::with(&rules, &self.name, now_micros(), memory)
+            .with_guards(self.guards.states());
         let mut ended = None;
         match batch.piece.take() {
             Some(Piece::Rows(source, rows)) => {
@@ -255,51 +270,63 @@ impl IntegrateStage {
         loop {
             let needs = tokio::task::block_in_place(|| work.needs());
             if needs.is_empty() {
-                let mut outcome = tokio::task::block_in_place(|| work.finish());
+                let (mut outcome, memory) = tokio::task::block_in_place(|| work.end());
+                store.memory = memory;
                 if let Some(state) = ended {
                     guards::end(state, &mut outcome);
                 }
                 return Ok(outcome);
             }
-            work.provide(store.load(&needs).await?);
+            if work.must_be_committed(&needs) {
+                self.settle(store).await?;
+            }
+            work.provide(store.reader.load(&needs).await?);
         }
     }
 
-    /// One transaction of the store: everything decided, and how far it has come.
+    /// One transaction of the store: everything decided, and how far it has come. Begins once the
+    /// one before has ended well, and goes on while the next batch is judged.
     pub async fn commit(
         &mut self,
-        store: &mut PostgresStore,
-        outcome: &Outcome,
-        batch: &Batch,
+        store: &mut OverlappedStore,
+        outcome: Outcome,
+        batch: Batch,
     ) -> Result<(), StageError> {
-        store.commit(outcome, &batch.progress, self.rules.hash()).await?;
-        self.count(outcome);
+        self.settle(store).await?;
+        self.upkeep.keep_history(store.writer()?).await?;
         if !outcome.guards.is_empty() {
-            self.guards.committed(outcome);
+            self.guards.committed(&outcome);
             self.board.set_stopped(self.guards.stopped());
         }
+        store.begin(Committed { outcome, progress: batch.progress }, self.rules.hash())
+    }
+
+    /// Waits until the store has the batch that is on its way there, and tells everybody.
+    async fn settle(&mut self, store: &mut OverlappedStore) -> Result<(), StageError> {
+        let Some(Committed { outcome, progress }) = store.settle().await? else { return Ok(()) };
+        self.count(&outcome);
         let deadlines = outcome.deadlines.iter().filter(|d| !d.raised && !d.gone);
         self.next_due = deadlines.map(|d| d.due_micros).chain(self.next_due).min();
         for target in &self.board.targets {
             let owed = outcome.deliveries.iter().filter(|d| *d.target == *target.name).count();
             target.pending.fetch_add(owed as u64, Ordering::Relaxed);
         }
-        for progress in &batch.progress {
+        for progress in &progress {
             self.note(&progress.source, progress.seq);
         }
         if !outcome.deliveries.is_empty() {
             self.committed.send_modify(|n| *n += 1);
         }
-        Ok(())
+        self.checkpoint(&progress)
     }
 
     /// Notes copies of the progress in sled, not more often than is useful.
-    pub fn checkpoint(&mut self, batch: &Batch) -> Result<(), StageError> {
+    fn checkpoint(&mut self, progress: &[Progress]) -> Result<(), StageError> {
         if self.checkpointed.is_some_and(|at| at.elapsed() < CHECKPOINT_EVERY) {
             return Ok(());
         }
         self.checkpointed = Some(Instant::now());
-        for progress in &batch.progress {
+        for progress in progress {
             let checkpoint = StageCheckpoint {
                 seq: progress.seq,
                 commit_micros: progress.commit_micros,

@@ -10,7 +10,7 @@ use crossdock_model::block::Fragment;
 use crossdock_model::canonical::Name;
 use crossdock_model::{ChangeEvent, Position, TableName, TxHeader, block};
 use crossdock_state::{Journal, LocalJournal};
-use futures_util::future::select_all;
+use futures_util::future::{FutureExt, select_all};
 
 use super::StageError;
 
@@ -127,6 +127,11 @@ impl Journals {
             }
         }
         Ok(runs)
+    }
+
+    /// Whether a source has blocks after its cursor.
+    pub fn have_more(&self, cursors: &[Cursor]) -> bool {
+        self.wait(cursors).now_or_never().is_some()
     }
 
     /// Waits until a source has blocks after its cursor.

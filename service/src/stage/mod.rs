@@ -8,7 +8,9 @@ mod ingest;
 mod integrate;
 mod journals;
 mod mirror;
+mod overlap;
 mod start;
+mod upkeep;
 
 pub use deliver::{Breaker, DeliverStage, stream_name as deliver_stream};
 pub use error::StageError;
@@ -18,3 +20,4 @@ pub use integrate::IntegrateStage;
 pub use journals::Journals;
 pub use mirror::MirrorStage;
 pub use start::Ordered;
+pub use upkeep::Upkeep;

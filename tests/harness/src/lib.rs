@@ -7,12 +7,14 @@
 //!
 //! Knows nothing of Crossdock.
 
+mod certificates;
 mod daemon;
 mod mariadb;
 mod mysql;
 mod postgres;
 mod process;
 
+pub use certificates::make_certificates;
 pub use daemon::{Daemon, DaemonOptions};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};

@@ -1,0 +1,155 @@
+//! What batches have learned of the store and done to it, kept for the batches after them: asking
+//! the store again for what was just written costs more than judging it.
+
+use std::sync::Arc;
+
+use crossdock_model::Value;
+use crossdock_model::canonical::{Evidence, Fields, Needs, RecordKey, Release, RowKey, SourceRow};
+use foldhash::{HashMap, HashSet};
+
+use crate::compute::Rec;
+use crate::judge::RecordStore;
+use crate::rows::RowStore;
+
+/// About as many bytes are kept; what a single batch touches is kept whatever its size.
+const BYTES_MAX: usize = 16 << 20;
+/// What an entry of a map and the value in it take besides its texts, about.
+const ENTRY_BYTES: usize = 160;
+
+/// What is known of the canonical store by its only writer. Give it to each workspace and take it
+/// back from it; begin with an empty one when a commit has failed.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub(crate) rows: RowStore,
+    pub(crate) records: RecordStore,
+    /// About what all of it takes. Every entry is counted when it comes and when it goes.
+    bytes: usize,
+    written: Written,
+}
+
+/// Rows and records that the last batch has given a new reference, link or hold, and of which
+/// nobody has asked who refers to them. The store's answer would lack what is not committed yet.
+#[derive(Debug, Default)]
+struct Written {
+    referring: HashSet<RowKey>,
+    linking: HashSet<RecordKey>,
+    releases: HashSet<RecordKey>,
+}
+
+impl Memory {
+    /// Whether the store can answer only once the last batch is committed there.
+    pub(crate) fn must_be_committed(&self, needs: &Needs) -> bool {
+        needs.referring_to.iter().any(|key| self.written.referring.contains(key))
+            || needs.linking_to.iter().any(|key| self.written.linking.contains(key))
+            || needs.releases_on.iter().any(|key| self.written.releases.contains(key))
+    }
+
+    /// Takes a record as the store has it.
+    pub(crate) fn loaded_record(&mut self, key: RecordKey, rec: impl FnOnce() -> Rec) {
+        if !self.records.records.contains_key(&key) {
+            let rec = rec();
+            self.bytes += rec_bytes(&rec);
+            self.records.records.insert(key, Arc::new(rec));
+        }
+    }
+
+    /// Takes a row as the store has it.
+    pub(crate) fn loaded(&mut self, row: SourceRow) {
+        if !self.rows.rows.contains_key(&row.key) {
+            self.bytes += row_bytes(&row);
+            self.rows.rows.insert(row.key.clone(), Some(Arc::new(row)));
+        }
+    }
+
+    /// Takes what a batch has done: the rows that it changed, and the records that it looked at.
+    pub(crate) fn take_in(
+        &mut self,
+        rows: &[SourceRow],
+        recs: HashMap<RecordKey, Arc<Rec>>,
+        evidence: &[Evidence],
+    ) {
+        let sets = self.rows.referring.len() + self.records.linking.len();
+        if self.bytes + ENTRY_BYTES * sets > BYTES_MAX {
+            *self = Self::default();
+        }
+        self.written = Written::default();
+        rows.iter().for_each(|row| self.row(row));
+        recs.into_iter().for_each(|(key, rec)| self.record(key, rec));
+        // The store keeps what was taken back, so that what is older does not bring it again.
+        for item in evidence.iter().filter(|item| item.withdrawn) {
+            if let Some(rec) = self.records.records.get_mut(&item.record) {
+                if !rec.evidence.contains_key(&item.id) {
+                    let rec = Arc::make_mut(rec);
+                    rec.evidence.insert(item.id, Arc::new(item.clone()));
+                }
+            }
+        }
+    }
+
+    fn row(&mut self, row: &SourceRow) {
+        for other in &row.refers_to {
+            match self.rows.referring.get_mut(other) {
+                Some(known) => _ = known.insert(row.key.clone()),
+                None => _ = self.written.referring.insert(other.clone()),
+            }
+        }
+        self.bytes += row_bytes(row);
+        let old = self.rows.rows.insert(row.key.clone(), Some(Arc::new(row.clone())));
+        self.bytes -= old.flatten().map_or(0, |row| row_bytes(&row));
+    }
+
+    fn record(&mut self, key: RecordKey, rec: Arc<Rec>) {
+        if self.records.records.get(&key).is_some_and(|known| Arc::ptr_eq(known, &rec)) {
+            return;
+        }
+        for to in rec.record.iter().flat_map(|record| record.links.values()) {
+            match self.records.linking.get_mut(to) {
+                Some(known) => _ = known.insert(key.clone()),
+                None => _ = self.written.linking.insert(to.clone()),
+            }
+        }
+        for release in rec.releases.values() {
+            self.release(release);
+        }
+        self.bytes += rec_bytes(&rec);
+        let old = self.records.records.insert(key, rec);
+        self.bytes -= old.map_or(0, |rec| rec_bytes(&rec));
+    }
+
+    fn release(&mut self, release: &Arc<Release>) {
+        for on in &release.depends {
+            let Some(known) = self.records.releases_on.get_mut(on) else {
+                self.written.releases.insert(on.clone());
+                continue;
+            };
+            let same =
+                |r: &&mut Release| r.rule == release.rule && r.business_key == release.business_key;
+            match known.iter_mut().find(same) {
+                Some(old) => old.clone_from(release),
+                None => known.push(Release::clone(release)),
+            }
+        }
+    }
+}
+
+fn row_bytes(row: &SourceRow) -> usize {
+    ENTRY_BYTES + fields_bytes(&row.image)
+}
+
+fn rec_bytes(rec: &Rec) -> usize {
+    let said: usize =
+        rec.contributions.values().map(|c| ENTRY_BYTES + fields_bytes(&c.fields)).sum();
+    // A record has its values and, for each, where it comes from.
+    let record = rec.record.iter().map(|r| 2 * fields_bytes(&r.fields)).sum::<usize>();
+    let others = rec.evidence.len() + rec.releases.len() + rec.deadlines.len();
+    ENTRY_BYTES * (1 + 2 * others) + said + record
+}
+
+fn fields_bytes(fields: &Fields) -> usize {
+    let text = |value: &Value<'_>| match value {
+        Value::Text(text) | Value::Json(text) | Value::Decimal(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    };
+    fields.values().map(|value| ENTRY_BYTES / 2 + text(value)).sum()
+}

@@ -1,0 +1,69 @@
+//! The canonical store while it commits one batch and the next one is judged. Both take the same
+//! time, about; one after the other they would leave a processor idle.
+
+use crossdock_apply::{ApplyError, CanonicalStore, ConnectOptions, PostgresStore, Progress};
+use crossdock_canonical::Memory;
+use crossdock_model::canonical::Outcome;
+use tokio::task::JoinHandle;
+
+use super::StageError;
+
+/// Two connections to the store, and what is known of it.
+pub struct OverlappedStore {
+    /// Answers what judging asks. Does not see the batch that is being committed.
+    pub reader: PostgresStore,
+    /// `None` while it is committing, and after it has failed.
+    writer: Option<PostgresStore>,
+    committing: Option<JoinHandle<(PostgresStore, Result<Committed, ApplyError>)>>,
+    /// What the batches so far have learned, the one that is being committed included.
+    pub memory: Memory,
+}
+
+/// A batch that is in the store.
+pub struct Committed {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// How far it has brought the sources.
+    pub progress: Vec<Progress>,
+}
+
+impl OverlappedStore {
+    /// Takes the place of the only writer, and a second connection beside it.
+    pub async fn open(options: &ConnectOptions, installation: &str) -> Result<Self, ApplyError> {
+        let writer = PostgresStore::open(options, installation).await?;
+        let reader = PostgresStore::open_reader(options).await?;
+        let memory = Memory::default();
+        Ok(Self { reader, writer: Some(writer), committing: None, memory })
+    }
+
+    /// The connection that writes, while nothing is being committed.
+    pub fn writer(&mut self) -> Result<&mut PostgresStore, StageError> {
+        self.writer.as_mut().ok_or_else(gone)
+    }
+
+    /// Begins to commit a batch. The one before must have been settled.
+    pub fn begin(&mut self, batch: Committed, ruleset: &str) -> Result<(), StageError> {
+        let mut writer = self.writer.take().ok_or_else(gone)?;
+        let ruleset = ruleset.to_string();
+        self.committing = Some(tokio::spawn(async move {
+            let done = writer.commit(&batch.outcome, &batch.progress, &ruleset).await;
+            (writer, done.map(|()| batch))
+        }));
+        Ok(())
+    }
+
+    /// Waits for the batch that is being committed, if there is one.
+    pub async fn settle(&mut self) -> Result<Option<Committed>, StageError> {
+        let Some(committing) = &mut self.committing else { return Ok(None) };
+        let ended = committing.await;
+        self.committing = None;
+        let (writer, done) = ended
+            .map_err(|e| StageError::Fatal(anyhow::anyhow!("committing a batch ended early: {e}")))?;
+        self.writer = Some(writer);
+        Ok(Some(done?))
+    }
+}
+
+fn gone() -> StageError {
+    StageError::Fatal(anyhow::anyhow!("a batch was to be committed before the one before was"))
+}
