@@ -11,9 +11,11 @@ BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 SCHEDULES ?= 100000
+TWO_WAY_WRITES ?= 1000
+TWO_WAY_SEED ?= 1
 
-.PHONY: help setup build mysql test test-schedules test-mysql test-large-transaction test-postgres-versions test-postgres-extensions test-tryton demo lint crash fuzz bench bench-build bench-debezium bench-capture-postgres bench-capture-mariadb bench-capture-mysql \
-  bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical
+# None of the targets is a file.
+.PHONY: $(shell grep -ohE "^[a-z-]+:" $(MAKEFILE_LIST) | tr -d :)
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -43,6 +45,9 @@ test-large-transaction: setup ## Memory, while MySQL sends five million rows in 
 test-schedules: ## Random schedules of four systems against models that know no rule file: SCHEDULES=100000
 	SCHEDULES=$(SCHEDULES) cargo test --locked --release -p crossdock-canonical --test main -- ownership interleavings properties s7_s9_s10
 
+test-two-way: build mysql ## Two systems that overwrite each other's columns: TWO_WAY_WRITES=1000 on each side, TWO_WAY_SEED=1
+	TWO_WAY_WRITES=$(TWO_WAY_WRITES) TWO_WAY_SEED=$(TWO_WAY_SEED) cargo test --locked --workspace --test system -- --nocapture two_way
+
 test-postgres-versions: setup ## The PostgreSQL tests of capture on other servers: POSTGRES_VERSIONS="13 14 15 16 17 18 extensions"
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh "$(POSTGRES_VERSIONS)" cargo test --locked -p crossdock-capture --test main postgres::
@@ -54,6 +59,10 @@ test-postgres-extensions: setup ## Values of PostGIS and pgvector, on a server o
 test-tryton: build ## The connector for Tryton on a real one, installed from PyPI below target/
 	@deploy/setup/install.sh tryton
 	tests/connectors/tryton/run.sh
+
+test-vendure: build ## The connector for Vendure on a real one, installed from npm below target/
+	@deploy/setup/install.sh vendure
+	tests/connectors/vendure/run.sh
 
 demo: build ## Four systems, a workload, and Crossdock between them; DEMO_SECONDS=45: short and checked; TMS=mysql
 	@if [ "$(TMS)" = mysql ]; then deploy/setup/mysql.sh; fi
@@ -105,6 +114,10 @@ bench-latency-postgres: bench-build ## Commit to durable at 500 transactions a s
 
 bench-canonical: bench-build ## Fold, map and judge on one core with the demo's rules, against the goal
 	$(BENCH) canonical --runs $(BENCH_RUNS)
+
+bench-apply: bench-build ## From a slot into the canonical store with history, against a native subscription
+	cargo build --locked --release -p crossdock-service
+	$(BENCH) apply --runs $(BENCH_RUNS)
 
 bench-large-transaction: bench-build ## One transaction of ten million rows, on PostgreSQL and MariaDB; needs 15 GB of disk
 	$(BENCH) capture-postgres --runs 1 --transaction-rows 10000000 --no-debezium

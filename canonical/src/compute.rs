@@ -23,7 +23,7 @@ use crate::rules::Rules;
 use crate::scope::{Children, Members, Scope, Var};
 
 use draft::{Draft, Source};
-use pick::{has_value, pick};
+use pick::{Saying, Sayings, pick};
 
 /// A record with everything that it is made of.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +161,7 @@ pub(crate) fn compute(
         return None;
     }
     let previous = rec.record.as_deref();
-    let (draft, errors) = (Draft::with_capacity(plan.fields), Vec::new());
+    let (draft, errors) = (Draft::with_capacity(plan.fields.len()), Vec::new());
     let mut maker = Maker { rules, key, plan, live, stopped, previous, around, draft, errors };
     maker.key_fields();
     maker.owned_fields();
@@ -215,13 +215,15 @@ impl<'m> Maker<'m> {
 
     fn owned_fields(&mut self) {
         let plan = self.plan;
+        let mut sayings = Sayings::of(&self.live);
         for owned in &plan.owned {
-            if !self.live.iter().any(|c| c.fields.contains_key(&owned.name)) {
+            let said = sayings.about(&owned.name);
+            if said.is_empty() {
                 continue;
             }
             let linked = self.around.linked;
             match choose(&owned.rule, &self.key.key, &self.draft, linked) {
-                Ok(Some(choice)) => self.owned_field(&owned.name, choice),
+                Ok(Some(choice)) => self.owned_field(&owned.name, choice, said),
                 Ok(None) => {}
                 Err(error) => {
                     self.errors.push(error);
@@ -240,7 +242,7 @@ impl<'m> Maker<'m> {
         }
     }
 
-    fn owned_field(&mut self, field: &'m Name, choice: &'m Choice) {
+    fn owned_field(&mut self, field: &'m Name, choice: &'m Choice, said: &[Saying<'m>]) {
         if choice.computed() {
             return;
         }
@@ -258,20 +260,20 @@ impl<'m> Maker<'m> {
         if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
             return;
         }
-        let own = pick(&self.live, field, &choice.sources, choice.merge, !choice.null_is_value);
-        if own.is_some_and(|c| self.stopped.contains(&&c.row)) {
+        let own = pick(said, &choice.sources, choice.merge, !choice.null_is_value);
+        if own.is_some_and(|(by, _)| self.stopped.contains(&&by.row)) {
             return self.keep(field);
         }
-        if let Some(c) = own.filter(|c| has_value(c, field)) {
-            return self.draft.say(field, c, &choice.rule);
+        if let Some(own) = own.filter(|(_, value)| !value.is_null()) {
+            return self.draft.say(field, own, &choice.rule);
         }
         let others = choice.fallback.iter();
-        let other = others.filter_map(|s| pick(&self.live, field, s, Merge::Latest, true)).next();
-        if other.is_some_and(|c| self.stopped.contains(&&c.row)) {
+        let other = others.filter_map(|s| pick(said, s, Merge::Latest, true)).next();
+        if other.is_some_and(|(by, _)| self.stopped.contains(&&by.row)) {
             return self.keep(field);
         }
-        if let Some(c) = other.or(own) {
-            return self.draft.say(field, c, &choice.rule);
+        if let Some(any) = other.or(own) {
+            return self.draft.say(field, any, &choice.rule);
         }
         if !choice.null_is_value {
             let origin = self.previous.and_then(|p| p.origins.get(field));

@@ -17,7 +17,7 @@ static DECIMAL: Type = Type::simple_type(Kind::Opaque, "decimal");
 /// Digits kept by a division.
 const DIVISION_DIGITS: u64 = 34;
 /// Digits that a result may have; repeated multiplication must not exhaust memory.
-const DIGITS_MAX: u64 = 2_000;
+pub(crate) const DIGITS_MAX: u64 = 2_000;
 
 /// An exact decimal as a CEL value.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use crossdock_model::{Named, Value};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::compute::{Rec, changed_fields};
+use crate::compute::{Change, Rec};
 use crate::step::{Stated, Step};
 
 /// Adds to an outcome what is different about a record. `withdraw` says whether evidence that is
@@ -69,12 +69,12 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
     }
 }
 
-/// Whether two states of a record mean something different.
-pub(crate) fn differs(old: &Record, new: &Record) -> bool {
-    old.deleted != new.deleted
+/// Whether two states of a record mean something different, given the fields that differ.
+pub(crate) fn differs(old: &Record, new: &Record, fields: &[Change<'_>]) -> bool {
+    !fields.is_empty()
+        || old.deleted != new.deleted
         || old.links != new.links
         || !inferred(old).eq(inferred(new))
-        || changed_fields(Some(old), new).next().is_some()
 }
 
 /// Steps of lifecycles that nobody reported.
@@ -85,11 +85,15 @@ fn inferred(record: &Record) -> impl Iterator<Item = (&Name, &Vec<Name>)> {
 
 /// `{field: [old, new]}`; links and deletion are told like fields, steps that nobody reported as
 /// `FIELD.inferred`.
-pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
-    let mut all = serde_json::Map::new();
-    for (field, was, now) in changed_fields(old, new) {
+pub(crate) fn changes(
+    old: Option<&Record>,
+    new: &Record,
+    fields: &[Change<'_>],
+) -> serde_json::Value {
+    let mut all = serde_json::Map::with_capacity(fields.len());
+    for (field, was, now) in fields {
         let json =
-            |value: Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
+            |value: &Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
         all.insert(field.to_string(), serde_json::Value::Array(vec![json(was), json(now)]));
     }
     static NO_LINKS: Links = Links::new();
@@ -103,9 +107,11 @@ pub(crate) fn changes(old: Option<&Record>, new: &Record) -> serde_json::Value {
     static NO_ORIGINS: Named<Origin> = Named::new();
     let origins = old.map_or(&NO_ORIGINS, |o| &o.origins).beside(&new.origins);
     for (field, before, after) in origins {
-        let steps = |o: Option<&Origin>| o.map(|o| o.inferred.clone()).filter(|s| !s.is_empty());
-        let (before, after) = (steps(before), steps(after));
-        if before != after {
+        let steps = |o: Option<&'_ Origin>| o.is_some_and(|o| !o.inferred.is_empty());
+        let differ = || before.map(|o| &o.inferred) != after.map(|o| &o.inferred);
+        if (steps(before) || steps(after)) && differ() {
+            let told = |o: Option<&Origin>| o.map(|o| o.inferred.clone()).filter(|s| !s.is_empty());
+            let (before, after) = (told(before), told(after));
             all.insert(format!("{field}.inferred"), json!([before, after]));
         }
     }

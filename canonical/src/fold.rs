@@ -1,6 +1,6 @@
 //! Folding a transaction: one net change for each row, however often it was updated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossdock_model::canonical::{Fields, Name, RowKey, SourceRow};
@@ -8,6 +8,7 @@ use crossdock_model::mark::{self, Mark, RowDigest};
 use crossdock_model::{
     ChangeEvent, LogOrder, Op, Position, RowImage, TableName, TableSchema, TxHeader, Value,
 };
+use foldhash::HashMap;
 
 use crate::upcast::{self, Renamed};
 
@@ -126,7 +127,7 @@ pub(crate) fn fold(
     wanted: &dyn Fn(&Name) -> bool,
     renamed: &Renamed,
 ) -> Folded {
-    let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::new() };
+    let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::default() };
     let mut out = nothing(source, header);
     for event in events {
         if let Some((prefix, content)) = &event.message {
@@ -160,7 +161,7 @@ pub(crate) fn fold(
 /// Rows that are not in their source any more, as a transaction that deletes them.
 pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folded {
     let at = header.commit.order(0);
-    let mut tables: HashMap<Name, Arc<Table>> = HashMap::new();
+    let mut tables: HashMap<Name, Arc<Table>> = HashMap::default();
     let nets = rows.iter().map(|row| {
         let table = tables.entry(row.key.table.clone()).or_insert_with(|| nameless(&row.key));
         Net {

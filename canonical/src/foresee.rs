@@ -108,9 +108,7 @@ impl<'r> Rows<'r> {
         let mut two = false;
         let mut found: Vec<Option<&Fields>> = Vec::with_capacity(mapping.lookups.len());
         for at in 0..mapping.lookups.len() {
-            let Some(key) =
-                lookup_key(mapping, at, &RowView { row: image, lookups: found.clone() })
-            else {
+            let Some(key) = lookup_key(mapping, at, &RowView::new(image, found.clone())) else {
                 found.push(None);
                 continue;
             };

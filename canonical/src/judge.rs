@@ -15,7 +15,7 @@ use crossdock_model::canonical::{
 use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
-use crate::compute::{Around, Computed, Fresh, Rec, changed_fields, compute};
+use crate::compute::{Around, Change, Computed, Fresh, Rec, changed_fields, compute};
 use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
@@ -76,7 +76,7 @@ pub(crate) struct Tx<'t> {
     /// Rules that failed in the last computation of a record.
     errors: BTreeMap<RecordKey, Vec<(Name, String)>>,
     /// Records and the fields of them that this transaction has changed.
-    pub(crate) changed: BTreeMap<RecordKey, BTreeSet<Name>>,
+    pub(crate) changed: BTreeMap<RecordKey, Vec<Name>>,
 }
 
 impl<'t> Tx<'t> {
@@ -298,12 +298,14 @@ impl<'j> Judge<'j> {
             rule.is_some_and(|r| r.iter().all(|c| c.merge != Merge::Latest))
         };
         let of_key = rules.entities.entity(&key.entity);
-        let summed = step.said.iter().filter(|s| s.record == *key).all(|said| {
-            let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
-            let mut own = own.peekable();
-            own.peek().is_some() && own.all(merged)
-        });
-        if second && !summed {
+        let summed = || {
+            step.said.iter().filter(|s| s.record == *key).all(|said| {
+                let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
+                let mut own = own.peekable();
+                own.peek().is_some() && own.all(merged)
+            })
+        };
+        if second && !summed() {
             let (entity, source) = (key.entity.clone(), step.row.source.clone());
             self.count(Tally::Duplicate { entity, source });
         }
@@ -370,13 +372,15 @@ impl<'j> Judge<'j> {
                 continue;
             };
             let was = base.as_deref();
-            if let Some(base) = base.as_ref().filter(|b| !differs(b, shared)) {
+            Arc::make_mut(shared).version = was.map_or(0, |b| b.version) + 1;
+            let record = &**shared;
+            let fields: Vec<Change<'_>> = changed_fields(was, record).collect();
+            if let Some(base) = base.as_ref().filter(|b| !differs(b, record, &fields)) {
                 // Changed and changed back.
+                drop(fields);
                 shared.clone_from(base);
                 continue;
             }
-            let record = Arc::make_mut(shared);
-            record.version = was.map_or(0, |b| b.version) + 1;
             let header = &tx.folded.header;
             self.out.history.push(HistoryEntry {
                 record: key.clone(),
@@ -385,10 +389,10 @@ impl<'j> Judge<'j> {
                 transaction: header.id.as_str().into(),
                 position: tx.place.clone(),
                 commit_micros: header.commit_micros,
-                changes: changes(was, record),
+                changes: changes(was, record, &fields),
             });
-            tx.changed
-                .insert(key.clone(), changed_fields(was, record).map(|c| c.0.clone()).collect());
+            let names = fields.iter().map(|(name, ..)| Name::clone(name)).collect();
+            tx.changed.insert(key.clone(), names);
         }
     }
 

@@ -112,6 +112,9 @@ pub(crate) struct LinkMap {
     pub key: Vec<FieldMap>,
 }
 
+/// A lookup as it is written: name, place, table, path to the key and its prefix.
+type WrittenLookup<'w> = (&'w str, Item<'w>, Option<Name>, (&'w str, Option<&'w str>));
+
 /// What reading needs to know.
 pub(crate) struct Reader<'r> {
     /// Entities.
@@ -227,7 +230,7 @@ impl Reader<'_> {
     /// Lookups in an order in which each refers only to earlier ones.
     fn lookups(&self, block: &Section<'_>) -> Vec<Lookup> {
         let Some(section) = block.get("lookup").and_then(|i| i.table()) else { return Vec::new() };
-        let mut waiting: Vec<(&str, Item<'_>, Option<Name>, &str, Option<&str>)> = Vec::new();
+        let mut waiting: Vec<WrittenLookup<'_>> = Vec::new();
         for (name, item) in section.entries() {
             let Some(s) = item.table() else { continue };
             s.required("table");
@@ -238,13 +241,13 @@ impl Reader<'_> {
             if ["row", "before", "op", "rec", "ev"].contains(&name) {
                 item.problem(format!("a lookup cannot be called `{name}`"), "choose another name");
             }
-            waiting.push((name, item, table, key, prefix));
+            waiting.push((name, item, table, (key, prefix)));
         }
         let mut found: Vec<Lookup> = Vec::new();
         while !waiting.is_empty() {
             let names: Vec<String> = waiting.iter().map(|w| w.0.to_string()).collect();
             let ready = waiting.iter().position(|w| {
-                w.3.split_once('.').is_none_or(|(root, _)| !names.iter().any(|n| n == root))
+                w.3.0.split_once('.').is_none_or(|(root, _)| !names.iter().any(|n| n == root))
             });
             let Some(at) = ready else {
                 for (name, item, ..) in &waiting {
@@ -253,7 +256,7 @@ impl Reader<'_> {
                 }
                 break;
             };
-            let (name, item, table, key, prefix) = waiting.remove(at);
+            let (name, item, table, (key, prefix)) = waiting.remove(at);
             let key = path(key, &found);
             let Some(table) = table else { continue };
             let (name, prefix) = (name.into(), prefix.map(str::to_string));
@@ -272,19 +275,19 @@ impl Reader<'_> {
     ) -> Vec<FieldMap> {
         let entries = section.entries();
         let read = |(name, item): &(&str, Item<'_>)| {
-            let Some(kind) = entity.field(name) else {
+            let Some((name, kind)) = entity.fields.get_key_value(*name) else {
                 let what = format!("{} has no field `{name}`", entity.name);
                 item.problem(what, did_you_mean(name, entity.fields.keys().map(|f| &**f)));
                 return None;
             };
-            self.field(name, kind, item, lookups, zone, names)
+            self.field(name, *kind, item, lookups, zone, names)
         };
         entries.iter().filter_map(read).collect()
     }
 
     fn field(
         &self,
-        name: &str,
+        name: &Name,
         kind: FieldType,
         item: &Item<'_>,
         lookups: &[Lookup],
@@ -292,7 +295,7 @@ impl Reader<'_> {
         names: &[&str],
     ) -> Option<FieldMap> {
         let mut field = FieldMap {
-            name: name.into(),
+            name: name.clone(),
             kind,
             term: Term::Constant(Value::Null),
             shift: 0,
@@ -386,9 +389,9 @@ impl Reader<'_> {
                 if field == "entity" && !entity.is_key("entity") {
                     continue;
                 }
-                match entity.field(field).filter(|_| entity.is_key(field)) {
-                    Some(kind) => {
-                        key.extend(self.field(field, kind, &value, lookups, zone, names));
+                match entity.fields.get_key_value(field).filter(|_| entity.is_key(field)) {
+                    Some((field, kind)) => {
+                        key.extend(self.field(field, *kind, &value, lookups, zone, names));
                     }
                     None => {
                         let what = format!("`{field}` is not a key field of {}", entity.name);

@@ -1,6 +1,8 @@
 //! Evaluating a mapping for one row: pure, without knowledge of files or stores.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
@@ -20,6 +22,8 @@ pub(crate) struct RowView<'a> {
     pub row: &'a Fields,
     /// The looked-up rows; `None` where the key is NULL.
     pub lookups: Vec<Option<&'a Fields>>,
+    /// The JSON document that was read last, by the place of its text.
+    document: RefCell<Option<(*const Value<'static>, Rc<serde_json::Value>)>>,
 }
 
 /// Why a row says nothing about a record.
@@ -73,6 +77,11 @@ pub(crate) struct Answer {
 }
 
 impl<'a> RowView<'a> {
+    /// A row with looked-up rows.
+    pub fn new(row: &'a Fields, lookups: Vec<Option<&'a Fields>>) -> Self {
+        Self { row, lookups, document: RefCell::default() }
+    }
+
     /// The value at a path; `None` when the column was never seen. Only a member of a JSON document
     /// is a value of its own.
     pub fn value(&self, path: &Path) -> Option<Cow<'a, Value<'static>>> {
@@ -87,7 +96,23 @@ impl<'a> RowView<'a> {
         if path.members.is_empty() {
             return Some(Cow::Borrowed(value));
         }
-        Some(Cow::Owned(member(value, &path.members)))
+        Some(Cow::Owned(self.member(value, &path.members)))
+    }
+
+    /// A member of a JSON document; NULL when there is none. A document is read once, however many
+    /// of its members are asked for one after another.
+    fn member(&self, value: &'a Value<'static>, members: &[String]) -> Value<'static> {
+        let (Value::Json(text) | Value::Text(text)) = value else { return Value::Null };
+        let mut last = self.document.borrow_mut();
+        let place: *const Value<'static> = value;
+        let document = match &*last {
+            Some((known, document)) if *known == place => document.clone(),
+            _ => {
+                let Ok(json) = serde_json::from_str(text) else { return Value::Null };
+                last.insert((place, Rc::new(json))).1.clone()
+            }
+        };
+        member(&document, members)
     }
 
     /// The variables `row` and the lookups.
@@ -101,13 +126,8 @@ impl<'a> RowView<'a> {
 }
 
 /// A member of a JSON document; NULL when there is none.
-fn member(document: &Value<'_>, members: &[String]) -> Value<'static> {
-    let text = match document {
-        Value::Json(text) | Value::Text(text) => text,
-        _ => return Value::Null,
-    };
-    let Ok(json) = serde_json::from_str::<serde_json::Value>(text) else { return Value::Null };
-    let mut at = &json;
+fn member(document: &serde_json::Value, members: &[String]) -> Value<'static> {
+    let mut at = document;
     for name in members {
         let next = match at {
             serde_json::Value::Array(items) => name.parse().ok().and_then(|i: usize| items.get(i)),
@@ -304,6 +324,11 @@ pub(crate) fn convert(
     {
         return instant(wall, zone);
     }
+    if kind == FieldType::Date
+        && let Value::Timestamp(_) | Value::TimestampTz(_) = value
+    {
+        return day(value, zone).ok_or(());
+    }
     let value = kind.coerce(value)?;
     if shift == 0 {
         return Ok(value);
@@ -318,6 +343,20 @@ pub(crate) fn shifted(value: &Value<'_>, places: i64) -> Option<Value<'static>> 
     let moved = BigDecimal::new(digits, scale.checked_sub(places)?);
     let text = crossdock_model::value::normal_decimal(&moved.to_plain_string());
     Some(Value::Decimal(text.into()))
+}
+
+/// The day of a time: that which its clock showed or, when the time has a zone of its own, that
+/// which it was in `zone`. Infinity has none.
+fn day(value: &Value<'_>, zone: &TimeZone) -> Option<Value<'static>> {
+    let shown = match value {
+        Value::Timestamp(micros) if !matches!(*micros, i64::MAX | i64::MIN) => *micros,
+        Value::TimestampTz(micros) => {
+            let at = jiff::Timestamp::from_microsecond(*micros).ok()?;
+            micros.checked_add(i64::from(zone.to_offset(at).seconds()) * 1_000_000)?
+        }
+        _ => return None,
+    };
+    i32::try_from(shown.div_euclid(time::DAY_MICROS)).ok().map(Value::Date)
 }
 
 /// What a clock showed, microseconds; `None` when the value is no wall-clock time.
@@ -358,6 +397,18 @@ mod tests {
         let summer = Value::Timestamp(time::parse_instant("2026-05-01 10:00:00").unwrap());
         let utc = convert(&summer, FieldType::Instant, 0, &berlin).unwrap();
         assert_eq!(utc.to_text().as_deref(), Some("2026-05-01T08:00:00Z"));
+        // Half past eleven in the evening of the same day, UTC and then in Berlin.
+        let late = time::parse_instant("2026-05-01 23:30:00").unwrap();
+        for (time, day) in [
+            (Value::Timestamp(late), Some("2026-05-01")),
+            (Value::TimestampTz(late), Some("2026-05-02")),
+            (Value::Timestamp(-1), Some("1969-12-31")),
+            (Value::Timestamp(i64::MAX), None),
+            (Value::TimestampTz(i64::MIN), None),
+        ] {
+            let date = convert(&time, FieldType::Date, 0, &berlin);
+            assert_eq!(date.ok().and_then(|d| d.to_text()).as_deref(), day, "{time:?}");
+        }
         let cents = convert(&Value::Int(1250), FieldType::Decimal, -2, &TimeZone::UTC).unwrap();
         assert_eq!(cents.to_text().as_deref(), Some("12.5"));
     }

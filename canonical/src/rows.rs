@@ -324,7 +324,7 @@ impl<'w> Work<'w> {
             return;
         }
         let Found::All(lookups) = self.find(mapping, images.row, images.now) else { return };
-        let view = RowView { row: images.now, lookups: refs(&lookups) };
+        let view = RowView::new(images.now, refs(&lookups));
         let entities = &self.rules.entities;
         match rule.fact(mapping, entities, &view, images.before.map(|b| &**b), images.op.letter()) {
             Ok(Some(fact)) => {
@@ -350,7 +350,7 @@ impl<'w> Work<'w> {
     ) -> Option<crossdock_model::canonical::RecordKey> {
         let row = RowKey { source: mapping.source.clone(), table: "".into(), pk: "".into() };
         let Found::All(lookups) = self.find(mapping, &row, image) else { return None };
-        let view = RowView { row: image, lookups: refs(&lookups) };
+        let view = RowView::new(image, refs(&lookups));
         rule.record(mapping, &self.rules.entities, &view).ok().flatten()
     }
 
@@ -366,7 +366,7 @@ impl<'w> Work<'w> {
                 }
                 Found::NotLoaded => continue,
             };
-            let view = RowView { row: image, lookups: refs(&lookups) };
+            let view = RowView::new(image, refs(&lookups));
             let answer = map_row(mapping, &self.rules.entities, &view);
             speech.troubles.extend(answer.troubles);
             if answer.failed {
@@ -389,7 +389,7 @@ impl<'w> Work<'w> {
     fn find(&mut self, mapping: &Mapping, row: &RowKey, image: &Arc<Fields>) -> Found {
         let mut found: Vec<Option<Arc<Fields>>> = Vec::with_capacity(mapping.lookups.len());
         for at in 0..mapping.lookups.len() {
-            let key = lookup_key(mapping, at, &RowView { row: image, lookups: refs(&found) });
+            let key = lookup_key(mapping, at, &RowView::new(image, refs(&found)));
             let Some(key) = key else {
                 found.push(None);
                 continue;

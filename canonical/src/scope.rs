@@ -1,6 +1,7 @@
 //! What an expression sees: rows, records and their children as lazily read CEL values, and the
 //! way back from a CEL result to a [`Value`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bigdecimal::BigDecimal;
@@ -89,6 +90,24 @@ impl<'s> Var<'s> {
             }
             Var::Missing => Some(Value::Null),
             Var::Text(_) => None,
+        }
+    }
+
+    /// A member as it is kept, when the variable has members.
+    pub fn borrowed(&self, name: &str) -> Option<Cow<'s, Value<'static>>> {
+        let found = match self {
+            Var::Fields(fields) | Var::Facts(fields) => fields.get(name),
+            // A list of children comes before a field of its name.
+            Var::Record { children: Some(children), .. } if children.contains_key(name) => {
+                return None;
+            }
+            Var::Record { fields, .. } => fields.member(name),
+            Var::Missing => None,
+            Var::Text(_) => return None,
+        };
+        match found {
+            Some(value) => Some(Cow::Borrowed(value)),
+            None => self.member(name).map(Cow::Owned),
         }
     }
 

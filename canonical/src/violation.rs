@@ -12,6 +12,7 @@ use crate::compute::{choose, is_frozen};
 use crate::judge::{Judge, Tx};
 use crate::mapping::{FieldMap, Term};
 use crate::ownership::{COMPUTED, Choice, OnViolation};
+use crate::plan::FieldPlan;
 use crate::rowmap::{Said, shifted};
 use crate::step::{Doing, Step};
 
@@ -29,8 +30,8 @@ struct Withheld<'v> {
 impl Judge<'_> {
     /// Notes values that rules accept from others, and fields that their owners have written.
     pub(crate) fn note_fresh(&mut self, tx: &mut Tx<'_>, step: &Step, said: &Said) {
-        let Some(ownership) = self.rules.ownership.get(&said.record.entity) else { return };
-        if step.doing == Doing::Found {
+        let Some(plan) = self.rules.plans.get(&said.record.entity) else { return };
+        if step.doing == Doing::Found || !plan.accepts {
             return;
         }
         let before = earlier(step, &said.record);
@@ -40,8 +41,12 @@ impl Judge<'_> {
             if old.map_or(new.is_null(), |old| old.same_as(new)) {
                 continue;
             }
-            let rule = ownership.of(field).into_iter().flatten();
-            for choice in rule.filter(|c| c.on_violation == OnViolation::Accept) {
+            let rule = plan.fields.get(field).and_then(|f| f.rule.as_ref());
+            for choice in rule
+                .into_iter()
+                .flat_map(|r| r.iter())
+                .filter(|c| c.on_violation == OnViolation::Accept)
+            {
                 let place = (said.record.clone(), field.clone());
                 if choice.owned_by(&step.row.source) {
                     tx.fresh.accepted.remove(&place);
@@ -57,12 +62,18 @@ impl Judge<'_> {
     /// Judges what a row has changed without owning it.
     pub(crate) fn violations(&mut self, tx: &Tx<'_>, step: &Step) {
         for said in &step.said {
-            let Some(entity) = self.rules.entities.entity(&said.record.entity) else { continue };
+            let Some(plan) = self.rules.plans.get(&said.record.entity) else { continue };
             let before = earlier(step, &said.record);
-            for (field, new) in said.fields.iter().filter(|(f, _)| !entity.is_key(f)) {
+            let mut plans = plan.fields.walk();
+            for (field, new) in said.fields.iter() {
+                let Some(plan) = plans.find(field).filter(|p| !p.key) else { continue };
+                if plan.plainly_owned_by(&step.row.source) {
+                    continue;
+                }
                 let old = before.and_then(|b| b.fields.get(field));
                 if !old.is_some_and(|old| old.same_as(new)) {
-                    self.changed_field(tx, step, &said.record, field, old, new);
+                    let change = (field, old, new);
+                    self.changed_field(tx, step, &said.record, plan, change);
                 }
             }
         }
@@ -73,15 +84,12 @@ impl Judge<'_> {
         tx: &Tx<'_>,
         step: &Step,
         key: &RecordKey,
-        field: &Name,
-        old: Option<&Value<'static>>,
-        new: &Value<'static>,
+        plan: &FieldPlan,
+        (field, old, new): (&Name, Option<&Value<'static>>, &Value<'static>),
     ) {
-        let rules = self.rules;
         let source = &step.row.source;
         let Some(record) = self.recs.get(key).and_then(|r| r.record.clone()) else { return };
-        let computed = rules.computed.get(&key.entity).is_some_and(|c| c.contains(field));
-        let rule = rules.ownership.get(&key.entity).and_then(|o| o.of(field));
+        let (computed, rule) = (plan.computed, plan.rule.as_ref());
         let linked = self.owner_linked(key);
         let choice = rule.and_then(|r| choose(r, &key.key, &record.fields, &linked).ok().flatten());
         let Some(choice) = choice else { return };

@@ -7,8 +7,8 @@ use crossdock_model::canonical::{
     Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
     SourceRow,
 };
-use crossdock_model::{ChangeEvent, Op, TxHeader, Value};
-use crossdock_schema_registry::Entities;
+use crossdock_model::{ChangeEvent, Op, TxHeader};
+use crossdock_schema_registry::{Entities, EntityDef};
 
 use crate::difference::unpack;
 use crate::fold::{Folded, Tables, fold, gone, woken};
@@ -261,36 +261,33 @@ fn known(needs: Needs) -> Result<(), Needs> {
 
 /// Gives values that come from the store as plain JSON the types of their fields.
 fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
-    if let Some(record) = &mut state.record {
-        let key = record.key.clone();
-        if let Some(entity) = entities.entity(&key.entity).filter(|e| !e.was.is_empty()) {
+    if let Some(record) = &mut state.record
+        && let Some(entity) = entities.entity(&record.key.entity)
+    {
+        if !entity.was.is_empty() {
             upcast::record(record, entity);
         }
-        type_fields(&mut record.fields, &key, entities);
+        type_fields(&mut record.fields, entity);
     }
     for contribution in &mut state.contributions {
-        let entity = entities.entity(&contribution.record.entity);
-        if let Some(entity) = entity.filter(|e| !e.was.is_empty()) {
+        let Some(entity) = entities.entity(&contribution.record.entity) else { continue };
+        if !entity.was.is_empty() {
             upcast::fields(Arc::make_mut(&mut contribution.fields), &entity.was);
         }
-        let typed = |(name, value): (&Name, &Value<'_>)| {
-            let kind = entities.entity(&contribution.record.entity).and_then(|e| e.field(name));
-            kind.is_none_or(|kind| kind.has(value))
-        };
-        if !contribution.fields.iter().all(typed) {
-            type_fields(Arc::make_mut(&mut contribution.fields), &contribution.record, entities);
+        let mut kinds = entity.fields.walk();
+        let mut fields = contribution.fields.iter();
+        if !fields.all(|(name, value)| kinds.find(name).is_none_or(|kind| kind.has(value))) {
+            type_fields(Arc::make_mut(&mut contribution.fields), entity);
         }
     }
     state
 }
 
-fn type_fields(fields: &mut Fields, key: &RecordKey, entities: &Entities) {
-    let Some(entity) = entities.entity(&key.entity) else { return };
+fn type_fields(fields: &mut Fields, entity: &EntityDef) {
+    let mut kinds = entity.fields.walk();
     for (name, value) in fields.iter_mut() {
-        if entity.field(name).is_none_or(|kind| kind.has(value)) {
-            continue;
-        }
-        if let Some(Ok(typed)) = entity.field(name).map(|kind| kind.coerce(value)) {
+        let Some(kind) = kinds.find(name).filter(|kind| !kind.has(value)) else { continue };
+        if let Ok(typed) = kind.coerce(value) {
             *value = typed;
         }
     }

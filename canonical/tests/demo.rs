@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crossdock_canonical::{Known, Rules};
 use crossdock_model::{ChangeEvent, Op, Problem, SourceText, TableSchema, Value};
@@ -89,6 +89,9 @@ pub fn load(mappings: &[SourceText], more: &[(&str, &str)]) -> Result<Rules, Vec
     let known = Known { sources: &sources, targets: &targets };
     Rules::load(Entities::shipped(), mappings, &rules, &known)
 }
+
+/// The demo's rules as they are, read once.
+pub static RULES: LazyLock<Rules> = LazyLock::new(rules);
 
 /// The demo's rules as they are.
 pub fn rules() -> Rules {

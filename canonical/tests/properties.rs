@@ -56,6 +56,14 @@ fn log() -> impl Strategy<Value = Vec<Tx>> {
                     event.after = Some(RowImage::Partial(partial));
                     event
                 }
+                // The row moves to another key, and its order to another number.
+                2 if there.insert(id + 10) => {
+                    there.remove(id);
+                    let moved = vec![i(id + 10), s(&format!("SO-{}", id + 10)), s(term), i(2)];
+                    let mut before = full.clone();
+                    before[2] = crossdock_model::Value::Null;
+                    crate::store::event(Op::Update, &t, Some(before), Some(moved))
+                }
                 _ => put(Op::Update, &t, full),
             }
         };

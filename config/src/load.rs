@@ -229,9 +229,9 @@ fn rule_files(section: &Section<'_>, instead: &Folders, files: &mut Vec<PathBuf>
         let named = folder::named(section, key);
         let exchanged = |value: &PathBuf| {
             let (value, written) = (value.clone(), key.to_string());
-            Found { value, written, line: section.line }
+            vec![Found { value, written, line: section.line }]
         };
-        (key, instead.as_ref().map(|value| vec![exchanged(value)]).unwrap_or(named))
+        (key, instead.as_ref().map_or(named, exchanged))
     });
     agreement::folders(section, &folders);
     let overlays: Vec<Found<PathBuf>> = folders

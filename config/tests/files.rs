@@ -58,7 +58,8 @@ fn several_folders_are_read_one_after_the_other() {
     let config = world.load().unwrap_or_else(|e| panic!("{e}"));
     let expected = ["crossdock.toml", "own/b.toml", "e/a.toml"].map(|name| world.path(name));
     assert_eq!(config.files, expected);
-    let head = "name = \"demo\"\nrules = [\"e\", \"e\", \"no\", \"\"]";
+    let head = "name = \"demo\"\nrules = [\"f\", \"f\", \"no\", \"\"]";
+    world.file("f/README.md", b"");
     world.file("crossdock.toml", good().replace("name = \"demo\"", head).as_bytes());
     assert_eq!(
         world.messages(),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing of the system packages that building, tests and the demo need, and
-# with the argument `java` a compiler for benchmarks against Debezium, with `tryton` Python for the
-# tests of connectors.
+# with the argument `java` a compiler for benchmarks against Debezium, with `tryton` Python, with
+# `vendure` Node.js for the tests of these connectors.
 # The packages' own servers are not started: Crossdock's tests and demo start private ones.
 set -euo pipefail
 
@@ -21,6 +21,8 @@ need mariadb-server test -x /usr/sbin/mariadbd
 need mariadb-client command -v mariadb
 need procps command -v pgrep
 [ "${1:-}" != java ] || need openjdk-17-jdk-headless command -v javac
+[ "${1:-}" != vendure ] || need nodejs command -v node
+[ "${1:-}" != vendure ] || need npm command -v npm
 [ "${1:-}" != tryton ] || need python3-venv python3 -c 'import ensurepip, venv'
 
 [ ${#missing[@]} -eq 0 ] && exit 0

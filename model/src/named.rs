@@ -11,6 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::canonical::Name;
 
+/// So many keys are looked through from the first to the last.
+const FEW: usize = 16;
+
 /// Values by name.
 pub type Named<V> = Sorted<Name, V>;
 
@@ -51,6 +54,18 @@ impl<K, V> Sorted<K, V> {
         Self { entries }
     }
 
+    /// Where a key is. Few keys are told apart faster by whether they are equal, which their
+    /// lengths say most of the time, than by their order.
+    fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+    {
+        match self.entries.len() <= FEW {
+            true => self.entries.iter().position(|entry| entry.0.borrow() == key),
+            false => self.find(key).ok(),
+        }
+    }
+
     /// Where a key is, or where it would be.
     fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
     where
@@ -74,8 +89,13 @@ impl<K, V> Sorted<K, V> {
     where
         K: Borrow<Q>,
     {
-        let at = self.find(key).ok()?;
+        let at = self.place(key)?;
         self.entries.get(at).map(|(_, value)| value)
+    }
+
+    /// To look up keys that come in order.
+    pub fn walk(&self) -> Walk<'_, K, V> {
+        Walk { entries: &self.entries }
     }
 
     /// The value of a key, to be changed.
@@ -83,7 +103,7 @@ impl<K, V> Sorted<K, V> {
     where
         K: Borrow<Q>,
     {
-        let at = self.find(key).ok()?;
+        let at = self.place(key)?;
         self.entries.get_mut(at).map(|(_, value)| value)
     }
 
@@ -92,7 +112,7 @@ impl<K, V> Sorted<K, V> {
     where
         K: Borrow<Q>,
     {
-        let at = self.find(key).ok()?;
+        let at = self.place(key)?;
         self.entries.get(at).map(|(key, value)| (key, value))
     }
 
@@ -101,7 +121,7 @@ impl<K, V> Sorted<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.find(key).is_ok()
+        self.place(key).is_some()
     }
 
     /// Sets the value of a name; gives the one that it had.
@@ -128,7 +148,7 @@ impl<K, V> Sorted<K, V> {
     where
         K: Borrow<Q>,
     {
-        let at = self.find(key).ok()?;
+        let at = self.place(key)?;
         Some(self.entries.remove(at).1)
     }
 
@@ -236,6 +256,28 @@ impl<'m, K, V> Iterator for Iter<'m, K, V> {
 
 impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
 
+/// Looks up keys that come in order: the next one is where the last one was, or just behind.
+#[derive(Clone, Debug)]
+pub struct Walk<'m, K, V> {
+    entries: &'m [(K, V)],
+}
+
+impl<'m, K: Ord, V> Walk<'m, K, V> {
+    /// The value of a key that is not before the last one.
+    pub fn find(&mut self, key: &K) -> Option<&'m V> {
+        loop {
+            let ((name, value), rest) = self.entries.split_first()?;
+            if name == key {
+                return Some(value);
+            }
+            if name > key {
+                return None;
+            }
+            self.entries = rest;
+        }
+    }
+}
+
 /// A walk through two maps at once: each key with its value on either side.
 #[derive(Debug)]
 pub struct Beside<'m, K, V> {
@@ -248,6 +290,7 @@ impl<'m, K: Ord, V> Iterator for Beside<'m, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let which = match (self.left.first(), self.right.first()) {
+            (Some(left), Some(right)) if left.0 == right.0 => Ordering::Equal,
             (Some(left), Some(right)) => left.0.cmp(&right.0),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
@@ -317,6 +360,10 @@ mod tests {
                 let name = Name::from(name.as_str());
                 prop_assert_eq!(ours.get(&name), model.get(&name));
                 prop_assert_eq!(ours.insert(name.clone(), *value), model.insert(name, *value));
+            }
+            let mut walk = ours.walk();
+            for (name, value) in &model {
+                prop_assert_eq!(walk.find(name), Some(value));
             }
             prop_assert_eq!(ours.remove(gone.as_str()), model.remove(gone.as_str()));
             prop_assert!(ours.iter().eq(model.iter()));

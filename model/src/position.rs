@@ -61,7 +61,17 @@ pub struct LogOrder {
 impl LogOrder {
     /// 40 hexadecimal digits that sort as the order does; the form kept in the canonical store.
     pub fn to_sortable(self) -> String {
-        format!("{:016x}{:016x}{:08x}", self.file, self.offset, self.ordinal)
+        let mut text = String::with_capacity(40);
+        let mut digits = |number: u64, count: u32| {
+            for place in (0..count).rev() {
+                let digit = (number >> (4 * place)) & 0xf;
+                text.push(char::from_digit(digit as u32, 16).unwrap_or('0'));
+            }
+        };
+        digits(self.file, 16);
+        digits(self.offset, 16);
+        digits(u64::from(self.ordinal), 8);
+        text
     }
 
     /// Reads what [`LogOrder::to_sortable`] wrote.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crossdock_model::canonical::Name;
 use crossdock_model::problem::line_of;
-use crossdock_model::{Problem, SourceText};
+use crossdock_model::{Named, Problem, SourceText};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -188,7 +188,7 @@ impl Reader<'_> {
             name: Name::from(&**text),
             prefix: prefix.map_or_else(|| Name::from(""), |(p, _)| p),
             key: key.cloned().unwrap_or_default(),
-            fields: BTreeMap::new(),
+            fields: Named::new(),
             was: BTreeMap::new(),
         }
     }

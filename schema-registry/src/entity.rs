@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crossdock_model::canonical::{Name, RecordKey};
-use crossdock_model::{Problem, SourceText, Value};
+use crossdock_model::{Named, Problem, SourceText, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{FieldType, entities_file};
@@ -29,7 +29,7 @@ pub struct EntityDef {
     /// Fields that form the natural key, in order. Each is in `fields`; there is at least one.
     pub key: Vec<Name>,
     /// Every field and its type, the key fields included.
-    pub fields: BTreeMap<Name, FieldType>,
+    pub fields: Named<FieldType>,
     /// Earlier names of fields that have been renamed, by the present one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub was: BTreeMap<Name, Vec<Name>>,

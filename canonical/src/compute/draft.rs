@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use crossdock_model::canonical::{Contribution, Fields, Links, Name, Origin, Record, RecordKey};
 use crossdock_model::{LogOrder, Named, Value};
 
+use super::pick::Saying;
 use crate::ownership::COMPUTED;
 use crate::scope::Members;
 
@@ -93,6 +94,7 @@ impl<'d> Draft<'d> {
     /// Sets a field; what it was set to before is forgotten.
     pub fn set(&mut self, field: &'d Name, value: Cow<'d, Value<'static>>, source: Source<'d>) {
         let slot = Slot { field, value, source };
+        // Fields come in order, mostly.
         if self.slots.last().is_none_or(|last| *last.field < *field) {
             return self.slots.push(slot);
         }
@@ -107,8 +109,7 @@ impl<'d> Draft<'d> {
     }
 
     /// Sets a field to what a contribution says.
-    pub fn say(&mut self, field: &'d Name, by: &'d Contribution, rule: &'d Name) {
-        let value = by.fields.get(field).unwrap_or(&Value::Null);
+    pub fn say(&mut self, field: &'d Name, (by, value): Saying<'d>, rule: &'d Name) {
         self.set(field, Cow::Borrowed(value), Source::Said(by, rule));
     }
 
@@ -132,10 +133,13 @@ impl<'d> Draft<'d> {
         }
         let mut fields = Vec::with_capacity(self.slots.len());
         let mut origins = Vec::with_capacity(self.slots.len());
+        let (mut old_values, mut old_origins) =
+            (previous.map(|p| p.fields.walk()), previous.map(|p| p.origins.walk()));
         for Slot { field, value, source } in self.slots {
             // A value that means the same is the same: its origin stays, too.
-            let old = previous.and_then(|p| p.fields.get(field)).filter(|o| o.same_as(&value));
-            let origin = old.and_then(|_| previous?.origins.get(field));
+            let old = old_values.as_mut().and_then(|walk| walk.find(field));
+            let old = old.filter(|old| old.same_as(&value));
+            let origin = old.and_then(|_| old_origins.as_mut()?.find(field));
             let same = |o: &&Origin| o.source == *source.name() && o.inferred == source.inferred();
             let origin = match origin.filter(same) {
                 Some(origin) => origin.clone(),
@@ -161,8 +165,11 @@ impl<'d> Draft<'d> {
 
     /// Whether the same steps of lifecycles were reported by nobody.
     fn infers(&self, record: &Record) -> bool {
-        let inferred = |s: &Slot<'_>| record.origins.get(s.field).map_or(&[][..], |o| &o.inferred);
-        self.slots.iter().all(|slot| slot.source.inferred() == inferred(slot))
+        let mut origins = record.origins.walk();
+        self.slots.iter().all(|slot| {
+            let known = origins.find(slot.field).map_or(&[][..], |o| &o.inferred);
+            slot.source.inferred() == known
+        })
     }
 
     /// Whether fields mean the same; a NULL is as good as nothing.

@@ -4,50 +4,77 @@ use std::cmp::Ordering;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{Contribution, Name};
+use crossdock_model::named::Walk;
 
 use crate::ownership::Merge;
 
-/// The contribution of these sources that counts for a field.
+/// What a contribution says of a field.
+pub(super) type Saying<'c> = (&'c Contribution, &'c Value<'static>);
+
+/// What is said of a field, for one field after another in the order of their names: looking each
+/// one up in each contribution would cost more than everything that is done with it.
+pub(super) struct Sayings<'c> {
+    live: Vec<(&'c Contribution, Walk<'c, Name, Value<'static>>)>,
+    last: Option<&'c Name>,
+    said: Vec<Saying<'c>>,
+}
+
+impl<'c> Sayings<'c> {
+    pub fn of(live: &[&'c Contribution]) -> Self {
+        let walks = live.iter().map(|c| (*c, c.fields.walk())).collect();
+        Self { live: walks, last: None, said: Vec::with_capacity(live.len()) }
+    }
+
+    /// What is said of a field, in the order of the contributions.
+    pub fn about(&mut self, field: &'c Name) -> &[Saying<'c>] {
+        if self.last.is_some_and(|last| last >= field) {
+            self.live.iter_mut().for_each(|(by, walk)| *walk = by.fields.walk());
+        }
+        self.last = Some(field);
+        self.said.clear();
+        for (by, walk) in &mut self.live {
+            if let Some(value) = walk.find(field) {
+                self.said.push((by, value));
+            }
+        }
+        &self.said
+    }
+}
+
+/// What the contribution says that counts for a field, of those of some sources.
 pub(super) fn pick<'c>(
-    live: &[&'c Contribution],
-    field: &Name,
+    said: &[Saying<'c>],
     sources: &[Name],
     merge: Merge,
     skip_null: bool,
-) -> Option<&'c Contribution> {
+) -> Option<Saying<'c>> {
     let rank = |c: &Contribution| sources.iter().position(|s| *s == c.row.source);
-    let counts = |c: &&Contribution| {
-        rank(c).is_some()
-            && c.fields
-                .get(field)
-                .is_some_and(|v| !(v.is_null() && (skip_null || merge != Merge::Latest)))
-    };
-    let mut candidates = live.iter().copied().filter(counts);
+    let skip_null = skip_null || merge != Merge::Latest;
+    let counts = |(by, value): &Saying<'c>| rank(by).is_some() && !(skip_null && value.is_null());
+    let mut candidates = said.iter().copied().filter(counts);
     let first = candidates.next()?;
     if candidates.next().is_none() {
         return Some(first);
     }
-    let mut from: Vec<&Contribution> = live
-        .iter()
-        .copied()
-        .filter(|c| rank(c).is_some() && c.fields.contains_key(field))
-        .filter(|c| !skip_null || has_value(c, field))
-        .collect();
+    let mut from: Vec<Saying<'c>> = said.iter().copied().filter(counts).collect();
     match merge {
-        Merge::Max => from.into_iter().filter(|c| has_value(c, field)).max_by(|a, b| {
-            compare(value(a, field), value(b, field)).then_with(|| b.row.cmp(&a.row))
-        }),
-        Merge::Min => from.into_iter().filter(|c| has_value(c, field)).min_by(|a, b| {
-            compare(value(a, field), value(b, field)).then_with(|| a.row.cmp(&b.row))
-        }),
+        Merge::Max => {
+            from.into_iter().max_by(|a, b| compare(a.1, b.1).then_with(|| b.0.row.cmp(&a.0.row)))
+        }
+        Merge::Min => {
+            from.into_iter().min_by(|a, b| compare(a.1, b.1).then_with(|| a.0.row.cmp(&b.0.row)))
+        }
         Merge::Latest => {
             // Of several rows of one table that speak of the same fact, the first one counts.
-            from.sort_by(|a, b| {
-                let table = |c: &Contribution| (rank(c), c.row.table.clone());
-                table(a).cmp(&table(b)).then_with(|| by_pk(&a.row.pk, &b.row.pk))
+            from.sort_by(|(a, _), (b, _)| {
+                (rank(a), &a.row.table)
+                    .cmp(&(rank(b), &b.row.table))
+                    .then_with(|| by_pk(&a.row.pk, &b.row.pk))
             });
-            from.dedup_by(|b, a| a.row.source == b.row.source && a.row.table == b.row.table);
-            from.into_iter().min_by_key(|c| (rank(c), std::cmp::Reverse(c.at)))
+            from.dedup_by(|(b, _), (a, _)| {
+                a.row.source == b.row.source && a.row.table == b.row.table
+            });
+            from.into_iter().min_by_key(|(c, _)| (rank(c), std::cmp::Reverse(c.at)))
         }
     }
 }
@@ -67,12 +94,4 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
         (Some(x), Some(y)) => x.cmp(&y),
         _ => a.cmp(&b),
     }
-}
-
-fn value<'c>(contribution: &'c Contribution, field: &Name) -> &'c Value<'static> {
-    contribution.fields.get(field).unwrap_or(&Value::Null)
-}
-
-pub(super) fn has_value(contribution: &Contribution, field: &Name) -> bool {
-    contribution.fields.get(field).is_some_and(|v| !v.is_null())
 }

@@ -75,7 +75,7 @@ impl Work<'_> {
         for mapping in mappings {
             let mut found: Vec<Option<Arc<Fields>>> = Vec::with_capacity(mapping.lookups.len());
             for at in 0..mapping.lookups.len() {
-                let view = RowView { row: image, lookups: refs(&found) };
+                let view = RowView::new(image, refs(&found));
                 let other = lookup_key(mapping, at, &view).filter(|other| other != key);
                 found.push(other.as_ref().and_then(|o| self.row(o)).map(|r| r.image.clone()));
                 refers_to.extend(other);

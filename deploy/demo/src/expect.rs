@@ -381,8 +381,18 @@ impl Model {
             Stage::Loaded => "loaded",
             Stage::Packed => "packed",
             _ if stages.iter().any(|stage| *stage > Stage::Planned) => "picking",
+            _ if self.is_allocated(order) => "allocated",
             _ => "released",
         }
+    }
+
+    /// Whether a warehouse has taken in, and reserved stock for, every shipment that is to leave.
+    fn is_allocated(&self, order: &Order) -> bool {
+        order.shipments.iter().all(|number| {
+            let cancelled =
+                self.shipments.get(number).is_some_and(|s| s.furthest == Stage::Cancelled);
+            cancelled || self.in_warehouse.contains(number)
+        })
     }
 
     /// What customer service reads out for it.
@@ -393,7 +403,7 @@ impl Model {
             "shipped" | "part_shipped" => "On its way",
             "packed" | "loaded" => "Packed",
             "picking" => "Preparing",
-            "released" => "Confirmed",
+            "released" | "allocated" => "Confirmed",
             _ => "Received",
         }
     }

@@ -106,7 +106,7 @@ async fn record(config: &Config, options: &SourceOptions, folder: &Path) -> anyh
     fs::write(&path, contract.to_toml()).with_context(|| format!("write {}", path.display()))?;
     let (columns, tables) = contract.size();
     let (name, path) = (&options.name, path.display());
-    println!("source {name}: {columns} columns of {tables} tables are on record in {path}");
+    say!("source {name}: {columns} columns of {tables} tables are on record in {path}");
     Ok(true)
 }
 
@@ -200,10 +200,10 @@ fn shown(code: &str) -> String {
 
 fn print(source: &str, found: &[Difference], schemas: &[TableSchema]) {
     for Difference { what, places, breaks } in found {
-        println!("{} source {source}: {what}", if *breaks { "BROKEN " } else { "note   " });
-        places.iter().filter(|place| !place.is_empty()).for_each(|place| println!("    {place}"));
+        say!("{} source {source}: {what}", if *breaks { "BROKEN " } else { "note   " });
+        places.iter().filter(|place| !place.is_empty()).for_each(|place| say!("    {place}"));
     }
     if found.is_empty() {
-        println!("ok      source {source}: {} tables are as they are read", schemas.len());
+        say!("ok      source {source}: {} tables are as they are read", schemas.len());
     }
 }

@@ -3,8 +3,8 @@
 //! shipped, and records that were written down by hand.
 //!
 //! `crossdock-connectors KIND CONNECTOR TEST -- DRIVER…`: the kind of the server, the folder of
-//! the connector, the folder with `grants.sql` and `expected.toml`, and the command that drives
-//! the system. Exit code 1 and a list of differences when anything is not as expected.
+//! the connector, whose name the database gets, the folder with `expected.toml`, and the command
+//! that drives the system. Exit code 1 and a list of differences when anything is not as expected.
 //!
 //! Knows nothing of any system: no table, no column, no state.
 
@@ -54,7 +54,8 @@ fn run() -> Result<Vec<String>> {
     let (connector, test) = (Path::new(connector), Path::new(test));
     let mut expected = Expected::read(&test.join("expected.toml"))?;
 
-    let system = System::start(kind)?;
+    let name = connector.file_name().and_then(|name| name.to_str()).context(USAGE)?;
+    let system = System::start(kind, name)?;
     let mut driver = Driver::start(command, &system.environment())?;
     let mut differences = Vec::new();
     let mut crossdock: Option<(Crossdock, Store, tempfile::TempDir)> = None;
@@ -74,6 +75,7 @@ fn run() -> Result<Vec<String>> {
     let Some((mut process, store, _)) = crossdock else { bail!("the driver took no step") };
     differences.extend(expected.not_taken());
     differences.extend(expected.compare_folds(&process)?);
+    differences.extend(contract(&process)?);
     differences.extend(restarted(&mut process, &store)?);
     Ok(differences)
 }
@@ -96,6 +98,16 @@ fn start(connector: &Path, system: &System) -> Result<(Crossdock, Store, tempfil
     }
     process.start()?;
     Ok((process, store, folder))
+}
+
+/// What of the system's tables is not as the connector has it on record.
+fn contract(process: &Crossdock) -> Result<Vec<String>> {
+    let verified = process.run(&["contract", "verify"])?;
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    println!("contract: {}", said.trim_end());
+    // A note is a difference, too: what is on record is of this very version.
+    let good = verified.status.success() && !said.contains("note");
+    Ok((!good).then(|| format!("the contract is broken: {said}")).into_iter().collect())
 }
 
 /// What a restart changes, which is to be nothing.
