@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossdock_model::canonical::{Fields, Name, Record};
+use crossdock_model::canonical::{Fields, Name, Record, SourceRow};
 use crossdock_model::{Column, TableSchema};
 use crossdock_schema_registry::EntityDef;
 
@@ -52,6 +52,16 @@ pub(crate) fn fields(fields: &mut Fields, was: &Was) {
             fields.insert(now, value);
         }
     }
+}
+
+/// Gives the columns of a stored row their present names.
+pub(crate) fn row(mut row: SourceRow, renamed: &Renamed) -> SourceRow {
+    if !renamed.is_empty()
+        && let Some(was) = renamed.get(&(row.key.source.clone(), row.key.table.clone()))
+    {
+        fields(Arc::make_mut(&mut row.image), was);
+    }
+    row
 }
 
 /// Gives the fields of a record, and where they come from, their present names.

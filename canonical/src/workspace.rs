@@ -78,7 +78,9 @@ impl<'r> Workspace<'r> {
     pub fn take_in_woken(&mut self, source: &Name, header: &TxHeader, rows: Vec<SourceRow>) {
         let keys = rows.iter().map(|row| row.key.clone()).collect();
         self.transactions.push(woken(source, header.clone(), keys, false));
-        rows.into_iter().for_each(|row| self.memory.loaded(row));
+        for row in rows {
+            self.memory.loaded(upcast::row(row, &self.rules.renamed));
+        }
         self.begin_again();
     }
 
@@ -86,7 +88,7 @@ impl<'r> Workspace<'r> {
     /// no evidence.
     pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
         self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
-        self.memory.loaded(row);
+        self.memory.loaded(upcast::row(row, &self.rules.renamed));
         self.begin_again();
     }
 
@@ -133,7 +135,7 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows));
         for row in rows {
-            self.memory.loaded(row);
+            self.memory.loaded(upcast::row(row, &self.rules.renamed));
         }
         self.begin_again();
     }
@@ -202,12 +204,8 @@ impl<'r> Workspace<'r> {
                 memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
             }
         }
-        for mut row in loaded.rows.into_iter().chain(loaded.referring) {
-            let place = (row.key.source.clone(), row.key.table.clone());
-            if let Some(was) = self.rules.renamed.get(&place) {
-                upcast::fields(Arc::make_mut(&mut row.image), was);
-            }
-            memory.loaded(row);
+        for row in loaded.rows.into_iter().chain(loaded.referring) {
+            memory.loaded(upcast::row(row, &self.rules.renamed));
         }
         memory.records.records.reserve(asked.records.len());
         for (key, state) in loaded.records {
