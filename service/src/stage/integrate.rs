@@ -298,14 +298,12 @@ impl IntegrateStage {
             self.guards.committed(&outcome);
             self.board.set_stopped(self.guards.stopped());
         }
-        pass("integrate.before_commit");
         store.begin(Committed { outcome, progress: batch.progress }, self.rules.hash())
     }
 
     /// Waits until the store has the batch that is on its way there, and tells everybody.
     async fn settle(&mut self, store: &mut OverlappedStore) -> Result<(), StageError> {
         let Some(Committed { outcome, progress }) = store.settle().await? else { return Ok(()) };
-        pass("integrate.after_commit");
         self.count(&outcome);
         let deadlines = outcome.deadlines.iter().filter(|d| !d.raised && !d.gone);
         self.next_due = deadlines.map(|d| d.due_micros).chain(self.next_due).min();
