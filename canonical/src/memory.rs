@@ -77,11 +77,10 @@ impl Memory {
         recs.into_iter().for_each(|(key, rec)| self.record(key, rec));
         // The store keeps what was taken back, so that what is older does not bring it again.
         for item in evidence.iter().filter(|item| item.withdrawn) {
-            if let Some(rec) = self.records.records.get_mut(&item.record) {
-                if !rec.evidence.contains_key(&item.id) {
-                    let rec = Arc::make_mut(rec);
-                    rec.evidence.insert(item.id, Arc::new(item.clone()));
-                }
+            let Some(rec) = self.records.records.get_mut(&item.record) else { continue };
+            if !rec.evidence.contains_key(&item.id) {
+                Arc::make_mut(rec).evidence.insert(item.id, Arc::new(item.clone()));
+                self.bytes += 2 * ENTRY_BYTES;
             }
         }
     }
@@ -95,7 +94,7 @@ impl Memory {
         }
         self.bytes += row_bytes(row);
         let old = self.rows.rows.insert(row.key.clone(), Some(Arc::new(row.clone())));
-        self.bytes -= old.flatten().map_or(0, |row| row_bytes(&row));
+        self.gone(old.flatten().map_or(0, |row| row_bytes(&row)));
     }
 
     fn record(&mut self, key: RecordKey, rec: Arc<Rec>) {
@@ -113,7 +112,12 @@ impl Memory {
         }
         self.bytes += rec_bytes(&rec);
         let old = self.records.records.insert(key, rec);
-        self.bytes -= old.map_or(0, |rec| rec_bytes(&rec));
+        self.gone(old.map_or(0, |rec| rec_bytes(&rec)));
+    }
+
+    /// What is known not to be there has not been counted when it came.
+    fn gone(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     fn release(&mut self, release: &Arc<Release>) {
