@@ -96,7 +96,7 @@ async fn each_entity_has_a_view_with_typed_columns_that_follows_its_changes() {
     store.commit(&outcome, &[], "rules").await.unwrap();
     let ask = |sql: &str| postgres().sql("upkeep_views", sql).unwrap();
     let first = view(&[("number", ColumnKind::Text), ("weight", ColumnKind::Number)]);
-    assert!(store.show_entities(&[first.clone()]).await.unwrap().is_empty());
+    assert!(store.show_entities(std::slice::from_ref(&first)).await.unwrap().is_empty());
     assert_eq!(ask("SELECT sum(weight), count(*) FROM crossdock.e_parcel"), "12.5|2");
     let all = view(&[
         ("at", ColumnKind::Instant),
@@ -104,14 +104,14 @@ async fn each_entity_has_a_view_with_typed_columns_that_follows_its_changes() {
         ("sent", ColumnKind::Boolean),
         ("weight", ColumnKind::Number),
     ]);
-    assert!(store.show_entities(&[all.clone()]).await.unwrap().is_empty());
+    assert!(store.show_entities(std::slice::from_ref(&all)).await.unwrap().is_empty());
     let sent = "SELECT record_key, at AT TIME ZONE 'UTC', record_version
                 FROM crossdock.e_parcel WHERE sent";
     assert_eq!(ask(sent), "P1|2026-03-29 01:30:00|1");
     // Somebody's report depends on it: it stays as it is, and that is said.
     ask("CREATE VIEW public.heavy AS SELECT * FROM crossdock.e_parcel WHERE weight > 5");
     assert!(store.show_entities(&[all]).await.unwrap().is_empty(), "nothing has changed");
-    let left = store.show_entities(&[first.clone()]).await.unwrap();
+    let left = store.show_entities(std::slice::from_ref(&first)).await.unwrap();
     assert_eq!(left, [Name::from("parcel")]);
     assert_eq!(ask("SELECT number FROM public.heavy"), "P2");
     ask("DROP VIEW public.heavy");

@@ -127,7 +127,7 @@ fn lines(world: &World) -> Vec<(String, String)> {
 
 /// Changes some rows; every second time to something that a database refuses.
 fn change(world: &World, round: u64) {
-    let odd = if round % 2 == 0 { 1_000 + round } else { round % 900 };
+    let odd = if round.is_multiple_of(2) { 1_000 + round } else { round % 900 };
     world.sql(&format!(
         "INSERT INTO parcels SELECT n, n FROM generate_series({0}, {0} + 4) AS n;
          UPDATE parcels SET weight = {odd} WHERE no = {0};
