@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
-use crossdock_canonical::{Known, Rules, Workspace};
+use crossdock_canonical::{Known, Memory, Rules, Workspace};
 use crossdock_model::SourceText;
 use crossdock_model::canonical::Name;
 use crossdock_schema_registry::Entities;
@@ -106,7 +106,8 @@ fn with_conditions(text: &str) -> String {
 /// is judged first, is not counted.
 pub fn judge(rules: &Rules, orders: u32, batch: usize, meter: Meter<'_>) -> Result<Took> {
     let mut systems = Systems::new();
-    let mut bench = Bench { rules, meter, store: Store::default(), took: Took::default() };
+    let (store, memory, took) = (Store::default(), Memory::default(), Took::default());
+    let mut bench = Bench { rules, meter, store, memory, took };
     let mut before = systems.master_data();
     before.extend(systems.history(HISTORY));
     bench.run(before, batch)?;
@@ -124,6 +125,7 @@ struct Bench<'b> {
     rules: &'b Rules,
     meter: Meter<'b>,
     store: Store,
+    memory: Memory,
     took: Took,
 }
 
@@ -145,7 +147,8 @@ impl Bench<'_> {
     fn batch(&mut self, mut transactions: Vec<Transaction>) -> Result<()> {
         // As `integrate` does: the transactions of one source after those of another.
         transactions.sort_by(|a, b| a.source.cmp(&b.source));
-        let mut work = Workspace::new(self.rules, "bench", 1_800_000_000_000_000);
+        let memory = std::mem::take(&mut self.memory);
+        let mut work = Workspace::with(self.rules, "bench", 1_800_000_000_000_000, memory);
         self.took.batches += 1;
         self.took.changes += transactions.iter().map(|t| t.events.len() as u64).sum::<u64>();
         let started = (self.meter)();
@@ -159,7 +162,8 @@ impl Bench<'_> {
             self.took.needs += (self.meter)() - started;
             if needs.is_empty() {
                 let started = (self.meter)();
-                let outcome = work.finish();
+                let outcome;
+                (outcome, self.memory) = work.end();
                 self.took.finish += (self.meter)() - started;
                 self.store.commit(outcome);
                 return Ok(());
