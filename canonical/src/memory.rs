@@ -18,12 +18,13 @@ const ENTRY_BYTES: usize = 160;
 
 /// What is known of the canonical store by its only writer. Give it to each workspace and take it
 /// back from it; begin with an empty one when a commit has failed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
     pub(crate) rows: RowStore,
     pub(crate) records: RecordStore,
     /// About what all of it takes. Every entry is counted when it comes and when it goes.
     bytes: usize,
+    bytes_max: usize,
     written: Written,
 }
 
@@ -36,7 +37,19 @@ struct Written {
     releases: HashSet<RecordKey>,
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        Self::of(BYTES_MAX)
+    }
+}
+
 impl Memory {
+    /// Empty; begins anew when it holds about so many bytes besides the last batch.
+    pub fn of(bytes_max: usize) -> Self {
+        let (rows, records) = (RowStore::default(), RecordStore::default());
+        Self { rows, records, bytes: 0, bytes_max, written: Written::default() }
+    }
+
     /// Whether the store can answer only once the last batch is committed there.
     pub(crate) fn must_be_committed(&self, needs: &Needs) -> bool {
         needs.referring_to.iter().any(|key| self.written.referring.contains(key))
@@ -69,8 +82,8 @@ impl Memory {
         evidence: &[Evidence],
     ) {
         let sets = self.rows.referring.len() + self.records.linking.len();
-        if self.bytes + ENTRY_BYTES * sets > BYTES_MAX {
-            *self = Self::default();
+        if self.bytes + ENTRY_BYTES * sets > self.bytes_max {
+            *self = Self::of(self.bytes_max);
         }
         self.written = Written::default();
         rows.iter().for_each(|row| self.row(row));

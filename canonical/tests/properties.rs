@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use crossdock_canonical::Memory;
 use crossdock_canonical::Rules;
 use crossdock_model::{ChangeEvent, Op, RowImage};
 use proptest::prelude::*;
@@ -139,13 +140,14 @@ proptest! {
         order in Just((0..8usize).chain(0..8).collect::<Vec<_>>()).prop_shuffle(),
         log in log(),
         batch in 1..5usize,
+        bytes in prop_oneof![Just(0), 0..40_000usize, Just(usize::MAX / 2)],
     ) {
         let (rules, facts) = (rules(), facts());
         let facts: Vec<Tx> = order.iter().map(|n| facts[*n].clone()).collect();
         for txs in [facts, [log.clone(), log].concat()] {
             let (mut asking, mut remembering) = (Store::default(), Store::default());
             txs.chunks(batch).for_each(|chunk| run(&rules, &mut asking, chunk));
-            run_remembering(&rules, &mut remembering, txs.chunks(batch));
+            run_remembering(&rules, &mut remembering, Memory::of(bytes), txs.chunks(batch));
             prop_assert_eq!(remembering, asking);
         }
     }

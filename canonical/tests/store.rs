@@ -134,9 +134,9 @@ pub fn release(rules: &Rules, store: &mut Store, guard: &str, at_once: usize) {
 pub fn run_remembering<'t>(
     rules: &Rules,
     store: &mut Store,
+    mut memory: Memory,
     batches: impl IntoIterator<Item = &'t [Tx]>,
 ) {
-    let mut memory = Memory::default();
     let mut guards = store.guards.clone();
     let mut uncommitted = None;
     for batch in batches {
