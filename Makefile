@@ -83,7 +83,7 @@ crash: build ## End at CRASH_POINTS points, then kill -9 at CRASH_KILLS random m
 # Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
 BENCH := cargo run --locked --release --quiet -p crossdock-bench --
 
-bench: bench-capture-postgres bench-capture-mariadb bench-snapshot-postgres bench-snapshot-mariadb bench-latency-postgres bench-large-transaction bench-canonical ## All benchmarks
+bench: bench-capture-postgres bench-capture-mariadb bench-capture-mysql bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical bench-apply ## All benchmarks
 
 bench-build: setup
 	cargo build --locked --release -p crossdock-bench

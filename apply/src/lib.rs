@@ -10,6 +10,7 @@ mod error;
 mod options;
 mod pipeline;
 pub mod points;
+mod sql_text;
 
 pub mod store;
 pub mod target;

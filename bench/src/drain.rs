@@ -133,7 +133,12 @@ async fn drain(task: &Task) -> Result<Measure> {
     if changes != task.changes {
         bail!("{changes} row changes came, {} were expected", task.changes);
     }
-    Ok(Measure { seconds, cpu_seconds: cpu_seconds()?, memory_mib: peak_memory()?, journal_bytes })
+    Ok(Measure {
+        seconds,
+        cpu_seconds: cpu_seconds()?,
+        memory_mib: peak_memory("self")?,
+        journal_bytes,
+    })
 }
 
 /// An empty journal as a running `crossdock` has it.
@@ -232,8 +237,9 @@ pub fn ticks(stat: &str, first: usize) -> Option<f64> {
     Some((tick()? + tick()?) / 100.0)
 }
 
-fn peak_memory() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+/// Peak resident memory of a process, MiB; `self` or its number.
+pub fn peak_memory(process: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|l| l.starts_with("VmHWM")).context("VmHWM")?;
     let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok());
     Ok(kib.context("VmHWM")? / 1024.0)

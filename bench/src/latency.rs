@@ -59,21 +59,7 @@ pub fn bench(runs: u32, rate: u32, seconds: u32) -> Result<()> {
     publisher.sql("bench", "CREATE PUBLICATION bench FOR TABLE sales.event")?;
     subscriber.sql("bench", TABLE)?;
     subscriber.sql("bench", APPLIED)?;
-    subscriber.sql(
-        "bench",
-        &format!(
-            "CREATE SUBSCRIPTION native
-               CONNECTION 'host=127.0.0.1 port={} user=postgres dbname=bench'
-               PUBLICATION bench",
-            publisher.port()
-        ),
-    )?;
-    let synced = wait_until(REST, || {
-        subscriber
-            .sql("bench", "SELECT every(srsubstate = 'r') FROM pg_subscription_rel")
-            .is_ok_and(|answer| answer == "t")
-    });
-    ensure!(synced, "the subscription did not begin: {}", subscriber.log());
+    postgres::subscribe(&subscriber, &publisher, "bench")?;
     let (mut p50, mut p99, mut limit) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=runs {
         let (ours, theirs) = measure(&publisher, &subscriber, rate, seconds)?;

@@ -2,10 +2,10 @@
 //! /dev/null, by Debezium into /dev/null where it is installed, and by Crossdock into its journal.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use crossdock_harness::{Postgres, PostgresOptions};
+use crossdock_harness::{Postgres, PostgresOptions, wait_until};
 
 use crate::debezium::{self, Debezium};
 use crate::drain::{Ask, Kind, Measure, ticks};
@@ -64,6 +64,30 @@ pub fn server(settings: &[(&str, &str)]) -> Result<Postgres> {
     })?;
     server.sql("postgres", "CREATE DATABASE bench")?;
     Ok(server)
+}
+
+/// How long a subscription may take to begin.
+const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(1_800);
+
+/// Has one server get the tables of another's publication by the database's own replication,
+/// subscription `native`, and waits until the rows that are there have come.
+pub fn subscribe(subscriber: &Postgres, publisher: &Postgres, publication: &str) -> Result<()> {
+    let port = publisher.port();
+    subscriber.sql(
+        "bench",
+        &format!(
+            "CREATE SUBSCRIPTION native
+               CONNECTION 'host=127.0.0.1 port={port} user=postgres dbname=bench'
+               PUBLICATION {publication}"
+        ),
+    )?;
+    let synced = wait_until(SUBSCRIBED_WITHIN, || {
+        subscriber
+            .sql("bench", "SELECT every(srsubstate = 'r') FROM pg_subscription_rel")
+            .is_ok_and(|answer| answer == "t")
+    });
+    ensure!(synced, "the subscription did not begin: {}", subscriber.log());
+    Ok(())
 }
 
 /// What the runs took, pair by pair: Crossdock first.

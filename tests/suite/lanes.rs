@@ -7,20 +7,9 @@ use std::time::{Duration, Instant};
 
 use crossdock_harness::wait_until;
 
+use crate::parcels::{ENTITIES, MAPPING, TABLE};
 use crate::world::{LIMIT, World};
 
-const TABLE: &str = "CREATE TABLE parcels (no int PRIMARY KEY, weight numeric, depot int);
-                     CREATE TABLE depots (no int PRIMARY KEY, name text);
-                     CREATE PUBLICATION crossdock FOR TABLE parcels, depots;
-                     GRANT SELECT ON parcels, depots TO crossdock;";
-const ENTITIES: &str = "[entity.parcel]\nprefix = \"par\"\nkey = [\"no\"]\n[entity.parcel.fields]\n\
-     no = \"integer\"\nweight = \"decimal\"\ndepot = \"integer\"\n\n\
-     [entity.depot]\nprefix = \"dep\"\nkey = [\"no\"]\n[entity.depot.fields]\n\
-     no = \"integer\"\nname = \"text\"\n";
-const MAPPING: &str = "source = \"shop\"\n\n[[table]]\ntable = \"public.parcels\"\nentity = \"parcel\"\n\n\
-     [table.fields]\nno = \"no\"\nweight = \"weight\"\ndepot = \"depot\"\n\n\
-     [[table]]\ntable = \"public.depots\"\nentity = \"depot\"\n\n\
-     [table.fields]\nno = \"no\"\nname = \"name\"\n";
 const RULES: &str = "[entity.parcel]\nowner = \"shop\"\n[entity.depot]\nowner = \"shop\"\n\n\
      [[subscribe]]\nname = \"weights\"\nkind = \"parcel.weight\"\nentity = \"parcel\"\n\
      fields = [\"weight\"]\n\

@@ -20,6 +20,7 @@ mod mirror;
 mod operation;
 mod order_states;
 mod outbox;
+mod parcels;
 mod polling;
 mod refused;
 mod registry;

@@ -4,20 +4,9 @@
 use crossdock_harness::wait_until;
 use serde_json::Value as Json;
 
+use crate::parcels::{ENTITIES, MAPPING, TABLE};
 use crate::world::{LIMIT, World};
 
-const TABLE: &str = "CREATE TABLE parcels (no int PRIMARY KEY, weight numeric, depot int);
-                     CREATE TABLE depots (no int PRIMARY KEY, name text);
-                     CREATE PUBLICATION crossdock FOR TABLE parcels, depots;
-                     GRANT SELECT ON parcels, depots TO crossdock;";
-const ENTITIES: &str = "[entity.parcel]\nprefix = \"par\"\nkey = [\"no\"]\n[entity.parcel.fields]\n\
-     no = \"integer\"\nweight = \"decimal\"\ndepot = \"integer\"\n\n\
-     [entity.depot]\nprefix = \"dep\"\nkey = [\"no\"]\n[entity.depot.fields]\n\
-     no = \"integer\"\nname = \"text\"\n";
-const MAPPING: &str = "source = \"shop\"\n\n[[table]]\ntable = \"public.parcels\"\nentity = \"parcel\"\n\n\
-     [table.fields]\nno = \"no\"\nweight = \"weight\"\ndepot = \"depot\"\n\n\
-     [[table]]\ntable = \"public.depots\"\nentity = \"depot\"\n\n\
-     [table.fields]\nno = \"no\"\nname = \"name\"\n";
 const RULES: &str = "[entity.parcel]\nowner = \"shop\"\n[entity.depot]\nowner = \"shop\"\n\n\
      [[subscribe]]\nname = \"parcels\"\nentity = \"parcel\"\nfields = [\"weight\", \"depot\"]\n\
      target = \"copy\"\ntable = \"public.parcels\"\nwrite = \"upsert\"\nkey = { no = 'rec.no' }\n\

@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 
 use super::migrate;
 use crate::options::{found, unseen};
+use crate::sql_text::quoted;
 use crate::{ApplyError, ConnectOptions, Finding, Severity, classify, connect};
 
 /// Oldest PostgreSQL that the store works with, as `server_version_num`.
@@ -53,13 +54,13 @@ async fn look(
     }
     let (has_schema, may_create, may_extend): (bool, bool, bool) =
         (row.get(2), row.get(3), row.get(4));
-    let user = options.user.replace('"', "\"\"");
+    let user = quoted(&options.user);
     findings.push(match (has_schema, may_create, may_extend) {
         (true, _, true) => found(Severity::Ok, format!("{name}: schema crossdock is there"), ""),
         (true, _, false) => found(
             Severity::Error,
             format!("{name}: {} may not make tables in schema crossdock", options.user),
-            &format!("ALTER SCHEMA crossdock OWNER TO \"{user}\""),
+            &format!("ALTER SCHEMA crossdock OWNER TO {user}"),
         ),
         (false, true, _) => {
             found(Severity::Ok, format!("{name}: schema crossdock will be made at the start"), "")
@@ -67,7 +68,7 @@ async fn look(
         (false, false, _) => found(
             Severity::Error,
             format!("{name}: {} may not make schema crossdock", options.user),
-            &format!("CREATE SCHEMA crossdock AUTHORIZATION \"{user}\""),
+            &format!("CREATE SCHEMA crossdock AUTHORIZATION {user}"),
         ),
     });
     if row.get(5) {

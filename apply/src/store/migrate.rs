@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use crate::sql_text::{literal, quoted};
 use crate::{ApplyError, ConnectOptions, classify};
 
 /// Every version of the schema, in order; never edited once released.
@@ -119,8 +120,8 @@ fn belongs(options: &ConnectOptions, ours: &str, theirs: &str) -> Result<(), App
         ),
         remedy: format!(
             "name another database for the store, or, to rename the installation, run: \
-             UPDATE crossdock.meta SET installation = '{}'",
-            ours.replace('\'', "''")
+             UPDATE crossdock.meta SET installation = {}",
+            literal(ours)
         ),
     })
 }
@@ -131,9 +132,9 @@ fn may_not_create(options: &ConnectOptions, error: ApplyError) -> ApplyError {
         ApplyError::Definite { what, .. } => ApplyError::Definite {
             what,
             remedy: format!(
-                "run as superuser in database {}: CREATE SCHEMA crossdock AUTHORIZATION \"{}\"",
+                "run as superuser in database {}: CREATE SCHEMA crossdock AUTHORIZATION {}",
                 options.database,
-                options.user.replace('"', "\"\"")
+                quoted(&options.user)
             ),
         },
         other => other,

@@ -4,6 +4,7 @@
 use crossdock_model::canonical::Name;
 
 use super::PostgresStore;
+use crate::sql_text::{literal, quoted};
 use crate::{ApplyError, classify};
 
 /// What a view's comment begins with; its end is the hash of the definition.
@@ -62,14 +63,6 @@ fn column(name: &str, kind: ColumnKind) -> String {
         ColumnKind::Json => format!("fields -> {}", literal(name)),
     };
     format!(", {value} AS {}", quoted(name))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 impl PostgresStore {

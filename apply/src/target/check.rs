@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 
 use super::{FileTarget, HttpTarget, mysql, postgres};
 use crate::options::{found, unseen};
+use crate::sql_text::literal;
 use crate::{
     ApplyError, ConnectOptions, DatabaseKind, Finding, Severity, TargetOptions, classify, connect,
 };
@@ -331,9 +332,8 @@ async fn mysql_grant(
     let account: Option<String> = conn.query_first("SELECT current_user()").await.ok().flatten();
     let account = account.unwrap_or_else(|| format!("{}@%", options.user));
     let (user, host) = account.rsplit_once('@').unwrap_or((&account, "%"));
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let table = mysql::table_sql(table);
-    format!("GRANT {privileges} ON {table} TO {}@{}", quoted(user), quoted(host))
+    format!("GRANT {privileges} ON {table} TO {}@{}", literal(user), literal(host))
 }
 
 fn no_table(options: &ConnectOptions, table: &TableName) -> Finding {

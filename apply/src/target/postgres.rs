@@ -13,6 +13,7 @@ use super::group::{Group, groups, mark};
 use super::postgres_text::{ColumnType, text};
 use super::{Target, TargetBatch, TargetProgress};
 use crate::pipeline::{self, Param, execute, simple};
+pub(super) use crate::sql_text::quoted;
 use crate::{ApplyError, ConnectOptions, classify, connect};
 
 /// More rows than this go into a further statement of the same transaction.
@@ -56,11 +57,6 @@ pub(super) fn progress_ddl() -> [String; 2] {
              seq bigint NOT NULL, mark text, applied_at timestamptz NOT NULL)"
         ),
     ]
-}
-
-/// Quotes a name.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 impl PostgresTarget {

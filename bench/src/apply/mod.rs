@@ -107,21 +107,7 @@ fn there(id: u64) -> String {
 fn subscriber(publisher: &Postgres) -> Result<Postgres> {
     let server = postgres::server(&[])?;
     server.sql("bench", postgres_schema())?;
-    let port = publisher.port();
-    server.sql(
-        "bench",
-        &format!(
-            "CREATE SUBSCRIPTION native
-               CONNECTION 'host=127.0.0.1 port={port} user=postgres dbname=bench'
-               PUBLICATION native"
-        ),
-    )?;
-    let synced = wait_until(LIMIT, || {
-        server
-            .sql("bench", "SELECT every(srsubstate = 'r') FROM pg_subscription_rel")
-            .is_ok_and(|answer| answer == "t")
-    });
-    ensure!(synced, "the subscription did not begin: {}", server.log());
+    postgres::subscribe(&server, publisher, "native")?;
     Ok(server)
 }
 

@@ -9,7 +9,7 @@ use crossdock_harness::{Postgres, free_port};
 use crossdock_tests::Crossdock;
 use tempfile::TempDir;
 
-use crate::drain::ticks;
+use crate::drain::{peak_memory, ticks};
 use crate::postgres;
 
 /// How long anything may take.
@@ -81,7 +81,12 @@ impl World {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let cpu_seconds = ticks(&stat, 11).context("/proc/PID/stat")?;
         let store_cpu_seconds = family_cpu(self.store.pid())? - store_cpu;
-        Ok(Took { seconds, cpu_seconds, store_cpu_seconds, memory_mib: peak_memory(pid)? })
+        Ok(Took {
+            seconds,
+            cpu_seconds,
+            store_cpu_seconds,
+            memory_mib: peak_memory(&pid.to_string())?,
+        })
     }
 }
 
@@ -116,11 +121,4 @@ fn family_cpu(pid: i32) -> Result<f64> {
         }
     }
     Ok(sum)
-}
-
-fn peak_memory(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM")).context("VmHWM")?;
-    let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok());
-    Ok(kib.context("VmHWM")? / 1024.0)
 }

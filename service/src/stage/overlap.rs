@@ -49,7 +49,9 @@ impl OverlappedStore {
         self.committing = Some(tokio::spawn(async move {
             pass("integrate.before_commit");
             let done = writer.commit(&batch.outcome, &batch.progress, &ruleset).await;
-            pass("integrate.after_commit");
+            if done.is_ok() {
+                pass("integrate.after_commit");
+            }
             (writer, done.map(|()| batch))
         }));
         Ok(())

@@ -6,19 +6,7 @@ ALTER TABLE crossdock.history_first RENAME CONSTRAINT history_pkey TO history_fi
 ALTER INDEX crossdock.history_record RENAME TO history_first_record;
 
 -- Without a primary key: rows are only ever added, and nobody asks for one by its number.
-CREATE TABLE crossdock.history (
-    id           bigint NOT NULL DEFAULT nextval('crossdock.history_id_seq'),
-    entity       text COLLATE "C" NOT NULL,
-    key          text COLLATE "C" NOT NULL,
-    version      bigint NOT NULL,
-    source       text NOT NULL,
-    transaction  text NOT NULL,
-    position     text NOT NULL,
-    committed_at timestamptz NOT NULL,
-    ruleset      text NOT NULL,
-    changes      jsonb NOT NULL,
-    at           timestamptz NOT NULL DEFAULT now()
-) PARTITION BY RANGE (at);
+CREATE TABLE crossdock.history (LIKE crossdock.history_first INCLUDING DEFAULTS) PARTITION BY RANGE (at);
 ALTER SEQUENCE crossdock.history_id_seq OWNED BY crossdock.history.id;
 CREATE INDEX history_record ON crossdock.history (entity, key, version);
 COMMENT ON TABLE crossdock.history IS
