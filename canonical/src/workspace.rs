@@ -244,8 +244,10 @@ impl<'r> Workspace<'r> {
             return (Outcome::default(), Memory::default());
         };
         let mut memory = self.memory;
-        memory.take_in(&mapped.rows, recs, &outcome.evidence);
-        outcome.rows = mapped.rows;
+        let is_known = |row: &SourceRow| matches!(memory.rows.rows.get(&row.key), Some(Some(_)));
+        let (rows, new_rows): (Vec<_>, Vec<_>) = mapped.rows.into_iter().partition(is_known);
+        memory.take_in(rows.iter().chain(&new_rows), recs, &outcome.evidence);
+        (outcome.rows, outcome.new_rows) = (rows, new_rows);
         outcome.guards = mapped.guards;
         outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {

@@ -9,6 +9,7 @@ mod exceptions;
 mod explain;
 mod guards;
 mod history;
+mod json_text;
 mod lanes;
 mod ledger;
 mod load;
