@@ -27,6 +27,7 @@ pub struct Metrics {
     late_evidence: IntCounterVec,
     loops: IntCounterVec,
     reverts_withheld: IntCounterVec,
+    reverts_superseded: IntCounterVec,
     delivery_seconds: HistogramVec,
     deliveries_late: IntCounterVec,
     deliveries_pulled: IntCounterVec,
@@ -130,6 +131,12 @@ impl Metrics {
                 &r,
                 "reverts_withheld_total",
                 "Reverts that were not made, because the target insists on its value.",
+                &["target"],
+            )?,
+            reverts_superseded: counter(
+                &r,
+                "reverts_superseded_total",
+                "Reverts that were not made, because the record has no value there any more.",
                 &["target"],
             )?,
             delivery_seconds: histogram(
@@ -320,6 +327,11 @@ impl Metrics {
     /// A revert was not made.
     pub fn revert_withheld(&self, target: &str) {
         self.reverts_withheld.with_label_values(&[target]).inc();
+    }
+
+    /// A revert had nothing left to write.
+    pub fn revert_superseded(&self, target: &str) {
+        self.reverts_superseded.with_label_values(&[target]).inc();
     }
 
     /// Size and age of a journal.

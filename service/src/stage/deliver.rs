@@ -6,6 +6,7 @@
 mod breaker;
 mod lanes;
 mod refused;
+mod reverts;
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
@@ -33,7 +34,7 @@ use self::refused::Parents;
 use super::StageError;
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
-use crate::crash_points::pass;
+use crate::crash_points::pass_of;
 use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
@@ -295,7 +296,7 @@ impl DeliverStage {
         let own = owed.iter().filter(|o| records.contains(&o.delivery.record)).map(|o| o.seq);
         pulled.extend(own);
         work.store.pull(target, &pulled).await?;
-        pass("deliver.after_pull");
+        pass_of("deliver.after_pull", target);
         self.metrics.pulled(target, pulled.len());
         work.blocked.extend(records);
         work.looked = None;
@@ -331,7 +332,7 @@ impl DeliverStage {
         // One mark stands for a whole batch.
         let hops = owed.first().map_or(0, |owed| owed.delivery.hops);
         let (mut behind, mut made, mut upto) = (Vec::new(), Vec::new(), 0);
-        for owed in owed.into_iter().take_while(|owed| owed.delivery.hops == hops) {
+        for mut owed in owed.into_iter().take_while(|owed| owed.delivery.hops == hops) {
             upto = owed.seq;
             let revert = owed.delivery.reverts.is_some();
             if revert && self.is_withheld(work, &owed).await? {
@@ -339,22 +340,13 @@ impl DeliverStage {
             } else if work.blocked.contains(&owed.delivery.record) {
                 behind.push(owed.seq);
             } else {
+                self.renew(work, &mut owed).await?;
                 made.push(owed);
             }
         }
         let stream = work.lanes.all.get(at).map_or(String::new(), |lane| lane.stream.clone());
         let write = batch(stream, upto, &made);
         Ok(Batch { write, owed: made, behind, lane: Some(at) })
-    }
-
-    /// Whether a revert is one too many: then it is withheld now, and somebody must look at it.
-    async fn is_withheld(&self, work: &mut Work, revert: &Owed) -> Result<bool, StageError> {
-        let (most, within) = (self.reverts_max, self.reverts_within);
-        if !work.store.is_ping_pong(revert, most, within).await? {
-            return Ok(false);
-        }
-        work.store.withhold_revert(revert, most).await?;
-        Ok(true)
     }
 
     /// What people, or rows that have arrived, have let go: looked for once in a while.
@@ -377,7 +369,10 @@ impl DeliverStage {
         };
         work.looked = None;
         let places: Vec<u64> = due.iter().map(|again| again.number).collect();
-        let owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
+        let mut owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
+        for owed in &mut owed {
+            self.renew(work, owed).await?;
+        }
         let mut write = batch(self.again_stream(), upto, &owed);
         write.told.iter_mut().zip(places).for_each(|(told, place)| told.place = place);
         Ok(Some(Batch { write, owed, behind: Vec::new(), lane: None }))
@@ -395,9 +390,9 @@ impl DeliverStage {
             }
         }
         let begun = Instant::now();
-        pass("deliver.before_apply");
+        pass_of("deliver.before_apply", self.target.name());
         let applied = work.target.apply(&batch.write).await;
-        pass("deliver.after_apply");
+        pass_of("deliver.after_apply", self.target.name());
         match applied {
             Ok(rows) => self.applied(work, batch, rows, begun).await?,
             Err(refusal @ ApplyError::Refused { .. }) => self.refused(work, batch, refusal).await?,
@@ -422,7 +417,7 @@ impl DeliverStage {
         let more = |limit: usize| limit.saturating_mul(2).clamp(1, self.batch_rows);
         let Some(at) = batch.lane else {
             work.again_limit = more(work.again_limit);
-            pass("deliver.before_again_done");
+            pass_of("deliver.before_again_done", self.target.name());
             work.store.again_done(self.target.name(), batch.write.upto).await?;
             work.parents.something_released();
             return self.look_anew(work).await;
@@ -458,7 +453,7 @@ impl DeliverStage {
             StageCheckpoint { seq: done, commit_micros: 0, saved_micros: now_micros() };
         let key = target_key(self.target.name());
         tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
-        pass("deliver.after_checkpoint");
+        pass_of("deliver.after_checkpoint", self.target.name());
         Ok(())
     }
 }
