@@ -90,6 +90,8 @@ pub struct Work {
     later: VecDeque<Layout>,
     /// Records of which deliveries are parked.
     blocked: HashSet<RecordKey>,
+    /// There are reverts that were not made, and that somebody may let go.
+    withheld: bool,
     /// As [`lanes::Lane::limit`], of deliveries that are made after all.
     again_limit: usize,
     /// When idle lanes last said how far they have looked.
@@ -143,8 +145,20 @@ impl DeliverStage {
         self.board.seq.store(lanes.at(), Ordering::Relaxed);
         self.board.stage.set(StageState::Running, None);
         let (again_limit, noted) = (self.batch_rows, Instant::now());
+        let withheld = store.has_withheld(name).await?;
         let (looked, parents) = (None, Parents::default());
-        Ok(Work { store, target, lanes, later, blocked, again_limit, noted, looked, parents })
+        Ok(Work {
+            store,
+            target,
+            lanes,
+            later,
+            blocked,
+            withheld,
+            again_limit,
+            noted,
+            looked,
+            parents,
+        })
     }
 
     /// Other rules, perhaps other lanes: what is owed already goes through those that were.
@@ -352,7 +366,7 @@ impl DeliverStage {
     /// What people, or rows that have arrived, have let go: looked for once in a while.
     async fn due_again(&mut self, work: &mut Work) -> Result<Option<Batch>, StageError> {
         let idle = work.looked.is_some_and(|at| at.elapsed() < POLL);
-        if work.blocked.is_empty() || idle {
+        if idle || (work.blocked.is_empty() && !work.withheld) {
             return Ok(None);
         }
         let target = self.target.name();
@@ -365,6 +379,7 @@ impl DeliverStage {
         let Some(upto) = due.last().map(|again| again.number) else {
             work.looked = Some(Instant::now());
             work.blocked = work.store.parked_records(target).await?.into_iter().collect();
+            work.withheld = work.withheld && work.store.has_withheld(target).await?;
             return Ok(None);
         };
         work.looked = None;

@@ -17,6 +17,7 @@ impl DeliverStage {
             return Ok(false);
         }
         work.store.withhold_revert(revert, most).await?;
+        work.withheld = true;
         Ok(true)
     }
 
