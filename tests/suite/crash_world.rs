@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use crate::world::{self, Kind, LIMIT, Source, World};
 
 /// Parcels that there are; they only change, so that a late round takes as long as an early one.
-const PARCELS: u32 = 24;
+const PARCELS: u32 = 60;
 /// Parcels that are as heavy are refused by everybody who can, until that is lifted. No other
 /// weight begins with a 1, by which the service knows them.
 const HEAVY: u32 = 1_000;
@@ -35,22 +35,35 @@ const LANES: &str = "[entity.parcel]\nowner = \"shop\"\n\n\
      [[lane]]\nname = \"critical\"\nkinds = [\"even\"]\nweight = 8\n\n\
      [[lane]]\nname = \"rest\"\ndefault = true\n";
 /// `seen` has every attempt that was committed, also of a row that is there already.
-const POSTGRES: &str = "CREATE TABLE inbox (event_id text PRIMARY KEY, no int, weight int, kind text,
-         CONSTRAINT light CHECK (weight < 1000));
+const POSTGRES: &str = "CREATE TABLE inbox (event_id text PRIMARY KEY, no int, weight int,
+         kind text);
      CREATE TABLE seen (n serial, event_id text, no int, weight int, kind text);
+     CREATE TABLE mood (refuses int);
+     INSERT INTO mood VALUES (1);
      CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
-         $$ BEGIN INSERT INTO seen (event_id, no, weight, kind)
+         $$ BEGIN
+            IF NEW.weight >= 1000 AND (SELECT refuses FROM mood) = 1 THEN
+                RAISE EXCEPTION 'too heavy';
+            END IF;
+            INSERT INTO seen (event_id, no, weight, kind)
             VALUES (NEW.event_id, NEW.no, NEW.weight, NEW.kind); RETURN NEW; END $$;
      CREATE TRIGGER see BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION see();
      GRANT ALL ON ALL TABLES IN SCHEMA public TO crossdock;
      GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO crossdock;";
 const MYSQL: &str = "CREATE TABLE inbox (event_id varchar(40) PRIMARY KEY, no int, weight int,
-         kind varchar(10), CONSTRAINT light CHECK (weight < 1000));
+         kind varchar(10));
      CREATE TABLE seen (n int AUTO_INCREMENT PRIMARY KEY, event_id varchar(40), no int,
          weight int, kind varchar(10));
-     CREATE TRIGGER see BEFORE INSERT ON inbox FOR EACH ROW
+     CREATE TABLE mood (refuses int);
+     INSERT INTO mood VALUES (1);
+     DELIMITER //
+     CREATE TRIGGER see BEFORE INSERT ON inbox FOR EACH ROW BEGIN
+         IF NEW.weight >= 1000 AND (SELECT refuses FROM mood) = 1 THEN
+             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'too heavy';
+         END IF;
          INSERT INTO seen (event_id, no, weight, kind)
-         VALUES (NEW.event_id, NEW.no, NEW.weight, NEW.kind);";
+         VALUES (NEW.event_id, NEW.no, NEW.weight, NEW.kind);
+     END//";
 
 /// One delivery as a target has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +85,7 @@ pub struct Plant {
     pub world: World,
     databases: Vec<Database>,
     service: Service,
+    refuses: bool,
 }
 
 /// Names of the targets: databases, a service, files.
@@ -137,9 +151,9 @@ impl Database {
         self.server.sql("told", sql).unwrap().trim().to_string()
     }
 
-    /// Lets in what was refused.
-    pub fn lift(&self) {
-        self.ask("ALTER TABLE inbox DROP CONSTRAINT light");
+    /// Whether what is heavy is refused.
+    pub fn refuse(&self, refuses: bool) {
+        self.ask(&format!("UPDATE mood SET refuses = {}", u8::from(refuses)));
     }
 }
 
@@ -191,14 +205,31 @@ impl Plant {
              target = \"copy\"\ntables = [\"public.parcels\"]\n",
             service.port()
         ));
-        service.refuse(Some("\"weight\":1"));
         world.start();
         world.crossdock.kill();
-        Self { world, databases, service }
+        let mut plant = Self { world, databases, service, refuses: false };
+        plant.refuse(true);
+        plant
     }
 
-    /// The source commits some changes, one of them to something that is refused: of a parcel
-    /// that is in one lane alone or in both.
+    /// Whether everybody who can refuses what is heavy.
+    pub fn refuse(&mut self, refuses: bool) {
+        if self.refuses != refuses {
+            self.databases.iter().for_each(|database| database.refuse(refuses));
+            self.service.refuse(refuses.then_some("\"weight\":1"));
+            self.refuses = refuses;
+        }
+    }
+
+    /// Lets what was refused be tried again.
+    pub fn retry(&self) {
+        let retry = ["exceptions", "retry", "--all", "--by", "test"];
+        // Without effect while the store is away.
+        let _ = self.world.crossdock.run(&retry);
+    }
+
+    /// The source commits some changes, two of them to something that is refused: one of a parcel
+    /// that is in both lanes, and one of a parcel that is in one lane alone.
     pub fn change(&self, random: &mut StdRng) {
         let all = "INSERT INTO parcels SELECT n, n + 200 FROM generate_series(1, {}) AS n
                    ON CONFLICT DO NOTHING;";
@@ -207,8 +238,11 @@ impl Plant {
             let (no, weight) = (random.random_range(1..=PARCELS), random.random_range(200..900));
             sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = {no};");
         }
-        let (no, weight) = (random.random_range(1..=PARCELS), random.random_range(0..900));
-        sql += &format!("UPDATE parcels SET weight = {} WHERE no = {no};", HEAVY + weight);
+        for odd in [0, 1] {
+            let (no, weight) = (random.random_range(1..=PARCELS), random.random_range(0..450));
+            let weight = HEAVY + 2 * weight + odd;
+            sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = {no};");
+        }
         self.world.sql(&sql);
     }
 
@@ -231,8 +265,7 @@ impl Plant {
     /// Everything that was refused is let in, and everybody has been told everything, once and in
     /// order.
     pub fn settle(&mut self) {
-        self.databases.iter().for_each(Database::lift);
-        self.service.refuse(None);
+        self.refuse(false);
         if self.world.crossdock.pid().is_none() {
             self.world.crossdock.start().unwrap();
         }
@@ -240,8 +273,8 @@ impl Plant {
                     WHERE state IN ('failed', 'behind', 'again')";
         let settled = wait_until(LIMIT, || {
             // One that was refused just now may come after those that are tried again.
-            self.world.crossdock.run(&["exceptions", "retry", "--all", "--by", "test"]).is_ok()
-                && self.world.store.sql("canonical", open).is_ok_and(|n| n.trim() == "0")
+            self.retry();
+            self.world.store.sql("canonical", open).is_ok_and(|n| n.trim() == "0")
         });
         assert!(settled, "deliveries wait for ever\n{}", self.world.crossdock.log_tail());
         self.world.crossdock.wait_caught_up(LIMIT).unwrap();

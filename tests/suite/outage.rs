@@ -42,7 +42,7 @@ impl Outage {
     fn new(kind: Kind) -> Self {
         let mut world = World::new(TABLE, "publication = \"crossdock\"");
         let away = Database::new("away", kind);
-        away.lift();
+        away.refuse(false);
         world.file("entities/all.toml", ENTITIES);
         world.file("mappings/shop.toml", MAPPING);
         world.file("rules/all.toml", &rules(away.schema()));
