@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, GuardState, Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState, Release, RowKey,
-    SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState, Release,
+    RowKey, SourceRow,
 };
 use crossdock_model::{ChangeEvent, Op, TxHeader};
 use crossdock_schema_registry::{Entities, EntityDef};

@@ -262,8 +262,7 @@ fn ending_anywhere_loses_doubles_and_swaps_nothing() {
     let mut reached = Reached::default();
     let begun = Instant::now();
     seeds(SEEDS).for_each(|(seed, points)| leg(seed, points, &mut Reached::default()));
-    let legs: Vec<usize> =
-        (0..wanted).step_by(LEG).map(|done| LEG.min(wanted - done)).collect();
+    let legs: Vec<usize> = (0..wanted).step_by(LEG).map(|done| LEG.min(wanted - done)).collect();
     let mut tried = 0;
     for (seed, points) in (first..).zip(legs) {
         leg(seed, points, &mut reached);

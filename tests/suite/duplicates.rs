@@ -67,8 +67,11 @@ impl Fact {
     }
 
     fn mapping(&self) -> String {
-        let fields: String =
-            self.columns.iter().map(|(column, _, field)| format!("{field} = \"{column}\"\n")).collect();
+        let fields: String = self
+            .columns
+            .iter()
+            .map(|(column, _, field)| format!("{field} = \"{column}\"\n"))
+            .collect();
         format!(
             "source = \"shop\"\n[[table]]\ntable = \"public.facts\"\nentity = \"{}\"\n\
              [table.fields]\n{fields}",

@@ -119,9 +119,8 @@ fn an_offender_is_written_back(kind: Kind) {
     warehouse.becomes(2, "newer");
 
     // Likewise one that was refused.
-    warehouse.sql(
-        "ALTER TABLE parts ADD CONSTRAINT never_new CHECK (id <> 5 OR description <> 'new')",
-    );
+    warehouse
+        .sql("ALTER TABLE parts ADD CONSTRAINT never_new CHECK (id <> 5 OR description <> 'new')");
     warehouse.describe(5, "theirs");
     warehouse.excepted("delivery_refused");
     warehouse.owner_says(5, "newer");

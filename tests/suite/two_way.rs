@@ -47,7 +47,6 @@ key = { no = 'rec.no' }
 columns = { bin = 'rec.bin', label = 'rec.label', touched = 'rec.touched' }
 "#;
 
-
 /// What one system's application writes, and what it said last of what it owns.
 struct Writer {
     own: &'static str,
