@@ -25,6 +25,7 @@ pub struct Metrics {
     duplicates: IntCounterVec,
     unknown_codes: IntCounterVec,
     late_evidence: IntCounterVec,
+    unsubscribed: IntCounterVec,
     loops: IntCounterVec,
     reverts_withheld: IntCounterVec,
     reverts_superseded: IntCounterVec,
@@ -114,6 +115,12 @@ impl Metrics {
                 "unknown_codes_total",
                 "Codes that no code table knows.",
                 &["table", "source"],
+            )?,
+            unsubscribed: counter(
+                &r,
+                "unsubscribed_total",
+                "Changes of records of which no subscription told anybody.",
+                &["entity"],
             )?,
             late_evidence: counter(
                 &r,
@@ -307,6 +314,7 @@ impl Metrics {
                 self.unknown_codes.with_label_values(&[table, source])
             }
             Tally::Loop { source } => self.loops.with_label_values(&[&**source]),
+            Tally::Unsubscribed { entity } => self.unsubscribed.with_label_values(&[entity]),
             Tally::LateEvidence { entity } => self.late_evidence.with_label_values(&[entity]),
         }
         .inc_by(count);
