@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
-    SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState, Release,
+    RowKey, SourceRow,
 };
 use crossdock_model::{ChangeEvent, Op, TxHeader};
 use crossdock_schema_registry::{Entities, EntityDef};
@@ -263,13 +263,8 @@ fn known(needs: Needs) -> Result<(), Needs> {
 
 /// Gives values that come from the store as plain JSON the types of their fields.
 fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
-    if let Some(record) = &mut state.record
-        && let Some(entity) = entities.entity(&record.key.entity)
-    {
-        if !entity.was.is_empty() {
-            upcast::record(record, entity);
-        }
-        type_fields(&mut record.fields, entity);
+    if let Some(record) = &mut state.record {
+        type_record(record, entities);
     }
     for contribution in &mut state.contributions {
         let Some(entity) = entities.entity(&contribution.record.entity) else { continue };
@@ -283,6 +278,15 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         }
     }
     state
+}
+
+/// Gives a record that comes from the store the types, and the names, of the entity files.
+pub(crate) fn type_record(record: &mut Record, entities: &Entities) {
+    let Some(entity) = entities.entity(&record.key.entity) else { return };
+    if !entity.was.is_empty() {
+        upcast::record(record, entity);
+    }
+    type_fields(&mut record.fields, entity);
 }
 
 fn type_fields(fields: &mut Fields, entity: &EntityDef) {

@@ -368,6 +368,11 @@ pub enum Tally {
         /// Source.
         source: Name,
     },
+    /// A change of a record of which no subscription told anybody.
+    Unsubscribed {
+        /// Entity.
+        entity: Name,
+    },
     /// A row of a table without mapping.
     Unmapped {
         /// Source.

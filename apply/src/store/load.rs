@@ -204,7 +204,8 @@ pub(super) fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
     })
 }
 
-fn record(row: &Cells<'_>) -> Result<Record, ApplyError> {
+/// A record.
+pub(super) fn record(row: &Cells<'_>) -> Result<Record, ApplyError> {
     let fields: BTreeMap<Name, Json> = row.json(4)?;
     Ok(Record {
         key: row.record_key(0)?,

@@ -93,11 +93,11 @@ impl FileTarget {
         if !lines.is_empty() {
             let (first, second) = lines.split_at(lines.len() / 2);
             self.file.write_all(first)?;
-            points::pass("file.half_written");
+            points::pass("file.half_written", &self.options.name);
             self.file.write_all(second)?;
-            points::pass("file.before_sync");
+            points::pass("file.before_sync", &self.options.name);
             self.file.sync_data()?;
-            points::pass("file.after_sync");
+            points::pass("file.after_sync", &self.options.name);
         }
         let mut state = self.state.clone();
         state.bytes += lines.len() as u64;
@@ -123,7 +123,7 @@ impl FileTarget {
         };
         let file = open_lines(&self.options, next.file, 0)?;
         note(&self.options, &next)?;
-        points::pass("file.before_close");
+        points::pass("file.before_close", &self.options.name);
         close(&self.options, self.state.file)?;
         (self.file, self.state) = (file, next);
         Ok(())
