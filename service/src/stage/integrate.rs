@@ -170,7 +170,7 @@ impl IntegrateStage {
         let mut progress = BTreeMap::new();
         let mut runs;
         loop {
-            runs = self.journals.next_runs(&reading.cursors, BATCH_BYTES).await?;
+            runs = self.journals.next_runs(&reading.cursors, BATCH_BYTES, usize::MAX).await?;
             self.hold_back(reading, &mut runs)?;
             for run in &runs {
                 reading.passed(run);
