@@ -22,6 +22,7 @@ mod notes;
 use std::collections::BTreeMap;
 
 use crossdock_model::canonical::{GuardState, Loaded, Name, Needs, Outcome, RecordKey};
+use crossdock_model::notes::{After, Note, NotePage};
 use crossdock_model::{ChangeEvent, TxHeader};
 
 use crate::fold::kept::{begun, fold_on, places};
@@ -37,8 +38,13 @@ use crate::step::Mapped;
 use crate::violation::concerns_others;
 use crate::workspace::{known, take};
 
-pub use notes::{Note, Shelf, Unreadable};
+use notes::Shelf;
+pub use notes::Unreadable;
 
+/// The shelf of what rows have come to so far.
+pub const ROW_NOTES: i16 = Shelf::Rows.number();
+/// The shelf of what records were before.
+pub const RECORD_NOTES: i16 = Shelf::Records.number();
 /// Rows and records of a page.
 const PAGE: usize = 500;
 
@@ -57,37 +63,11 @@ pub struct Large<'r> {
     steps: i64,
     at: Stage,
     /// The last note that was seen on the shelf at hand.
-    after: After,
+    after: Option<Note>,
     /// There are records above those that were computed.
     above: bool,
     page: Option<Page>,
     page_max: usize,
-}
-
-/// Where the next page begins: notes behind this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct After {
-    /// Its key; empty for the first page.
-    pub key: String,
-    /// Its place; -1 for the first page.
-    pub place: i64,
-}
-
-impl Default for After {
-    fn default() -> Self {
-        Self { key: String::new(), place: -1 }
-    }
-}
-
-/// The notes of the next page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageOf {
-    /// From here.
-    pub shelf: Shelf,
-    /// Behind this one: by place for rows and steps, by key for all others.
-    pub after: After,
-    /// At most so many.
-    pub limit: usize,
 }
 
 /// What a page needs before it can be ended.
@@ -95,7 +75,7 @@ pub struct PageOf {
 pub struct PageNeeds {
     /// Of the store.
     pub store: Needs,
-    /// Keys of notes of [`Shelf::Records`].
+    /// Keys of notes of shelf [`RECORD_NOTES`].
     pub notes: Vec<String>,
 }
 
@@ -176,7 +156,7 @@ impl<'r> Large<'r> {
             rows: 0,
             steps: 0,
             at: Stage::Fold,
-            after: After::default(),
+            after: None,
             above: false,
             page: None,
             page_max: PAGE,
@@ -189,7 +169,7 @@ impl<'r> Large<'r> {
         self
     }
 
-    /// Keys of the notes of [`Shelf::Rows`] that folding these events needs, as far as there are
+    /// Keys of the notes of shelf [`ROW_NOTES`] that folding these events needs, as far as there are
     /// such notes.
     pub fn rows_of(&self, events: &[ChangeEvent]) -> Vec<String> {
         let (rules, source) = (self.rules, &self.folded.source);
@@ -208,8 +188,10 @@ impl<'r> Large<'r> {
         events: Vec<ChangeEvent>,
     ) -> Result<Vec<Note>, Unreadable> {
         let source = self.folded.source.clone();
-        let mut known: Vec<(i64, _)> =
-            known.iter().map(|n| Ok((n.place, notes::to_row(&source, n)?))).collect::<Result<_, _>>()?;
+        let mut known: Vec<(i64, _)> = known
+            .iter()
+            .map(|n| Ok((n.place, notes::to_row(&source, n)?)))
+            .collect::<Result<_, _>>()?;
         known.sort_unstable_by_key(|(place, _)| *place);
         let places: Vec<i64> = known.iter().map(|(place, _)| *place).collect();
         let known = known.into_iter().map(|(_, kept)| kept).collect();
@@ -234,7 +216,7 @@ impl<'r> Large<'r> {
     }
 
     /// The next page; `None` when the transaction is judged.
-    pub fn wanted(&self) -> Option<PageOf> {
+    pub fn wanted(&self) -> Option<NotePage> {
         let shelf = match self.at {
             Stage::Apply => Shelf::Rows,
             Stage::Compute(level) => Shelf::Level(level),
@@ -243,7 +225,12 @@ impl<'r> Large<'r> {
             Stage::Release => Shelf::Releases,
             Stage::Fold | Stage::Done => return None,
         };
-        Some(PageOf { shelf, after: self.after.clone(), limit: self.page_max })
+        let last = self.after.as_ref();
+        let after = match shelf {
+            Shelf::Rows | Shelf::Steps => After::Place(last.map_or(0, |note| note.place)),
+            _ => After::Key(last.map_or(String::new(), |note| note.key.clone())),
+        };
+        Some(NotePage { shelf: shelf.number(), after, limit: self.page_max })
     }
 
     /// Begins the page that was wanted, with its notes in order.
@@ -251,9 +238,9 @@ impl<'r> Large<'r> {
     /// # Errors
     /// A note is not what was kept.
     pub fn open(&mut self, kept: &[Note]) -> Result<(), Unreadable> {
-        let first = self.at == Stage::Apply && self.after == After::default();
+        let first = self.at == Stage::Apply && self.after.is_none();
         if let Some(note) = kept.last() {
-            self.after = After { key: note.key.clone(), place: note.place };
+            self.after = Some(Note { body: String::new(), ..note.clone() });
         }
         let mut records = BTreeMap::new();
         let content = match self.at {
@@ -284,8 +271,10 @@ impl<'r> Large<'r> {
 
     fn page_of_rows(&mut self, kept: &[Note], first: bool) -> Result<Folded, Unreadable> {
         let source = &self.folded.source;
-        let nets: Vec<Net> =
-            all(kept, |n| notes::to_row(source, n))?.into_iter().filter_map(|(_, net)| net).collect();
+        let nets: Vec<Net> = all(kept, |n| notes::to_row(source, n))?
+            .into_iter()
+            .filter_map(|(_, net)| net)
+            .collect();
         let mut folded = Folded { nets, ..begun(source, self.folded.header.clone()) };
         folded.mark.clone_from(&self.folded.mark);
         folded.hops = self.folded.hops;
@@ -334,7 +323,7 @@ impl<'r> Large<'r> {
     pub fn end_page(&mut self) -> Piece {
         let Some(page) = self.page.take() else { return Piece::default() };
         if page.last {
-            self.after = After::default();
+            self.after = None;
             self.at = match self.at {
                 Stage::Fold | Stage::Apply => Stage::Compute(0),
                 Stage::Compute(level) if self.above && level + 1 < LEVELS_MAX => {

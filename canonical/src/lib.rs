@@ -66,7 +66,7 @@ mod writing;
 pub use coded::CodedColumn;
 pub use epcis::Epcis;
 pub use lanes::{Lane, Maintenance};
-pub use large::{After, Large, Note, PageNeeds, PageOf, Piece, Shelf, Unreadable};
+pub use large::{Large, PageNeeds, Piece, RECORD_NOTES, ROW_NOTES, Unreadable};
 pub use matrix::Ownership;
 pub use memory::Memory;
 pub use rate::guard_row;

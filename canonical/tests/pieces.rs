@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crossdock_canonical::{Large, Note, PageOf, Piece, Rules, Shelf};
+use crossdock_canonical::{Large, Piece, RECORD_NOTES, ROW_NOTES, Rules};
 use crossdock_model::canonical::Needs;
+use crossdock_model::notes::{After, Note, NotePage};
 use crossdock_model::{ChangeEvent, Op, RowImage};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -22,26 +23,25 @@ struct Notes(BTreeMap<(i16, String), Note>);
 impl Notes {
     fn keep(&mut self, notes: Vec<Note>) {
         for note in notes {
-            let key = (note.shelf.number(), note.key.clone());
+            let key = (note.shelf, note.key.clone());
             let place = self.0.get(&key).map_or(note.place, |known| known.place);
             self.0.insert(key, Note { place, ..note });
         }
     }
 
-    fn of(&self, shelf: Shelf, keys: &[String]) -> Vec<Note> {
-        let note = |key: &String| self.0.get(&(shelf.number(), key.clone())).cloned();
+    fn of(&self, shelf: i16, keys: &[String]) -> Vec<Note> {
+        let note = |key: &String| self.0.get(&(shelf, key.clone())).cloned();
         keys.iter().filter_map(note).collect()
     }
 
-    fn page(&self, of: &PageOf) -> Vec<Note> {
-        let by_place = matches!(of.shelf, Shelf::Rows | Shelf::Steps);
-        let behind = |n: &&Note| match by_place {
-            true => n.place > of.after.place,
-            false => n.key > of.after.key,
+    fn page(&self, of: &NotePage) -> Vec<Note> {
+        let behind = |n: &&Note| match &of.after {
+            After::Place(place) => n.place > *place,
+            After::Key(key) => n.key > *key,
         };
         let mut found: Vec<Note> =
             self.0.values().filter(|n| n.shelf == of.shelf).filter(behind).cloned().collect();
-        if by_place {
+        if let After::Place(_) = of.after {
             found.sort_by_key(|n| n.place);
         }
         found.truncate(of.limit);
@@ -52,11 +52,11 @@ impl Notes {
 /// Judges one transaction in pages, and commits it.
 fn run_large(rules: &Rules, store: &mut Store, tx: &Tx, (chunk, page): (usize, usize)) {
     let guards = store.guards.values().cloned();
-    let mut large = Large::begin(rules, "test", NOW, guards, (&tx.source, tx.header.clone()))
-        .in_pages_of(page);
+    let mut large =
+        Large::begin(rules, "test", NOW, guards, (&tx.source, tx.header.clone())).in_pages_of(page);
     let mut notes = Notes::default();
     for events in tx.events.chunks(chunk) {
-        let known = notes.of(Shelf::Rows, &large.rows_of(events));
+        let known = notes.of(ROW_NOTES, &large.rows_of(events));
         notes.keep(large.fold(known, events.to_vec()).unwrap());
     }
     large.end_of_events();
@@ -72,7 +72,7 @@ fn run_large(rules: &Rules, store: &mut Store, tx: &Tx, (chunk, page): (usize, u
                 true => Default::default(),
                 false => store.load(&needs.store),
             };
-            large.provide(loaded, &notes.of(Shelf::Records, &needs.notes)).unwrap();
+            large.provide(loaded, &notes.of(RECORD_NOTES, &needs.notes)).unwrap();
         }
         let Piece { outcome, notes: kept } = large.end_page();
         store.apply(outcome);

@@ -14,6 +14,7 @@ mod ledger;
 mod load;
 mod migrate;
 mod parked;
+mod pieces;
 mod postgres;
 mod reverts;
 mod rulesets;

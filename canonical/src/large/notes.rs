@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crossdock_model::block::{decode_fields, encode_fields};
-use crossdock_model::canonical::{Evidence, Fields, Links, Name, Origin, Record, RecordKey, RowKey};
+use crossdock_model::canonical::{
+    Evidence, Fields, Links, Name, Origin, Record, RecordKey, RowKey,
+};
+use crossdock_model::notes::Note;
 use crossdock_model::{LogOrder, Named, Op, Value};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,7 +19,7 @@ use crate::step::{Doing, Step};
 
 /// What notes are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shelf {
+pub(super) enum Shelf {
     /// Rows, and what the transaction has done to them. In the order of their places.
     Rows,
     /// What rows mean, for those who look at it last. In the order of their places.
@@ -31,30 +34,15 @@ pub enum Shelf {
 
 impl Shelf {
     /// A number for each.
-    pub fn number(self) -> i16 {
+    pub const fn number(self) -> i16 {
         match self {
             Self::Rows => 0,
             Self::Steps => 1,
             Self::Records => 2,
             Self::Releases => 3,
-            Self::Level(n) => 4 + i16::from(n),
+            Self::Level(n) => 4 + n as i16,
         }
     }
-}
-
-/// Something that is kept until the transaction is judged: one for each shelf and key, of which the
-/// last counts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Note {
-    /// What it is about.
-    pub shelf: Shelf,
-    /// Its key; may hold any character.
-    pub key: String,
-    /// Its place among those of the shelf, where that is not the order of the keys; it stays what
-    /// it was first.
-    pub place: i64,
-    /// What is kept.
-    pub body: String,
 }
 
 /// A note that says something else than what was kept.
@@ -157,7 +145,7 @@ pub(super) fn of_row((place, net): Kept, at: i64) -> Result<Note, Unreadable> {
         at: net.at,
     });
     let (table, pk) = place;
-    Ok(Note { shelf: Shelf::Rows, key, place: at, body: text(&Row { table, pk, net })? })
+    Ok(Note { shelf: Shelf::Rows.number(), key, place: at, body: text(&Row { table, pk, net })? })
 }
 
 /// The row of a note.
@@ -222,7 +210,7 @@ pub(super) fn of_step(step: &Step, whole: bool, place: i64) -> Result<Note, Unre
         note.key = step.key.iter().map(|(name, value)| single(name, value)).collect();
         note.image = Some(Packed(step.image.clone()));
     }
-    Ok(Note { shelf: Shelf::Steps, key: place.to_string(), place, body: text(&note)? })
+    Ok(Note { shelf: Shelf::Steps.number(), key: place.to_string(), place, body: text(&note)? })
 }
 
 /// The step of a note, without its evidence and what was wrong with it: both have been dealt with.
@@ -304,7 +292,7 @@ pub(super) fn record_key(record: &RecordKey) -> String {
 
 /// A record that is on a shelf, of which nothing else is noted.
 pub(super) fn of_key(shelf: Shelf, record: &RecordKey) -> Result<Note, Unreadable> {
-    Ok(Note { shelf, key: record_key(record), place: 0, body: text(record)? })
+    Ok(Note { shelf: shelf.number(), key: record_key(record), place: 0, body: text(record)? })
 }
 
 /// The record of such a note.
@@ -345,7 +333,12 @@ pub(super) fn of_record(record: &RecordKey, note: &RecordNote) -> Result<Note, U
         errors: note.errors.clone().unwrap_or_default(),
         changed: note.changed.clone(),
     };
-    Ok(Note { shelf: Shelf::Records, key: record_key(record), place: 0, body: text(&kind)? })
+    Ok(Note {
+        shelf: Shelf::Records.number(),
+        key: record_key(record),
+        place: 0,
+        body: text(&kind)?,
+    })
 }
 
 /// The record of a note and what is noted of it.

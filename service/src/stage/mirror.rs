@@ -87,7 +87,9 @@ impl MirrorStage {
             let cursors = [cursor.clone()];
             for run in self.journals.next_runs(&cursors, BATCH_BYTES, BATCH_BYTES).await? {
                 batch.write.upto = run.progress.seq;
-                batch.write.more = run.open;
+                // Blocks in which nothing is end no transaction.
+                let nothing = run.transactions.is_empty();
+                batch.write.more = run.open || (nothing && (batch.write.more || self.unfinished));
                 for (_, events) in &run.transactions {
                     for event in events {
                         self.writes(event, &mut batch.write.writes)?;
