@@ -283,6 +283,24 @@ impl Rules {
     }
 }
 
+/// Whether something about a step can be found out only once its records are computed: it has
+/// changed what it does not plainly own, or its records may be in quarantine.
+pub(crate) fn concerns_others(rules: &Rules, step: &Step) -> bool {
+    if step.records().any(|record| rules.quarantines.contains_key(&record.entity)) {
+        return true;
+    }
+    step.said.iter().any(|said| {
+        let Some(plan) = rules.plans.get(&said.record.entity) else { return false };
+        let before = earlier(step, &said.record);
+        let mut plans = plan.fields.walk();
+        said.fields.iter().any(|(field, new)| {
+            let Some(plan) = plans.find(field).filter(|p| !p.key) else { return false };
+            let old = before.and_then(|b| b.fields.get(field));
+            !plan.plainly_owned_by(&step.row.source) && !old.is_some_and(|old| old.same_as(new))
+        })
+    })
+}
+
 /// What a row said of a record before.
 fn earlier<'s>(step: &'s Step, key: &RecordKey) -> Option<&'s Said> {
     step.before.iter().find(|s| s.record == *key)

@@ -197,40 +197,7 @@ impl<'r> Workspace<'r> {
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
     pub fn provide(&mut self, loaded: Loaded) {
         let asked = std::mem::take(&mut self.asked);
-        let entities = &self.rules.entities;
-        let memory = &mut self.memory;
-        for row in &loaded.referring {
-            for other in &row.refers_to {
-                memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
-            }
-        }
-        for row in loaded.rows.into_iter().chain(loaded.referring) {
-            memory.loaded(upcast::row(row, &self.rules.renamed));
-        }
-        memory.records.records.reserve(asked.records.len());
-        for (key, state) in loaded.records {
-            memory.loaded_record(key, || unpack(typed(state, entities)));
-        }
-        for (to, from) in loaded.linking {
-            memory.records.linking.entry(to).or_default().insert(from);
-        }
-        for key in &asked.releases_on {
-            let depends = |r: &&Release| r.depends.contains(key);
-            let found = loaded.releases.iter().filter(depends).cloned().collect();
-            memory.records.releases_on.insert(key.clone(), found);
-        }
-        for key in asked.rows {
-            memory.rows.rows.entry(key).or_insert(None);
-        }
-        for key in asked.referring_to {
-            memory.rows.referring.entry(key).or_default();
-        }
-        for key in asked.records {
-            memory.records.records.entry(key).or_default();
-        }
-        for key in asked.linking_to {
-            memory.records.linking.entry(key).or_default();
-        }
+        take(self.rules, &mut self.memory, asked, loaded);
     }
 
     /// What the batch comes to. Without an empty [`Workspace::needs`] before it, nothing.
@@ -257,7 +224,44 @@ impl<'r> Workspace<'r> {
     }
 }
 
-fn known(needs: Needs) -> Result<(), Needs> {
+/// Takes into the memory what was asked for. What was asked for and is not mentioned does not exist.
+pub(crate) fn take(rules: &Rules, memory: &mut Memory, asked: Needs, loaded: Loaded) {
+    let entities = &rules.entities;
+    for row in &loaded.referring {
+        for other in &row.refers_to {
+            memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
+        }
+    }
+    for row in loaded.rows.into_iter().chain(loaded.referring) {
+        memory.loaded(upcast::row(row, &rules.renamed));
+    }
+    memory.records.records.reserve(asked.records.len());
+    for (key, state) in loaded.records {
+        memory.loaded_record(key, || unpack(typed(state, entities)));
+    }
+    for (to, from) in loaded.linking {
+        memory.records.linking.entry(to).or_default().insert(from);
+    }
+    for key in &asked.releases_on {
+        let depends = |r: &&Release| r.depends.contains(key);
+        let found = loaded.releases.iter().filter(depends).cloned().collect();
+        memory.records.releases_on.insert(key.clone(), found);
+    }
+    for key in asked.rows {
+        memory.rows.rows.entry(key).or_insert(None);
+    }
+    for key in asked.referring_to {
+        memory.rows.referring.entry(key).or_default();
+    }
+    for key in asked.records {
+        memory.records.records.entry(key).or_default();
+    }
+    for key in asked.linking_to {
+        memory.records.linking.entry(key).or_default();
+    }
+}
+
+pub(crate) fn known(needs: Needs) -> Result<(), Needs> {
     if needs.is_empty() { Ok(()) } else { Err(needs) }
 }
 

@@ -13,6 +13,7 @@ mod language;
 mod loops;
 mod manufacturer;
 mod ownership;
+mod pieces;
 mod problems;
 mod properties;
 mod references;

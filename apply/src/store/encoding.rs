@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
-use crossdock_model::block::{decode_value, encode_value};
+pub(crate) use crossdock_model::block::{decode_fields, encode_fields};
 use crossdock_model::canonical::Fields;
 use crossdock_model::{LogOrder, Value};
 use serde_json::Value as Json;
@@ -12,8 +12,6 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 
 use crate::ApplyError;
 
-/// First byte of encoded fields.
-const FIELDS_VERSION: u8 = 1;
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// PostgreSQL's last instant is in 294276; what is later is taken for infinity.
@@ -72,35 +70,6 @@ pub(crate) fn value_of_json(given: Json) -> Value<'static> {
         },
         other @ (Json::Array(_) | Json::Object(_)) => Value::Json(other.to_string().into()),
     }
-}
-
-/// Fields with their exact types.
-pub(crate) fn encode_fields(fields: &Fields) -> Vec<u8> {
-    let mut out = vec![FIELDS_VERSION];
-    for (name, value) in fields {
-        out.put_u32_le(u32::try_from(name.len()).unwrap_or(u32::MAX));
-        out.extend_from_slice(name.as_bytes());
-        encode_value(&mut out, value);
-    }
-    out
-}
-
-/// Reads what [`encode_fields`] wrote. Never panics, whatever the bytes.
-pub(crate) fn decode_fields(bytes: &[u8]) -> Option<Fields> {
-    let (version, mut rest) = bytes.split_first()?;
-    if *version != FIELDS_VERSION {
-        return None;
-    }
-    let mut fields = Fields::new();
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (name, after) = after.split_at_checked(length)?;
-        let (value, used) = decode_value(after).ok()?;
-        fields.insert(std::str::from_utf8(name).ok()?.into(), value);
-        rest = after.get(used..)?;
-    }
-    Some(fields)
 }
 
 /// A place in a log as it is kept.

@@ -15,6 +15,7 @@ mod ledger;
 mod load;
 mod migrate;
 mod parked;
+mod pieces;
 mod postgres;
 mod reverts;
 mod rulesets;
