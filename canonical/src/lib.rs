@@ -65,7 +65,7 @@ mod writing;
 pub use coded::CodedColumn;
 pub use epcis::Epcis;
 pub use lanes::{Lane, Maintenance};
-pub use matrix::Ownership;
+pub use matrix::{Ownership, State};
 pub use memory::Memory;
 pub use rate::guard_row;
 pub use rehearsal::{Failure, TestResult};

@@ -5,7 +5,7 @@ use crate::nearest::nearest;
 use crate::quantity;
 use crate::section::{Found, Section, quoted};
 use crate::settings::{Connection, FileConfig, HttpConfig, Place, SourceConfig, TargetConfig};
-use crate::source::checked_name;
+use crate::source::{checked_name, region};
 use crate::tls::client_certificate;
 use crossdock_model::database::{DatabaseKind, Tls};
 
@@ -71,6 +71,7 @@ pub(crate) fn target(
     } else {
         (None, place(name, section))
     };
+    let region = region(section);
     let batch_rows = section.number("batch_rows", 1..=100_000, 500);
     let exceptions_max = section.number("exceptions_max", 0..=100_000, 100);
     let reverts_max = section.number("reverts_max", 1..=1_000, 5);
@@ -79,6 +80,7 @@ pub(crate) fn target(
     section.finish();
     Some(TargetConfig {
         name: good_name?.into(),
+        region: region?,
         at: section.at(),
         place: place?,
         source,
