@@ -175,7 +175,7 @@ fn a_stored_record_is_computed_into_todays_shape_and_back() {
     let earlier = new.earlier_fields(&record.key, &record.fields).unwrap();
     assert_eq!(earlier.get("weight_g").and_then(|v| v.to_text()).as_deref(), Some("2500"));
     let none = new.earlier_fields(&record.key, &Default::default()).unwrap_err();
-    assert!(none.starts_with("weight_g (own.toml:7): "), "{none}");
+    assert!(none.starts_with("weight_g (own.toml:9): "), "{none}");
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn casts_are_checked_with_file_and_line() {
     assert_eq!(
         load(&entity, KILOS_MAPPING),
         [
-            "own.toml:5: parcel had no field `weight`",
-            "own.toml:7: parcel has no field `xweight_kg`",
+            "own.toml:7: parcel had no field `weight`",
+            "own.toml:9: parcel has no field `xweight_kg`",
         ]
     );
     for (expr, what) in [

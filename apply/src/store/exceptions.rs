@@ -123,7 +123,11 @@ impl PostgresStore {
         let sql = format!(
             "{COLUMNS} WHERE e.open AND e.entity = $1 AND e.key = $2 ORDER BY e.last_at DESC, e.id"
         );
-        let rows = self.query(&sql, &[&&*key.entity, &&*key.key]).await?;
+        let rows = self
+            .client
+            .query(&sql, &[&&*key.entity, &&*key.key])
+            .await
+            .map_err(failed(&self.name))?;
         self.read(rows, line)
     }
 

@@ -124,7 +124,7 @@ impl Older {
 
     /// Why a column could not be computed, so that the row says nothing.
     fn trouble(&self, image: &Fields) -> Option<RowTrouble> {
-        let mut lacking = self.computed.iter().filter(|(column, _)| !image.contains_key(column));
+        let mut lacking = self.computed.iter().filter(|(column, _)| !image.contains_key(*column));
         lacking.find_map(|(column, exprs)| {
             let (rule, what) = value(exprs, image)?.err()?;
             Some(RowTrouble::Mapping { field: column.clone(), rule, what })

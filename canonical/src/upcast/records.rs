@@ -104,9 +104,9 @@ pub(crate) fn contribution(fields: &mut Fields, entity: &EntityDef, casts: &Cast
 pub(crate) fn record(record: &mut Record, entity: &EntityDef, casts: &Casts) {
     if let Some(casts) = casts.get(&entity.name) {
         for (field, value, expr) in casts.up(&record.fields, entity) {
-            let origins =
+            let mut origins =
                 expr.members.iter().filter_map(|(_, old)| record.origins.get(old.as_str()));
-            if let Some(origin) = origins.cloned().next() {
+            if let Some(origin) = origins.next().cloned() {
                 record.origins.insert(field.clone(), origin);
             }
             record.fields.insert(field, value);
