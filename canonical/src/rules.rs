@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crossdock_model::canonical::Name;
 use crossdock_model::problem::SourceText;
 use crossdock_model::{Problem, TableName, TableSchema};
-use crossdock_schema_registry::Entities;
+use crossdock_schema_registry::{Entities, FieldType};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -163,6 +163,12 @@ impl Rules {
         let subscriptions = self.telling.subscriptions.values().flatten().map(|s| &s.write);
         let releases = self.telling.releases.values().flatten().map(|r| &r.write);
         subscriptions.chain(releases).map(Writing::target_write).collect()
+    }
+
+    /// Columns of a target into which fields are written as they are, with their types; a column
+    /// that two rules fill with different types is left out.
+    pub fn column_kinds(&self, target: &str) -> BTreeMap<Name, FieldType> {
+        writing::column_kinds(self, target)
     }
 
     /// The rule files, by name.

@@ -280,6 +280,8 @@ pub struct FileConfig {
     pub rotate_bytes: u64,
     /// So is one that was begun longer ago.
     pub rotate_every: Duration,
+    /// Closed files are Parquet, and not lines of JSON.
+    pub parquet: bool,
 }
 
 /// Somebody who is told.

@@ -140,12 +140,20 @@ fn http(section: &Section<'_>) -> Option<HttpConfig> {
     Some(HttpConfig { url: url.value, secret, timeout, conflict_is_done, ca_file })
 }
 
+const FORMATS: [(&str, bool); 2] = [("jsonl", false), ("parquet", true)];
+
 fn file(section: &Section<'_>) -> Option<FileConfig> {
     let folder = section.required("folder", "deliveries").and_then(|_| section.path("folder"));
     let limits = ("1KiB", "1TiB");
     let bytes = section.quantity("rotate_bytes", "128MiB", limits, quantity::bytes);
     let every = section.quantity("rotate_every", "1h", ("1s", "30d"), quantity::duration);
-    Some(FileConfig { folder: folder?.value, rotate_bytes: bytes?, rotate_every: every? })
+    let parquet = section.choice("format", &FORMATS, Some(false));
+    Some(FileConfig {
+        folder: folder?.value,
+        rotate_bytes: bytes?,
+        rotate_every: every?,
+        parquet: parquet?,
+    })
 }
 
 /// The database of a source, perhaps as another user.

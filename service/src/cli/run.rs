@@ -212,7 +212,7 @@ fn start_targets(
         let Some(status) = on_board(&target.name) else { continue };
         let stage = DeliverStage {
             name: config.name.to_string(),
-            target: wiring::target_options(target),
+            target: wiring::target_options(config, target),
             batch_rows: target.batch_rows,
             exceptions_max: target.exceptions_max,
             reverts_max: target.reverts_max,

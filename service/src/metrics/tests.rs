@@ -54,9 +54,6 @@ fn regions_are_labels_of_their_own_metrics() {
     let mut text = Vec::new();
     TextEncoder::new().encode(&metrics.registry.gather(), &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert!(
-        text.contains("crossdock_source_info{region=\"us\",source=\"wms_us\"} 1"),
-        "{text}"
-    );
+    assert!(text.contains("crossdock_source_info{region=\"us\",source=\"wms_us\"} 1"), "{text}");
     assert!(text.contains("crossdock_target_info{region=\"\",target=\"erp\"} 1"), "{text}");
 }
