@@ -207,7 +207,7 @@ async fn closed_files_are_parquet_with_typed_columns() {
         ("_write", text("insert")),
         ("no", text("S-2")),
         ("pieces", Field::Long(2)),
-        ("weight", text("12.50")),
+        ("weight", text("12.5")),
         ("left_at", Field::TimestampMicros(1_795_414_530_500_000)),
         ("day", Field::Date(20_000)),
         // What is not of its type makes the column a text, and nothing is lost.
