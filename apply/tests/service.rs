@@ -1,5 +1,8 @@
 //! Deliveries over HTTP: what a service gets to see, and what its answers mean.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossdock_apply::{
@@ -114,6 +117,23 @@ async fn a_busy_service_is_believed_and_a_silent_one_is_given_up() {
     assert!(!error.to_string().contains("s3cret"));
 }
 
+/// A service that knows no TLS: its port, and what it has heard.
+fn in_clear() -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = heard.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = [0; 4096];
+            let read = stream.read(&mut bytes).unwrap_or(0);
+            log.lock().unwrap().extend(&bytes[..read]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    (port, heard)
+}
+
 async fn over_tls(url: String, ca: &std::path::Path, store: &ConnectOptions) -> AnyTarget {
     let options = TargetOptions::Http(HttpOptions {
         name: "portal".into(),
@@ -135,14 +155,15 @@ async fn over_tls_only_who_is_trusted_is_told_and_nothing_goes_in_clear() {
     let (ca, other) = (folder.path().join("ca.crt"), folder.path().join("other.crt"));
     let good = Service::start_tls(folder.path(), "server").unwrap();
     let expired = Service::start_tls(folder.path(), "expired").unwrap();
-    let plain = Service::start().unwrap();
-    let url = |host: &str, service: &Service| format!("https://{host}:{}/hooks", service.port());
+    let (plain, heard) = in_clear();
+    let at = |host: &str, port: u16| format!("https://{host}:{port}/hooks");
+    let url = |host: &str, service: &Service| at(host, service.port());
 
     let refusals = [
         ("unknown authority", url("localhost", &good), &other, "UnknownIssuer", "`ca_file`"),
         ("another name", url("127.0.0.1", &good), &ca, "not valid for name", "into `url`"),
         ("expired", url("localhost", &expired), &ca, "Expired", "renew"),
-        ("no TLS at all", url("localhost", &plain), &ca, "corrupt message", "speaks TLS"),
+        ("no TLS at all", at("localhost", plain), &ca, "corrupt message", "speaks TLS"),
     ];
     for (case, url, ca, what_has, remedy_has) in refusals {
         let mut target = over_tls(url, ca, &store).await;
@@ -156,17 +177,16 @@ async fn over_tls_only_who_is_trusted_is_told_and_nothing_goes_in_clear() {
         }
         assert_eq!(target.progress("deliver").await.unwrap(), None, "{case}");
     }
-    for service in [&good, &expired, &plain] {
+    for service in [&good, &expired] {
         assert!(service.log().lock().unwrap().asked.is_empty(), "nobody was told");
     }
 
     let mut target = over_tls(url("localhost", &good), &ca, &store).await;
     assert_eq!(target.apply(&batch(1..=3)).await.unwrap(), Some(3));
-    for service in [&good, &expired] {
-        let log = service.log();
-        let log = log.lock().unwrap();
-        let wire = String::from_utf8_lossy(&log.wire);
-        assert!(!log.wire.is_empty());
+    let wires = [&good, &expired].map(|service| service.log().lock().unwrap().wire.clone());
+    for wire in wires.into_iter().chain([heard.lock().unwrap().clone()]) {
+        assert!(!wire.is_empty());
+        let wire = String::from_utf8_lossy(&wire);
         for clear in ["POST", "hooks", "idempotency", "shp:EU:S-1", "12.50", &key(1)] {
             assert!(!wire.contains(clear), "{clear} went over the wire in clear");
         }
