@@ -169,10 +169,10 @@ fn typed_batch(seq: u64) -> TargetBatch {
         ("day".into(), Value::Date(20_000)),
         ("odd".into(), Value::Text("three".into())),
     ];
-    if seq % 3 == 0 {
+    if seq.is_multiple_of(3) {
         columns.truncate(1);
     }
-    columns.push(("urgent".into(), Value::Bool(seq % 2 == 0)));
+    columns.push(("urgent".into(), Value::Bool(seq.is_multiple_of(2))));
     let write = RowWrite {
         table: TableName::new("lake", "shipments"),
         kind: WriteKind::Insert,

@@ -63,7 +63,7 @@ pub struct Service {
 impl Service {
     /// Starts it.
     pub fn start() -> Result<Self> {
-        Self::listen(|stream, log| serve(stream, log))
+        Self::listen(serve)
     }
 
     fn listen(
