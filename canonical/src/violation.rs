@@ -261,7 +261,7 @@ impl Rules {
     /// Where the files do not say any more how the field stands in the target, it stays as decided.
     pub fn renewed(&self, revert: &Delivery, record: Option<Record>) -> Option<Vec<RowWrite>> {
         let mut record = record.filter(|record| !record.deleted)?;
-        type_record(&mut record, &self.entities);
+        type_record(&mut record, &self.entities, &self.casts);
         let field = revert.reverts.as_ref()?;
         let owners = record.fields.get(field).filter(|value| !value.is_null())?;
         let mut writes = revert.writes.clone();
