@@ -5,7 +5,6 @@ use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
 pub(crate) use crossdock_model::block::{decode_fields, encode_fields};
-use crossdock_model::canonical::Fields;
 use crossdock_model::{LogOrder, Value};
 use serde_json::Value as Json;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
@@ -88,6 +87,8 @@ pub(crate) fn unreadable(server: &str, what: &str) -> ApplyError {
 
 #[cfg(test)]
 mod tests {
+    use crossdock_model::canonical::Fields;
+
     use super::*;
     use proptest::prelude::*;
 

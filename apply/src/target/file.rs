@@ -262,10 +262,10 @@ fn close(options: &FileOptions, number: u64) -> io::Result<()> {
             let whole = parquet_path(options, number);
             let part = whole.with_extension("parquet.part");
             parquet::convert(&lines, &part, kinds)?;
-            points::pass("file.before_rename");
+            points::pass("file.before_rename", &options.name);
             fs::rename(part, whole)?;
             sync_folder(options)?;
-            points::pass("file.before_remove");
+            points::pass("file.before_remove", &options.name);
             fs::remove_file(lines)?;
         }
     }
