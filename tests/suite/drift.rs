@@ -96,15 +96,14 @@ const GRAMS: &str = "CREATE TABLE parcels (no int PRIMARY KEY, grams int, note t
                      CREATE PUBLICATION crossdock FOR TABLE parcels;
                      GRANT SELECT ON parcels TO crossdock;";
 
-/// The files of a table and an entity that weighed in grams, and weigh in kilograms now.
+/// The files of a table and an entity that weighed in grams, which nobody mapped, and weigh in
+/// kilograms now.
 fn weighs_in(world: &World, kilos: bool) {
     let fields = "[entity.parcel]\nprefix = \"par\"\nkey = [\"no\"]\n[entity.parcel.fields]\n\
                   no = \"integer\"\n";
     let table = "source = \"shop\"\n[[table]]\ntable = \"public.parcels\"\nentity = \"parcel\"\n";
     let (entity, mapping) = match kilos {
-        false => {
-            ("weight_g = \"integer\"\n", "[table.fields]\nno = \"no\"\nweight_g = \"grams\"\n")
-        }
+        false => ("weight_g = \"integer\"\n", "[table.fields]\nno = \"no\"\n"),
         true => (
             "weight_kg = { type = \"decimal\", up = 'dec(old.weight_g) / 1000' }\n\
              [entity.parcel.earlier]\n\
