@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod conflicts;
 mod contract;
 mod files;
 mod parked;

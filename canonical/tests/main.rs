@@ -14,6 +14,7 @@ mod loops;
 mod manufacturer;
 mod overlays;
 mod ownership;
+mod pieces;
 mod problems;
 mod properties;
 mod references;

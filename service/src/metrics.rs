@@ -25,8 +25,10 @@ pub struct Metrics {
     duplicates: IntCounterVec,
     unknown_codes: IntCounterVec,
     late_evidence: IntCounterVec,
+    unsubscribed: IntCounterVec,
     loops: IntCounterVec,
     reverts_withheld: IntCounterVec,
+    reverts_superseded: IntCounterVec,
     delivery_seconds: HistogramVec,
     deliveries_late: IntCounterVec,
     deliveries_pulled: IntCounterVec,
@@ -116,6 +118,12 @@ impl Metrics {
                 "Codes that no code table knows.",
                 &["table", "source"],
             )?,
+            unsubscribed: counter(
+                &r,
+                "unsubscribed_total",
+                "Changes of records of which no subscription told anybody.",
+                &["entity"],
+            )?,
             late_evidence: counter(
                 &r,
                 "late_evidence_total",
@@ -132,6 +140,12 @@ impl Metrics {
                 &r,
                 "reverts_withheld_total",
                 "Reverts that were not made, because the target insists on its value.",
+                &["target"],
+            )?,
+            reverts_superseded: counter(
+                &r,
+                "reverts_superseded_total",
+                "Reverts that were not made, because the record has no value there any more.",
                 &["target"],
             )?,
             delivery_seconds: histogram(
@@ -324,6 +338,7 @@ impl Metrics {
                 self.unknown_codes.with_label_values(&[table, source])
             }
             Tally::Loop { source } => self.loops.with_label_values(&[&**source]),
+            Tally::Unsubscribed { entity } => self.unsubscribed.with_label_values(&[entity]),
             Tally::LateEvidence { entity } => self.late_evidence.with_label_values(&[entity]),
         }
         .inc_by(count);
@@ -344,6 +359,11 @@ impl Metrics {
     /// A revert was not made.
     pub fn revert_withheld(&self, target: &str) {
         self.reverts_withheld.with_label_values(&[target]).inc();
+    }
+
+    /// A revert had nothing left to write.
+    pub fn revert_superseded(&self, target: &str) {
+        self.reverts_superseded.with_label_values(&[target]).inc();
     }
 
     /// Size and age of a journal.

@@ -97,11 +97,11 @@ impl FileTarget {
         if !lines.is_empty() {
             let (first, second) = lines.split_at(lines.len() / 2);
             self.file.write_all(first)?;
-            points::pass("file.half_written");
+            points::pass("file.half_written", &self.options.name);
             self.file.write_all(second)?;
-            points::pass("file.before_sync");
+            points::pass("file.before_sync", &self.options.name);
             self.file.sync_data()?;
-            points::pass("file.after_sync");
+            points::pass("file.after_sync", &self.options.name);
         }
         let mut state = self.state.clone();
         state.bytes += lines.len() as u64;
@@ -127,7 +127,7 @@ impl FileTarget {
         };
         let file = open_lines(&self.options, next.file, 0)?;
         note(&self.options, &next)?;
-        points::pass("file.before_close");
+        points::pass("file.before_close", &self.options.name);
         close(&self.options, self.state.file)?;
         (self.file, self.state) = (file, next);
         Ok(())
@@ -262,10 +262,10 @@ fn close(options: &FileOptions, number: u64) -> io::Result<()> {
             let whole = parquet_path(options, number);
             let part = whole.with_extension("parquet.part");
             parquet::convert(&lines, &part, kinds)?;
-            points::pass("file.before_rename");
+            points::pass("file.before_rename", &options.name);
             fs::rename(part, whole)?;
             sync_folder(options)?;
-            points::pass("file.before_remove");
+            points::pass("file.before_remove", &options.name);
             fs::remove_file(lines)?;
         }
     }

@@ -166,7 +166,7 @@ impl Target for HttpTarget {
                 }
                 return Err(error);
             }
-            points::pass("http.after_post");
+            points::pass("http.after_post", &self.options.name);
             posted += 1;
             noted = told.place;
             if (at + 1) % NOTED_EVERY == 0 {

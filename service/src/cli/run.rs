@@ -245,6 +245,7 @@ fn start_targets(
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),
             metrics: metrics.clone(),
+            unfinished: false,
         };
         let (_, jobs) = handle();
         let name = format!("mirror {}", mirror.name);

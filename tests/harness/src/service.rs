@@ -40,6 +40,19 @@ pub struct Log {
     known: HashSet<String>,
     /// What is answered to a key, first things first; the last answer stays.
     answers: BTreeMap<String, Vec<Answer>>,
+    /// A body that has this is refused.
+    refused: Option<String>,
+    life: Life,
+}
+
+/// Whether a service is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Life {
+    #[default]
+    Up,
+    /// It takes one more request, and dies before it answers.
+    Dying,
+    Down,
 }
 
 /// What is answered.
@@ -49,6 +62,8 @@ pub enum Answer {
     Code(u16),
     /// Takes it, and hangs up without an answer.
     TakeAndDie,
+    /// Hangs up, and takes nothing.
+    Die,
     /// Says nothing.
     Silence,
 }
@@ -114,6 +129,48 @@ impl Service {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.answers.insert(key.to_string(), answers.to_vec());
     }
+
+    /// Bodies that have a text are refused with 422 from now on; none with `None`.
+    pub fn refuse(&self, text: Option<&str>) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.refused = text.map(str::to_owned);
+    }
+
+    /// Kills it: what it is asked next it takes and does not answer, and nothing after that, until
+    /// it is started again. What it has taken stays known.
+    pub fn kill(&self) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).life = Life::Dying;
+    }
+
+    /// Starts a killed service again.
+    pub fn start_again(&self) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).life = Life::Up;
+    }
+}
+
+impl Log {
+    /// Answers a request, and notes that it was taken when it was.
+    fn answer(&mut self, asked: Taken) -> Answer {
+        let key = asked.key().to_string();
+        self.asked.push(key.clone());
+        let refused = self.refused.as_ref().is_some_and(|text| asked.body.contains(text));
+        let answer = match (self.life, self.answers.get_mut(&key)) {
+            (Life::Down, _) => return Answer::Die,
+            (Life::Dying, _) => {
+                self.life = Life::Down;
+                if refused { Answer::Die } else { Answer::TakeAndDie }
+            }
+            (Life::Up, _) if refused => Answer::Code(422),
+            (Life::Up, Some(answers)) if answers.len() > 1 => answers.remove(0),
+            (Life::Up, Some(answers)) => answers.first().copied().unwrap_or(Answer::Code(200)),
+            (Life::Up, None) => Answer::Code(200),
+        };
+        let takes = matches!(answer, Answer::Code(200..=299) | Answer::TakeAndDie);
+        if takes && self.known.insert(key) {
+            self.taken.push(asked);
+        }
+        answer
+    }
 }
 
 /// A connection of which is kept what comes.
@@ -159,21 +216,7 @@ fn serve(stream: impl Read + Write, log: &Mutex<Log>) -> Option<()> {
         let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
         reader.read_exact(&mut body).ok()?;
         let taken = Taken { headers, body: String::from_utf8(body).ok()? };
-        let key = taken.key().to_string();
-        let answer = {
-            let mut log = log.lock().ok()?;
-            log.asked.push(key.clone());
-            let answer = match log.answers.get_mut(&key) {
-                Some(answers) if answers.len() > 1 => answers.remove(0),
-                Some(answers) => answers.first().copied().unwrap_or(Answer::Code(200)),
-                None => Answer::Code(200),
-            };
-            let takes = matches!(answer, Answer::Code(200..=299) | Answer::TakeAndDie);
-            if takes && log.known.insert(key) {
-                log.taken.push(taken);
-            }
-            answer
-        };
+        let answer = log.lock().ok()?.answer(taken);
         match answer {
             Answer::Code(code) => {
                 let after = if code == 503 { "Retry-After: 3\r\n" } else { "" };
@@ -181,7 +224,7 @@ fn serve(stream: impl Read + Write, log: &Mutex<Log>) -> Option<()> {
                 let answer = format!("HTTP/1.1 {code} X\r\n{after}Content-Length: 2\r\n\r\nok");
                 reader.get_mut().write_all(answer.as_bytes()).ok()?;
             }
-            Answer::TakeAndDie => return None,
+            Answer::TakeAndDie | Answer::Die => return None,
             Answer::Silence => std::thread::sleep(Duration::from_secs(3)),
         }
     }
