@@ -49,11 +49,11 @@ fn the_dashboard_names_metrics_that_there_are() {
 #[test]
 fn regions_are_labels_of_their_own_metrics() {
     let metrics = Metrics::new().unwrap();
-    metrics.source_region("wms_us", "us");
-    metrics.target_region("erp", "");
+    metrics.source_region("shop", "us");
+    metrics.target_region("portal", "");
     let mut text = Vec::new();
     TextEncoder::new().encode(&metrics.registry.gather(), &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("crossdock_source_info{region=\"us\",source=\"wms_us\"} 1"), "{text}");
-    assert!(text.contains("crossdock_target_info{region=\"\",target=\"erp\"} 1"), "{text}");
+    assert!(text.contains("crossdock_source_info{region=\"us\",source=\"shop\"} 1"), "{text}");
+    assert!(text.contains("crossdock_target_info{region=\"\",target=\"portal\"} 1"), "{text}");
 }
