@@ -32,6 +32,7 @@ pub struct Metrics {
     delivery_seconds: HistogramVec,
     deliveries_late: IntCounterVec,
     deliveries_pulled: IntCounterVec,
+    deliveries_coalesced: IntCounterVec,
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
@@ -157,6 +158,12 @@ impl Metrics {
                 "deliveries_late_total",
                 "Deliveries that took longer than their lane promises.",
                 &["target", "lane"],
+            )?,
+            deliveries_coalesced: counter(
+                &r,
+                "deliveries_coalesced_total",
+                "Deliveries that were not made, because a later one of the record says it all.",
+                &["target"],
             )?,
             deliveries_pulled: counter(
                 &r,
@@ -335,6 +342,11 @@ impl Metrics {
     /// A revert was not made.
     pub fn revert_withheld(&self, target: &str) {
         self.reverts_withheld.with_label_values(&[target]).inc();
+    }
+
+    /// Deliveries were gathered into later ones.
+    pub fn coalesced(&self, target: &str, many: usize) {
+        self.deliveries_coalesced.with_label_values(&[target]).inc_by(many as u64);
     }
 
     /// A revert had nothing left to write.
