@@ -183,7 +183,11 @@ fn run(plant: &mut Plant, step: &Step, random: &mut StdRng) -> bool {
         Victim::Crossdock => "CROSSDOCK_CRASH_AT",
         _ => "CROSSDOCK_STOP_AT",
     };
-    let lifted = step.point == "deliver.before_again_done" || random.random_ratio(1, LIFTED_EVERY);
+    let lifted = match step.point {
+        "deliver.before_again_done" => true,
+        point if REFUSE.contains(&point) => false,
+        _ => random.random_ratio(1, LIFTED_EVERY),
+    };
     plant.change(random);
     plant.world.crossdock.kill();
     plant.refuse(!lifted);
