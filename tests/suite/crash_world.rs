@@ -276,7 +276,15 @@ impl Plant {
             self.retry();
             self.world.store.sql("canonical", open).is_ok_and(|n| n.trim() == "0")
         });
-        assert!(settled, "deliveries wait for ever\n{}", self.world.crossdock.log_tail());
+        let waiting = "SELECT p.target, p.state, coalesce(e.kind, '-'), count(*), min(p.seq),
+                           min(p.again), max(p.again), max(p.attempts), max(p.changed_at)
+                       FROM crossdock.parked p LEFT JOIN crossdock.exception e ON e.id = p.exception
+                       GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+        let waiting = || self.world.store.sql("canonical", waiting).unwrap();
+        let status =
+            || self.world.crossdock.status().map_or_else(|e| e.to_string(), |s| s.to_string());
+        let log = self.world.crossdock.log_tail();
+        assert!(settled, "deliveries wait for ever\n{}\n{}\n{log}", waiting(), status());
         self.world.crossdock.wait_caught_up(LIMIT).unwrap();
         let account = self.account();
         for name in targets() {
