@@ -52,6 +52,8 @@ const PATIENCE: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Once in so many steps nobody refuses anything, and what was refused is tried again.
 const LIFTED_EVERY: u32 = 6;
+/// Once in so many steps the source commits something that is refused.
+const HEAVY_EVERY: u32 = 4;
 /// Schedules that failed once.
 const SEEDS: &str = include_str!("crash_seeds.txt");
 
@@ -188,7 +190,9 @@ fn run(plant: &mut Plant, step: &Step, random: &mut StdRng) -> bool {
         point if REFUSE.contains(&point) => false,
         _ => random.random_ratio(1, LIFTED_EVERY),
     };
-    plant.change(random);
+    // What is refused blocks its record: a little of it is enough elsewhere.
+    let heavy = REFUSE.contains(&step.point) || random.random_ratio(1, HEAVY_EVERY);
+    plant.change(random, heavy);
     plant.world.crossdock.kill();
     plant.refuse(!lifted);
     let at = format!("{}:{times}", step.name());
@@ -199,7 +203,7 @@ fn run(plant: &mut Plant, step: &Step, random: &mut StdRng) -> bool {
         plant.retry();
     }
     let there = (0..PATIENCE).any(|_| {
-        plant.change(random);
+        plant.change(random, heavy);
         match own {
             true => plant.world.crossdock.wait_ended(PAUSE),
             false => wait_until(PAUSE, || plant.world.crossdock.is_stopped()),
