@@ -92,7 +92,7 @@ crash: build ## End Crossdock or a server at CRASH_POINTS points, then kill -9 a
 # Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
 BENCH := cargo run --locked --release --quiet -p crossdock-bench --
 
-bench: bench-capture-postgres bench-capture-mariadb bench-capture-mysql bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical bench-apply ## All benchmarks
+bench: bench-capture-postgres bench-capture-mariadb bench-capture-mysql bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical bench-apply bench-latency-apply ## All benchmarks
 
 bench-build: setup
 	cargo build --locked --release -p crossdock-bench
@@ -128,6 +128,14 @@ bench-canonical: bench-build ## Fold, map and judge on one core with the demo's 
 bench-apply: bench-build ## From a slot into the canonical store with history, against a native subscription
 	cargo build --locked --release -p crossdock-service
 	$(BENCH) apply --runs $(BENCH_RUNS)
+
+bench-apply-scale: bench-build ## The same with 10,000 to 10,000,000 records in the store; takes half an hour
+	cargo build --locked --release -p crossdock-service
+	for base in 10000 100000 1000000 10000000; do $(BENCH) apply --runs 1 --base $$base || exit 1; done
+
+bench-latency-apply: bench-build ## Commit to commit in a target table at 500 transactions a second, against a subscription
+	cargo build --locked --release -p crossdock-service
+	$(BENCH) latency-apply --runs $(BENCH_RUNS)
 
 bench-large-transaction: bench-build ## One transaction of ten million rows, on PostgreSQL and MariaDB; needs 15 GB of disk
 	$(BENCH) capture-postgres --runs 1 --transaction-rows 10000000 --no-debezium

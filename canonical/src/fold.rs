@@ -10,7 +10,9 @@ use crossdock_model::{
 };
 use foldhash::HashMap;
 
-use crate::upcast::{self, Renamed};
+use crate::upcast::{self, Olders};
+
+pub(crate) mod kept;
 
 /// A table as far as folding needs it.
 #[derive(Debug)]
@@ -104,14 +106,14 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    fn get(&mut self, source: &Name, schema: &Arc<TableSchema>, renamed: &Renamed) -> Arc<Table> {
+    fn get(&mut self, source: &Name, schema: &Arc<TableSchema>, olders: &Olders) -> Arc<Table> {
         let address = Arc::as_ptr(schema) as usize;
         let known = self.by_schema.entry(address).or_insert_with(|| {
-            let was = match renamed.is_empty() {
-                true => None,
-                false => renamed.get(&(source.clone(), schema.name.to_string().into())),
+            let older = olders.of(source, &schema.name.to_string().into());
+            let now = match older {
+                Some(older) => upcast::schema(schema, &older.names),
+                None => schema.clone(),
             };
-            let now = was.map_or_else(|| schema.clone(), |was| upcast::schema(schema, was));
             (schema.clone(), Arc::new(Table::new(&now)))
         });
         known.1.clone()
@@ -125,35 +127,11 @@ pub(crate) fn fold(
     header: TxHeader,
     events: Vec<ChangeEvent>,
     wanted: &dyn Fn(&Name) -> bool,
-    renamed: &Renamed,
+    olders: &Olders,
 ) -> Folded {
     let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::default() };
     let mut out = nothing(source, header);
-    for event in events {
-        if let Some((prefix, content)) = &event.message {
-            if prefix == mark::PREFIX {
-                add_mark(&mut out, std::str::from_utf8(content).ok());
-            }
-            continue;
-        }
-        let Some(schema) = &event.table else { continue };
-        let table = tables.get(source, schema, renamed);
-        if &*schema.name.table == mark::PROGRESS_TABLE {
-            add_mark(&mut out, progress_mark(&table, &event).as_deref());
-            continue;
-        }
-        if !wanted(&table.name) {
-            *out.unmapped.entry(table.name.clone()).or_default() += 1;
-            continue;
-        }
-        let place = if out.header.snapshot { 0 } else { event.ordinal.saturating_add(1) };
-        let at = out.header.commit.order(place);
-        match event.op {
-            Op::Truncate => out.truncated.push((table.name.clone(), at)),
-            Op::Message => {}
-            _ => fold.event(&table, event, at),
-        }
-    }
+    fold.events(tables, &mut out, events, wanted, olders);
     out.nets = fold.slots.into_iter().flatten().collect();
     out
 }
@@ -236,6 +214,42 @@ struct Fold<'f> {
 }
 
 impl Fold<'_> {
+    /// Takes events; what is of the transaction rather than of a row goes to `out`.
+    fn events(
+        &mut self,
+        tables: &mut Tables,
+        out: &mut Folded,
+        events: Vec<ChangeEvent>,
+        wanted: &dyn Fn(&Name) -> bool,
+        olders: &Olders,
+    ) {
+        for event in events {
+            if let Some((prefix, content)) = &event.message {
+                if prefix == mark::PREFIX {
+                    add_mark(out, std::str::from_utf8(content).ok());
+                }
+                continue;
+            }
+            let Some(schema) = &event.table else { continue };
+            let table = tables.get(self.source, schema, olders);
+            if &*schema.name.table == mark::PROGRESS_TABLE {
+                add_mark(out, progress_mark(&table, &event).as_deref());
+                continue;
+            }
+            if !wanted(&table.name) {
+                *out.unmapped.entry(table.name.clone()).or_default() += 1;
+                continue;
+            }
+            let place = if out.header.snapshot { 0 } else { event.ordinal.saturating_add(1) };
+            let at = out.header.commit.order(place);
+            match event.op {
+                Op::Truncate => out.truncated.push((table.name.clone(), at)),
+                Op::Message => {}
+                _ => self.event(&table, event, at),
+            }
+        }
+    }
+
     fn event(&mut self, table: &Arc<Table>, event: ChangeEvent, at: LogOrder) {
         let old_key = event.before.as_ref().and_then(|b| table.key_of(b));
         let new_key = event.after.as_ref().and_then(|a| table.key_of(a));

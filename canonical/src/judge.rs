@@ -2,6 +2,7 @@
 
 mod around;
 mod moves;
+pub(crate) mod phase;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ use crate::step::Step;
 use crate::trouble::Troubles;
 
 /// Changes of children are followed upwards this far.
-const DEPTH_MAX: usize = 8;
+pub(crate) const LEVELS_MAX: u8 = 8;
 
 /// What has been loaded about records; an entry that is present has been asked for.
 #[derive(Debug, Default)]
@@ -125,18 +126,7 @@ pub(crate) fn judge_all(
     store: &RecordStore,
     batch: &Batch<'_>,
 ) -> Result<Judged, Needs> {
-    let mut judge = Judge {
-        rules,
-        installation,
-        store,
-        recs: HashMap::with_capacity(store.records.len()),
-        linked_from: HashMap::default(),
-        depending: HashMap::default(),
-        needs: NeedSets::default(),
-        troubles: Troubles::new(installation),
-        out: Outcome::default(),
-        now_micros: batch.now_micros,
-    };
+    let mut judge = Judge::new(rules, installation, store, batch.now_micros);
     for (folded, steps) in batch.transactions.iter().zip(batch.steps) {
         judge.transaction(folded, steps);
     }
@@ -145,6 +135,26 @@ pub(crate) fn judge_all(
 }
 
 impl<'j> Judge<'j> {
+    fn new(
+        rules: &'j Rules,
+        installation: &'j str,
+        store: &'j RecordStore,
+        now_micros: i64,
+    ) -> Self {
+        Self {
+            rules,
+            installation,
+            store,
+            recs: HashMap::with_capacity(store.records.len()),
+            linked_from: HashMap::default(),
+            depending: HashMap::default(),
+            needs: NeedSets::default(),
+            troubles: Troubles::new(installation),
+            out: Outcome::default(),
+            now_micros,
+        }
+    }
+
     /// Makes a record available; one that has not been loaded is needed, and empty until then.
     fn available(&mut self, key: &RecordKey) -> &mut Arc<Rec> {
         match self.recs.entry(key.clone()) {
@@ -314,7 +324,7 @@ impl<'j> Judge<'j> {
     /// Computes records and, as long as something changes, the records above them.
     fn settle(&mut self, tx: &mut Tx<'_>, touched: BTreeSet<RecordKey>) {
         let mut level = touched;
-        for _ in 0..DEPTH_MAX {
+        for _ in 0..LEVELS_MAX {
             let mut above = BTreeSet::new();
             for key in &level {
                 above.extend(self.compute(tx, key));

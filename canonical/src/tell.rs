@@ -72,6 +72,17 @@ impl<'j> Judge<'j> {
 
     /// Evaluates the releases of every record that has changed or that depends on one that has.
     pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &BTreeSet<RecordKey>) {
+        for key in self.release_keys(tx, touched) {
+            self.release_one(tx, &key);
+        }
+    }
+
+    /// Every record whose releases may be others now.
+    pub(crate) fn release_keys(
+        &mut self,
+        tx: &Tx<'_>,
+        touched: &BTreeSet<RecordKey>,
+    ) -> BTreeSet<RecordKey> {
         let rules = self.rules;
         let mut keys: BTreeSet<RecordKey> = touched.clone();
         keys.extend(tx.changed.keys().cloned());
@@ -80,12 +91,16 @@ impl<'j> Judge<'j> {
                 keys.extend(self.releases_on(key));
             }
         }
-        for key in keys {
-            for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
-                self.evaluate(&key, rule);
-            }
-            self.deadlines(tx, &key);
+        keys
+    }
+
+    /// Evaluates the releases of one record, and then its deadlines.
+    pub(crate) fn release_one(&mut self, tx: &Tx<'_>, key: &RecordKey) {
+        let rules = self.rules;
+        for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
+            self.evaluate(key, rule);
         }
+        self.deadlines(tx, key);
     }
 
     fn evaluate(&mut self, key: &RecordKey, rule: &ReleaseRule) {

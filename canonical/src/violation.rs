@@ -261,7 +261,7 @@ impl Rules {
     /// Where the files do not say any more how the field stands in the target, it stays as decided.
     pub fn renewed(&self, revert: &Delivery, record: Option<Record>) -> Option<Vec<RowWrite>> {
         let mut record = record.filter(|record| !record.deleted)?;
-        type_record(&mut record, &self.entities);
+        type_record(&mut record, &self.entities, &self.casts);
         let field = revert.reverts.as_ref()?;
         let owners = record.fields.get(field).filter(|value| !value.is_null())?;
         let mut writes = revert.writes.clone();
@@ -281,6 +281,24 @@ impl Rules {
         }
         Some(writes)
     }
+}
+
+/// Whether something about a step can be found out only once its records are computed: it has
+/// changed what it does not plainly own, or its records may be in quarantine.
+pub(crate) fn concerns_others(rules: &Rules, step: &Step) -> bool {
+    if step.records().any(|record| rules.quarantines.contains_key(&record.entity)) {
+        return true;
+    }
+    step.said.iter().any(|said| {
+        let Some(plan) = rules.plans.get(&said.record.entity) else { return false };
+        let before = earlier(step, &said.record);
+        let mut plans = plan.fields.walk();
+        said.fields.iter().any(|(field, new)| {
+            let Some(plan) = plans.find(field).filter(|p| !p.key) else { return false };
+            let old = before.and_then(|b| b.fields.get(field));
+            !plan.plainly_owned_by(&step.row.source) && !old.is_some_and(|old| old.same_as(new))
+        })
+    })
 }
 
 /// What a row said of a record before.

@@ -11,6 +11,7 @@ pub mod debezium;
 pub mod event;
 pub mod mark;
 pub mod named;
+pub mod notes;
 pub mod position;
 pub mod problem;
 pub mod schema;

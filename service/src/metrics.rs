@@ -32,6 +32,8 @@ pub struct Metrics {
     delivery_seconds: HistogramVec,
     deliveries_late: IntCounterVec,
     deliveries_pulled: IntCounterVec,
+    source_info: IntGaugeVec,
+    target_info: IntGaugeVec,
     deliveries_coalesced: IntCounterVec,
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
@@ -171,6 +173,18 @@ impl Metrics {
                 "Deliveries made out of turn, to keep the order of their records over lanes.",
                 &["target"],
             )?,
+            source_info: int_gauge(
+                &r,
+                "source_info",
+                "1 for each source with its region, to group what is said of sources.",
+                &["source", "region"],
+            )?,
+            target_info: int_gauge(
+                &r,
+                "target_info",
+                "1 for each target with its region, to group what is said of targets.",
+                &["target", "region"],
+            )?,
             source_lag: gauge(
                 &r,
                 "source_lag_seconds",
@@ -292,6 +306,16 @@ impl Metrics {
             )?,
             registry: r,
         })
+    }
+
+    /// Which region a source belongs to.
+    pub fn source_region(&self, source: &str, region: &str) {
+        self.source_info.with_label_values(&[source, region]).set(1);
+    }
+
+    /// Which region a target belongs to.
+    pub fn target_region(&self, target: &str, region: &str) {
+        self.target_info.with_label_values(&[target, region]).set(1);
     }
 
     /// Row changes journaled.
@@ -493,3 +517,6 @@ fn single(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prome
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
+
+#[cfg(test)]
+mod tests;

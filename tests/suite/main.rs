@@ -17,6 +17,7 @@ mod gaps;
 mod guards;
 mod init;
 mod lanes;
+mod large;
 mod memory;
 mod mirror;
 mod operation;

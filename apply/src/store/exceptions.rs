@@ -1,6 +1,6 @@
 //! Exceptions as people see them: looked at, let go, discarded, with a note of who did it.
 
-use crossdock_model::canonical::Name;
+use crossdock_model::canonical::{Name, RecordKey};
 use serde::Serialize;
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -109,6 +109,22 @@ impl PostgresStore {
         let rows = self
             .client
             .query(&sql, &[&filter.kind, &filter.source, &filter.closed, &limit])
+            .await
+            .map_err(failed(&self.name))?;
+        self.read(rows, line)
+    }
+
+    /// Open exceptions about a record, latest first.
+    pub async fn exceptions_about(
+        &mut self,
+        key: &RecordKey,
+    ) -> Result<Vec<ExceptionLine>, ApplyError> {
+        let sql = format!(
+            "{COLUMNS} WHERE e.open AND e.entity = $1 AND e.key = $2 ORDER BY e.last_at DESC, e.id"
+        );
+        let rows = self
+            .client
+            .query(&sql, &[&&*key.entity, &&*key.key])
             .await
             .map_err(failed(&self.name))?;
         self.read(rows, line)

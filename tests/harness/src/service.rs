@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request that was taken.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct Log {
     pub taken: Vec<Taken>,
     /// The key of every request.
     pub asked: Vec<String>,
+    /// Of a service that speaks TLS: what came over the wire, as it came.
+    pub wire: Vec<u8>,
     known: HashSet<String>,
     /// What is answered to a key, first things first; the last answer stays.
     answers: BTreeMap<String, Vec<Answer>>,
@@ -72,17 +78,40 @@ pub struct Service {
 impl Service {
     /// Starts it.
     pub fn start() -> Result<Self> {
+        Self::listen(serve)
+    }
+
+    fn listen(
+        answer: impl Fn(TcpStream, &Mutex<Log>) -> Option<()> + Clone + Send + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let log = Arc::new(Mutex::new(Log::default()));
         let shared = log.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let log = shared.clone();
-                std::thread::spawn(move || serve(stream, &log));
+                let (log, answer) = (shared.clone(), answer.clone());
+                std::thread::spawn(move || answer(stream, &log));
             }
         });
         Ok(Self { port, log })
+    }
+
+    /// Starts one that speaks TLS, with the certificate `NAME.crt` and the key `NAME.key` of a
+    /// folder.
+    pub fn start_tls(folder: &Path, name: &str) -> Result<Self> {
+        let chain = CertificateDer::pem_file_iter(folder.join(format!("{name}.crt")))?;
+        let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key")))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain.collect::<Result<_, _>>()?, key)?;
+        let config = Arc::new(config);
+        Self::listen(move |stream, log| {
+            let tls = ServerConnection::new(config.clone()).ok()?;
+            serve(StreamOwned::new(tls, Wire { stream, log }), log)
+        })
     }
 
     /// TCP port on 127.0.0.1.
@@ -144,10 +173,34 @@ impl Log {
     }
 }
 
+/// A connection of which is kept what comes.
+struct Wire<'l> {
+    stream: TcpStream,
+    log: &'l Mutex<Log>,
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.stream.read(into)?;
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.wire.extend(into.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// Answers requests of one connection; an odd one ends it.
-fn serve(stream: TcpStream, log: &Mutex<Log>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut stream = stream;
+fn serve(stream: impl Read + Write, log: &Mutex<Log>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut first = String::new();
         if reader.read_line(&mut first).ok()? == 0 {
@@ -169,7 +222,7 @@ fn serve(stream: TcpStream, log: &Mutex<Log>) -> Option<()> {
                 let after = if code == 503 { "Retry-After: 3\r\n" } else { "" };
                 // In one piece: the rest of it would wait for an acknowledgement, 40 ms each time.
                 let answer = format!("HTTP/1.1 {code} X\r\n{after}Content-Length: 2\r\n\r\nok");
-                stream.write_all(answer.as_bytes()).ok()?;
+                reader.get_mut().write_all(answer.as_bytes()).ok()?;
             }
             Answer::TakeAndDie | Answer::Die => return None,
             Answer::Silence => std::thread::sleep(Duration::from_secs(3)),
