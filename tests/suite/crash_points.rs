@@ -41,6 +41,10 @@ const DATABASE: [(&str, &str); 3] = [
     ("mysql.before_commit", "mysql"),
 ];
 
+/// Points that no change of this suite passes: transactions in pieces (`large.rs` ends there), and
+/// files that are closed as Parquet.
+const ELSEWHERE: [&str; 3] = ["integrate.piece", "file.before_rename", "file.before_remove"];
+
 /// Points of one world; then it is compared, and another one begins.
 const LEG: usize = 60;
 /// Points in `make test`.
@@ -326,7 +330,8 @@ fn every_point_has_its_turn() {
         }
     }
     let listed: Vec<&str> = steps().iter().map(|step| step.point).collect();
-    let missing: Vec<_> = there.iter().filter(|p| !listed.contains(&p.as_str())).collect();
+    let known = |point: &str| listed.contains(&point) || ELSEWHERE.contains(&point);
+    let missing: Vec<_> = there.iter().filter(|point| !known(point.as_str())).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(there.len() >= 20, "{there:?}");
 }
