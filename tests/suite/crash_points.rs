@@ -41,6 +41,10 @@ const DATABASE: [(&str, &str); 3] = [
     ("mysql.before_commit", "mysql"),
 ];
 
+/// Points that no change of this suite passes: transactions in pieces (`large.rs` ends there), and
+/// files that are closed as Parquet.
+const ELSEWHERE: [&str; 3] = ["integrate.piece", "file.before_rename", "file.before_remove"];
+
 /// Points of one world; then it is compared, and another one begins.
 const LEG: usize = 60;
 /// Points in `make test`.
@@ -52,6 +56,8 @@ const PATIENCE: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Once in so many steps nobody refuses anything, and what was refused is tried again.
 const LIFTED_EVERY: u32 = 6;
+/// Once in so many steps the source commits something that is refused.
+const HEAVY_EVERY: u32 = 4;
 /// Schedules that failed once.
 const SEEDS: &str = include_str!("crash_seeds.txt");
 
@@ -188,7 +194,9 @@ fn run(plant: &mut Plant, step: &Step, random: &mut StdRng) -> bool {
         point if REFUSE.contains(&point) => false,
         _ => random.random_ratio(1, LIFTED_EVERY),
     };
-    plant.change(random);
+    // What is refused blocks its record: a little of it is enough elsewhere.
+    let heavy = REFUSE.contains(&step.point) || random.random_ratio(1, HEAVY_EVERY);
+    plant.change(random, heavy);
     plant.world.crossdock.kill();
     plant.refuse(!lifted);
     let at = format!("{}:{times}", step.name());
@@ -199,7 +207,7 @@ fn run(plant: &mut Plant, step: &Step, random: &mut StdRng) -> bool {
         plant.retry();
     }
     let there = (0..PATIENCE).any(|_| {
-        plant.change(random);
+        plant.change(random, heavy);
         match own {
             true => plant.world.crossdock.wait_ended(PAUSE),
             false => wait_until(PAUSE, || plant.world.crossdock.is_stopped()),
@@ -322,7 +330,8 @@ fn every_point_has_its_turn() {
         }
     }
     let listed: Vec<&str> = steps().iter().map(|step| step.point).collect();
-    let missing: Vec<_> = there.iter().filter(|p| !listed.contains(&p.as_str())).collect();
+    let known = |point: &str| listed.contains(&point) || ELSEWHERE.contains(&point);
+    let missing: Vec<_> = there.iter().filter(|point| !known(point.as_str())).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(there.len() >= 20, "{there:?}");
 }

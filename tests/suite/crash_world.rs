@@ -228,9 +228,9 @@ impl Plant {
         let _ = self.world.crossdock.run(&retry);
     }
 
-    /// The source commits some changes, two of them to something that is refused: one of a parcel
-    /// that is in both lanes, and one of a parcel that is in one lane alone.
-    pub fn change(&self, random: &mut StdRng) {
+    /// The source commits some changes; if `heavy`, two of them to something that is refused: one
+    /// of a parcel that is in both lanes, and one of a parcel that is in one lane alone.
+    pub fn change(&self, random: &mut StdRng, heavy: bool) {
         let all = "INSERT INTO parcels SELECT n, n + 200 FROM generate_series(1, {}) AS n
                    ON CONFLICT DO NOTHING;";
         let mut sql = all.replace("{}", &PARCELS.to_string());
@@ -238,7 +238,7 @@ impl Plant {
             let (no, weight) = (random.random_range(1..=PARCELS), random.random_range(200..900));
             sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = {no};");
         }
-        for odd in [0, 1] {
+        for odd in [0, 1].into_iter().filter(|_| heavy) {
             let (no, weight) = (random.random_range(1..=PARCELS), random.random_range(0..450));
             let weight = HEAVY + 2 * weight + odd;
             sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = {no};");
@@ -271,12 +271,29 @@ impl Plant {
         }
         let open = "SELECT count(*) FROM crossdock.parked
                     WHERE state IN ('failed', 'behind', 'again')";
-        let settled = wait_until(LIMIT, || {
+        let mut left = u64::MAX;
+        let settled = loop {
             // One that was refused just now may come after those that are tried again.
             self.retry();
-            self.world.store.sql("canonical", open).is_ok_and(|n| n.trim() == "0")
-        });
-        assert!(settled, "deliveries wait for ever\n{}", self.world.crossdock.log_tail());
+            let before = left;
+            let fewer = wait_until(LIMIT, || {
+                let now = self.world.store.sql("canonical", open);
+                left = now.ok().and_then(|n| n.trim().parse().ok()).unwrap_or(left);
+                left < before || left == 0
+            });
+            if !fewer || left == 0 {
+                break fewer;
+            }
+        };
+        let waiting = "SELECT p.target, p.state, coalesce(e.kind, '-'), count(*), min(p.seq),
+                           min(p.again), max(p.again), max(p.attempts), max(p.changed_at)
+                       FROM crossdock.parked p LEFT JOIN crossdock.exception e ON e.id = p.exception
+                       GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+        let waiting = || self.world.store.sql("canonical", waiting).unwrap();
+        let status =
+            || self.world.crossdock.status().map_or_else(|e| e.to_string(), |s| s.to_string());
+        let log = self.world.crossdock.log_tail();
+        assert!(settled, "deliveries wait for ever\n{}\n{}\n{log}", waiting(), status());
         self.world.crossdock.wait_caught_up(LIMIT).unwrap();
         let account = self.account();
         for name in targets() {

@@ -9,13 +9,15 @@ use super::writes::{counter, number};
 use crate::ApplyError;
 
 /// Deliveries of the given records that other lanes have not made yet. A lane's rules, and how
-/// far it has come, stand side by side; `$5` is for rules that are not named.
+/// far it has come, stand side by side; `$5` is for rules that are not named. A server whose
+/// statistics are from before a backlog would read all of it for each record, by the index of the
+/// target; `|| ''` and `+ 0` leave it the index of records alone.
 const EARLIER: &str = "
 SELECT DISTINCT n.entity, n.key, d.seq
 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS n(entity, key, seq)
-JOIN crossdock.delivery d ON d.key = n.key AND d.entity = n.entity AND d.seq < n.seq
+JOIN crossdock.delivery d ON d.key = n.key AND d.entity = n.entity AND d.seq + 0 < n.seq
 LEFT JOIN unnest($6::text[], $7::bigint[]) AS r(rule, done) ON r.rule = d.rule
-WHERE d.target = $1 AND d.seq > coalesce(r.done, $5)
+WHERE d.target || '' = $1 AND d.seq + 0 > coalesce(r.done, $5)
   AND NOT EXISTS (SELECT FROM crossdock.parked p WHERE p.target = d.target AND p.seq = d.seq)";
 
 const PULL: &str = "

@@ -153,6 +153,9 @@ impl PostgresStore {
         let sql = "INSERT INTO crossdock.target (name) VALUES ($1) ON CONFLICT DO NOTHING";
         let failed = |e| classify::postgres(&self.name, "claiming a target", e);
         self.client.execute(sql, &[&target]).await.map_err(failed)?;
+        // Everything that is asked to deliver has its index. Plans are kept, and one that was made
+        // while the tables were small would read them whole when there is a backlog.
+        self.client.batch_execute("SET enable_seqscan = off").await.map_err(failed)?;
         let sql = "SELECT pg_try_advisory_lock(hashtextextended('crossdock deliver ' || $1, 0))";
         Ok(self.client.query_one(sql, &[&target]).await.map_err(failed)?.get(0))
     }
