@@ -1,8 +1,8 @@
 //! One contract for whoever is told: databases, a service over HTTP, files.
 
 use crossdock_apply::{
-    AnyTarget, ApplyError, ConnectOptions, FileOptions, HttpOptions, PostgresStore, Target,
-    TargetBatch, TargetOptions, Told,
+    AnyTarget, ApplyError, ConnectOptions, FileFormat, FileOptions, HttpOptions, PostgresStore,
+    Target, TargetBatch, TargetOptions, Told,
 };
 use crossdock_harness::service::{Answer, Service};
 use crossdock_model::canonical::{RecordKey, RowWrite, WriteKind};
@@ -87,7 +87,17 @@ async fn places(name: &str, folder: &std::path::Path, service: &Service) -> Vec<
         folder: folder.to_path_buf(),
         rotate_bytes: 1_000,
         rotate_every: Duration::from_secs(3_600),
+        format: FileFormat::Lines,
     };
+    let below = folder.join("parquet");
+    let parquet = FileOptions {
+        folder: below.clone(),
+        format: FileFormat::Parquet(Default::default()),
+        ..file.clone()
+    };
+    let options = TargetOptions::File(parquet);
+    let seen = move || crate::files::all_events(&below);
+    all.push(Place { options, store: store.clone(), seen: Box::new(seen) });
     let options = TargetOptions::File(file);
     let folder = folder.to_path_buf();
     let seen = move || crate::files::lines(&folder).iter().map(crate::files::event).collect();

@@ -26,8 +26,14 @@ pub(crate) fn differences(
                 .push(Contribution { gone: true, ..Contribution::clone(contribution) });
         }
     }
-    let kept = new.contributions.iter().filter(|(r, c)| changed(old.contributions.get(*r), c));
-    out.contributions.extend(kept.map(|(_, c)| Contribution::clone(c)));
+    for (row, contribution) in &new.contributions {
+        let before = old.contributions.get(row);
+        if changed(before, contribution) {
+            let put =
+                if before.is_some() { &mut out.contributions } else { &mut out.new_contributions };
+            put.push(Contribution::clone(contribution));
+        }
+    }
     for (id, evidence) in &old.evidence {
         if !new.evidence.contains_key(id) && withdraw(id) {
             out.evidence.push(Evidence { withdrawn: true, ..Evidence::clone(evidence) });

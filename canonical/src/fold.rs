@@ -10,7 +10,7 @@ use crossdock_model::{
 };
 use foldhash::HashMap;
 
-use crate::upcast::{self, Renamed};
+use crate::upcast::{self, Olders};
 
 pub(crate) mod kept;
 
@@ -106,14 +106,14 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    fn get(&mut self, source: &Name, schema: &Arc<TableSchema>, renamed: &Renamed) -> Arc<Table> {
+    fn get(&mut self, source: &Name, schema: &Arc<TableSchema>, olders: &Olders) -> Arc<Table> {
         let address = Arc::as_ptr(schema) as usize;
         let known = self.by_schema.entry(address).or_insert_with(|| {
-            let was = match renamed.is_empty() {
-                true => None,
-                false => renamed.get(&(source.clone(), schema.name.to_string().into())),
+            let older = olders.of(source, &schema.name.to_string().into());
+            let now = match older {
+                Some(older) => upcast::schema(schema, &older.names),
+                None => schema.clone(),
             };
-            let now = was.map_or_else(|| schema.clone(), |was| upcast::schema(schema, was));
             (schema.clone(), Arc::new(Table::new(&now)))
         });
         known.1.clone()
@@ -127,11 +127,11 @@ pub(crate) fn fold(
     header: TxHeader,
     events: Vec<ChangeEvent>,
     wanted: &dyn Fn(&Name) -> bool,
-    renamed: &Renamed,
+    olders: &Olders,
 ) -> Folded {
     let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::default() };
     let mut out = nothing(source, header);
-    fold.events(tables, &mut out, events, wanted, renamed);
+    fold.events(tables, &mut out, events, wanted, olders);
     out.nets = fold.slots.into_iter().flatten().collect();
     out
 }
@@ -221,7 +221,7 @@ impl Fold<'_> {
         out: &mut Folded,
         events: Vec<ChangeEvent>,
         wanted: &dyn Fn(&Name) -> bool,
-        renamed: &Renamed,
+        olders: &Olders,
     ) {
         for event in events {
             if let Some((prefix, content)) = &event.message {
@@ -231,7 +231,7 @@ impl Fold<'_> {
                 continue;
             }
             let Some(schema) = &event.table else { continue };
-            let table = tables.get(self.source, schema, renamed);
+            let table = tables.get(self.source, schema, olders);
             if &*schema.name.table == mark::PROGRESS_TABLE {
                 add_mark(out, progress_mark(&table, &event).as_deref());
                 continue;

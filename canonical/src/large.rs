@@ -174,7 +174,7 @@ impl<'r> Large<'r> {
     pub fn rows_of(&self, events: &[ChangeEvent]) -> Vec<String> {
         let (rules, source) = (self.rules, &self.folded.source);
         let wanted = |table: &Name| wants(rules, source, table);
-        let places = places(source, events, &wanted, &rules.renamed);
+        let places = places(source, events, &wanted, &rules.olders);
         places.iter().map(notes::row_key).collect()
     }
 
@@ -197,7 +197,7 @@ impl<'r> Large<'r> {
         let known = known.into_iter().map(|(_, kept)| kept).collect();
         let (rules, folded) = (self.rules, &mut self.folded);
         let wanted = |table: &Name| wants(rules, &source, table);
-        let rows = fold_on(folded, known, events, &wanted, &rules.renamed);
+        let rows = fold_on(folded, known, events, &wanted, &rules.olders);
         let mut places = places.into_iter();
         let mut kept = Vec::with_capacity(rows.len());
         for row in rows {

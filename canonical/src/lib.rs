@@ -67,7 +67,7 @@ pub use coded::CodedColumn;
 pub use epcis::Epcis;
 pub use lanes::{Lane, Maintenance};
 pub use large::{Large, PageNeeds, Piece, RECORD_NOTES, ROW_NOTES, Unreadable};
-pub use matrix::Ownership;
+pub use matrix::{Ownership, State};
 pub use memory::Memory;
 pub use rate::guard_row;
 pub use rehearsal::{Failure, TestResult};

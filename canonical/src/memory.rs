@@ -75,9 +75,9 @@ impl Memory {
     }
 
     /// Takes what a batch has done: the rows that it changed, and the records that it looked at.
-    pub(crate) fn take_in(
+    pub(crate) fn take_in<'r>(
         &mut self,
-        rows: &[SourceRow],
+        rows: impl Iterator<Item = &'r SourceRow>,
         recs: HashMap<RecordKey, Arc<Rec>>,
         evidence: &[Evidence],
     ) {
@@ -86,7 +86,7 @@ impl Memory {
             *self = Self::of(self.bytes_max);
         }
         self.written = Written::default();
-        rows.iter().for_each(|row| self.row(row));
+        rows.for_each(|row| self.row(row));
         recs.into_iter().for_each(|(key, rec)| self.record(key, rec));
         // The store keeps what was taken back, so that what is older does not bring it again.
         for item in evidence.iter().filter(|item| item.withdrawn) {

@@ -90,6 +90,8 @@ enum Found {
     All(Vec<Option<Arc<Fields>>>),
     Waiting(RowKey),
     NotLoaded,
+    /// A row in an earlier shape that cannot be brought into today's.
+    Broken(RowTrouble),
 }
 
 /// What an image says, by all mappings of its table.
@@ -144,7 +146,8 @@ impl<'w> Work<'w> {
             true => net.image.clone(),
             false => laid_on(stored.clone(), net.image.clone()),
         };
-        let before = net.before.clone().or_else(|| self.stale.get(&net.row).cloned());
+        let image = self.in_todays_shape(net, image);
+        let before = self.image_before(net).or_else(|| self.stale.get(&net.row).cloned());
         self.stale.insert(net.row.clone(), image.clone());
         let mut step = Step::new(&net.row, net.at);
         for rule in self.evidence_of(&net.row) {
@@ -196,7 +199,7 @@ impl<'w> Work<'w> {
         let mut before = match (again, &spoken) {
             (true, _) => spoken.clone(),
             (false, Some(image)) => Some(image.clone()),
-            (false, None) => net.before.clone(),
+            (false, None) => self.image_before(net),
         };
         let mut silent = false;
         if let Some(digests) = &tx.mark {
@@ -257,14 +260,29 @@ impl<'w> Work<'w> {
 
     /// The row after a change; columns that the log did not carry come from what is known.
     fn merged(&self, net: &Net, stored: Option<&SourceRow>) -> Arc<Fields> {
-        if net.full {
-            return net.image.clone();
-        }
         let inherited = net.inherits.as_ref().and_then(|key| self.row(key));
-        match inherited.map(|row| &**row).or(stored) {
+        let image = match inherited.map(|row| &**row).or(stored).filter(|_| !net.full) {
             Some(row) => laid_on(row.image.clone(), net.image.clone()),
             None => net.image.clone(),
+        };
+        self.in_todays_shape(net, image)
+    }
+
+    /// The row after a change that may have been made in an earlier shape of its table.
+    fn in_todays_shape(&self, net: &Net, mut image: Arc<Fields>) -> Arc<Fields> {
+        if let Some(older) = self.rules.olders.of(&net.row.source, &net.row.table) {
+            older.change(&net.table.schema, &net.image, &mut image);
         }
+        image
+    }
+
+    /// The row before a change, where the log carried it.
+    fn image_before(&self, net: &Net) -> Option<Arc<Fields>> {
+        let mut before = net.before.clone()?;
+        if let Some(older) = self.rules.olders.of(&net.row.source, &net.row.table) {
+            older.complete(&mut before);
+        }
+        Some(before)
     }
 
     /// Works out what a row says now and what it said before.
@@ -354,6 +372,11 @@ impl<'w> Work<'w> {
     /// What an image says.
     fn listen(&mut self, row: &RowKey, image: &Arc<Fields>) -> Speech {
         let mut speech = Speech::default();
+        if let Some(trouble) = self.rules.olders.trouble(&row.source, &row.table, image) {
+            speech.troubles.push(trouble);
+            speech.failed.extend(self.mappings_of(row).iter().map(|m| m.entity.clone()));
+            return speech;
+        }
         for mapping in self.mappings_of(row) {
             let lookups = match self.find(mapping, row, image) {
                 Found::All(lookups) => lookups,
@@ -362,6 +385,11 @@ impl<'w> Work<'w> {
                     continue;
                 }
                 Found::NotLoaded => continue,
+                Found::Broken(trouble) => {
+                    speech.troubles.push(trouble);
+                    speech.failed.push(mapping.entity.clone());
+                    continue;
+                }
             };
             let view = RowView::new(image, refs(&lookups));
             let answer = map_row(mapping, &self.rules.entities, &view);
@@ -394,6 +422,10 @@ impl<'w> Work<'w> {
             if key == *row {
                 found.push(Some(image.clone()));
             } else if let Some(other) = self.row(&key) {
+                let (source, table) = (&key.source, &key.table);
+                if let Some(trouble) = self.rules.olders.trouble(source, table, &other.image) {
+                    return Found::Broken(trouble);
+                }
                 found.push(Some(other.image.clone()));
             } else if self.store.rows.contains_key(&key) {
                 return Found::Waiting(key);

@@ -121,8 +121,8 @@ impl Scratch {
 
     /// Takes an outcome.
     pub fn apply(&mut self, outcome: Outcome) {
-        outcome.rows.into_iter().for_each(|row| self.put_row(row));
-        for c in outcome.contributions {
+        outcome.rows.into_iter().chain(outcome.new_rows).for_each(|row| self.put_row(row));
+        for c in outcome.contributions.into_iter().chain(outcome.new_contributions) {
             let key = (c.record.clone(), c.row.clone());
             match c.gone {
                 true => _ = self.contributions.remove(&key),

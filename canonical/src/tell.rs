@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crossdock_model::canonical::{Delivery, Name, Record, RecordKey, Release};
+use crossdock_model::canonical::{Delivery, Name, Record, RecordKey, Release, Tally};
 
 use crate::deliver::{ReleaseRule, Subscription};
 use crate::expr::Expr;
@@ -20,12 +20,16 @@ impl<'j> Judge<'j> {
     pub(crate) fn tell(&mut self, tx: &Tx<'_>) {
         let rules = self.rules;
         for (key, fields) in &tx.changed {
+            let owed = self.out.deliveries.len();
             for subscription in rules.telling.subscriptions.get(&key.entity).into_iter().flatten() {
                 let created = tx.base.get(key).is_none_or(Option::is_none);
                 let silent = created && tx.folded.header.snapshot && !subscription.snapshot;
                 if !silent && subscription.fields.iter().any(|f| fields.contains(f)) {
                     self.subscription(key, subscription);
                 }
+            }
+            if self.out.deliveries.len() == owed {
+                self.count(Tally::Unsubscribed { entity: key.entity.clone() });
             }
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
-    SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState, Release,
+    RowKey, SourceRow,
 };
 use crossdock_model::{ChangeEvent, Op, TxHeader};
 use crossdock_schema_registry::{Entities, EntityDef};
@@ -19,7 +19,7 @@ use crate::rate;
 use crate::rows::map_all;
 use crate::rules::Rules;
 use crate::step::Mapped;
-use crate::upcast;
+use crate::upcast::{self, Casts};
 
 /// Judges one batch. Take in whole transactions in the order of their source's log, then answer
 /// [`Workspace::needs`] until it is empty, then [`Workspace::finish`].
@@ -79,7 +79,7 @@ impl<'r> Workspace<'r> {
         let keys = rows.iter().map(|row| row.key.clone()).collect();
         self.transactions.push(woken(source, header.clone(), keys, false));
         for row in rows {
-            self.memory.loaded(upcast::row(row, &self.rules.renamed));
+            self.memory.loaded(upcast::row(row, &self.rules.olders));
         }
         self.begin_again();
     }
@@ -88,7 +88,7 @@ impl<'r> Workspace<'r> {
     /// no evidence.
     pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
         self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
-        self.memory.loaded(upcast::row(row, &self.rules.renamed));
+        self.memory.loaded(upcast::row(row, &self.rules.olders));
         self.begin_again();
     }
 
@@ -120,7 +120,7 @@ impl<'r> Workspace<'r> {
             // A snapshot has no commit time: what it reads is so now.
             header.commit_micros = self.now_micros;
         }
-        let folded = fold(&mut self.tables, source, header, events, &wanted, &rules.renamed);
+        let folded = fold(&mut self.tables, source, header, events, &wanted, &rules.olders);
         self.transactions.push(folded);
         self.begin_again();
     }
@@ -135,7 +135,7 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows));
         for row in rows {
-            self.memory.loaded(upcast::row(row, &self.rules.renamed));
+            self.memory.loaded(upcast::row(row, &self.rules.olders));
         }
         self.begin_again();
     }
@@ -211,8 +211,10 @@ impl<'r> Workspace<'r> {
             return (Outcome::default(), Memory::default());
         };
         let mut memory = self.memory;
-        memory.take_in(&mapped.rows, recs, &outcome.evidence);
-        outcome.rows = mapped.rows;
+        let is_known = |row: &SourceRow| matches!(memory.rows.rows.get(&row.key), Some(Some(_)));
+        let (rows, new_rows): (Vec<_>, Vec<_>) = mapped.rows.into_iter().partition(is_known);
+        memory.take_in(rows.iter().chain(&new_rows), recs, &outcome.evidence);
+        (outcome.rows, outcome.new_rows) = (rows, new_rows);
         outcome.guards = mapped.guards;
         outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {
@@ -224,18 +226,18 @@ impl<'r> Workspace<'r> {
 
 /// Takes into the memory what was asked for. What was asked for and is not mentioned does not exist.
 pub(crate) fn take(rules: &Rules, memory: &mut Memory, asked: Needs, loaded: Loaded) {
-    let entities = &rules.entities;
+    let (entities, casts) = (&rules.entities, &rules.casts);
     for row in &loaded.referring {
         for other in &row.refers_to {
             memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
         }
     }
     for row in loaded.rows.into_iter().chain(loaded.referring) {
-        memory.loaded(upcast::row(row, &rules.renamed));
+        memory.loaded(upcast::row(row, &rules.olders));
     }
     memory.records.records.reserve(asked.records.len());
     for (key, state) in loaded.records {
-        memory.loaded_record(key, || unpack(typed(state, entities)));
+        memory.loaded_record(key, || unpack(typed(state, entities, casts)));
     }
     for (to, from) in loaded.linking {
         memory.records.linking.entry(to).or_default().insert(from);
@@ -264,19 +266,14 @@ pub(crate) fn known(needs: Needs) -> Result<(), Needs> {
 }
 
 /// Gives values that come from the store as plain JSON the types of their fields.
-fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
-    if let Some(record) = &mut state.record
-        && let Some(entity) = entities.entity(&record.key.entity)
-    {
-        if !entity.was.is_empty() {
-            upcast::record(record, entity);
-        }
-        type_fields(&mut record.fields, entity);
+fn typed(mut state: RecordState, entities: &Entities, casts: &Casts) -> RecordState {
+    if let Some(record) = &mut state.record {
+        type_record(record, entities, casts);
     }
     for contribution in &mut state.contributions {
         let Some(entity) = entities.entity(&contribution.record.entity) else { continue };
-        if !entity.was.is_empty() {
-            upcast::fields(Arc::make_mut(&mut contribution.fields), &entity.was);
+        if entity.was_otherwise() {
+            upcast::contribution(Arc::make_mut(&mut contribution.fields), entity, casts);
         }
         let mut kinds = entity.fields.walk();
         let mut fields = contribution.fields.iter();
@@ -285,6 +282,15 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         }
     }
     state
+}
+
+/// Gives a record that comes from the store the types, and the names, of the entity files.
+pub(crate) fn type_record(record: &mut Record, entities: &Entities, casts: &Casts) {
+    let Some(entity) = entities.entity(&record.key.entity) else { return };
+    if entity.was_otherwise() {
+        upcast::record(record, entity, casts);
+    }
+    type_fields(&mut record.fields, entity);
 }
 
 fn type_fields(fields: &mut Fields, entity: &EntityDef) {

@@ -12,6 +12,7 @@ mod judging;
 mod language;
 mod loops;
 mod manufacturer;
+mod overlays;
 mod ownership;
 mod pieces;
 mod problems;

@@ -368,6 +368,11 @@ pub enum Tally {
         /// Source.
         source: Name,
     },
+    /// A change of a record of which no subscription told anybody.
+    Unsubscribed {
+        /// Entity.
+        entity: Name,
+    },
     /// A row of a table without mapping.
     Unmapped {
         /// Source.
@@ -457,11 +462,15 @@ pub struct Loaded {
 /// transaction of the canonical store together with the progress of `integrate`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Row images to keep.
+    /// Row images to keep, of rows that the store may have.
     pub rows: Vec<SourceRow>,
+    /// Row images to keep, of rows that the store does not have: it need not look for them.
+    pub new_rows: Vec<SourceRow>,
     /// Contributions to put, or to remove where `gone`.
     pub contributions: Vec<Contribution>,
-    /// Records to put.
+    /// Contributions to put that the store does not have.
+    pub new_contributions: Vec<Contribution>,
+    /// Records to put. The store has those with a version above 1, and none of the others.
     pub records: Vec<Record>,
     /// Evidence to put.
     pub evidence: Vec<Evidence>,

@@ -1,12 +1,10 @@
-//! How values are kept in the store: exactly typed where they are read back, as JSON where
-//! people query them.
+//! How values are kept in the store where they are read back: exactly typed.
 
 use std::borrow::Cow;
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
 pub(crate) use crossdock_model::block::{decode_fields, encode_fields};
-use crossdock_model::canonical::Fields;
 use crossdock_model::{LogOrder, Value};
 use serde_json::Value as Json;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
@@ -58,38 +56,7 @@ pub(crate) fn text(given: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON as text that `jsonb` takes; see [`text`] for what it does not.
-pub(crate) fn json(given: &Json) -> String {
-    let written = given.to_string();
-    if !written.contains("\\u0000") {
-        return written;
-    }
-    without_nul(given).to_string()
-}
-
-fn without_nul(given: &Json) -> Json {
-    match given {
-        Json::String(s) => Json::String(text(s).into_owned()),
-        Json::Array(items) => Json::Array(items.iter().map(without_nul).collect()),
-        Json::Object(map) => {
-            Json::Object(map.iter().map(|(k, v)| (text(k).into_owned(), without_nul(v))).collect())
-        }
-        Json::Null | Json::Bool(_) | Json::Number(_) => given.clone(),
-    }
-}
-
-/// JSON of anything serialisable, for `jsonb`.
-pub(crate) fn json_of(given: &impl serde::Serialize) -> String {
-    json(&serde_json::to_value(given).unwrap_or_default())
-}
-
-/// Fields as people query them.
-pub(crate) fn fields_json(fields: &Fields) -> String {
-    let map = fields.iter().map(|(name, value)| (name.to_string(), value.to_json())).collect();
-    json(&Json::Object(map))
-}
-
-/// A value of [`fields_json`], as far as JSON knows its type.
+/// A value of `fields_json`, as far as JSON knows its type.
 pub(crate) fn value_of_json(given: Json) -> Value<'static> {
     match given {
         Json::Null => Value::Null,
@@ -120,6 +87,8 @@ pub(crate) fn unreadable(server: &str, what: &str) -> ApplyError {
 
 #[cfg(test)]
 mod tests {
+    use crossdock_model::canonical::Fields;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -161,11 +130,5 @@ mod tests {
             };
             prop_assert_eq!(back.0, expected);
         }
-    }
-
-    #[test]
-    fn nul_becomes_visible() {
-        let given = serde_json::json!({"a\u{0}": ["x\u{0}y", "\\u0000"]});
-        assert_eq!(json(&given), "{\"a␀\":[\"x␀y\",\"\\\\u0000\"]}");
     }
 }

@@ -11,6 +11,7 @@ mod http;
 mod mysql;
 mod mysql_values;
 mod others;
+mod parquet;
 mod postgres;
 mod postgres_text;
 

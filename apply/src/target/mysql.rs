@@ -11,7 +11,7 @@ use mysql_async::{Conn, Params, Value as Given};
 use super::group::{Group, groups, mark};
 use super::mysql_values::{given, size};
 use super::{Target, TargetBatch, TargetProgress};
-use crate::{ApplyError, ConnectOptions, classify, connect};
+use crate::{ApplyError, ConnectOptions, classify, connect, points};
 
 /// Rows of one statement. A power of two: statements are made for powers of two only, so that
 /// few different ones are prepared.
@@ -131,7 +131,10 @@ impl MysqlTarget {
         }
         match batch.more {
             true => (self.open, self.half_done) = (true, false),
-            false => self.end("COMMIT").await?,
+            false => {
+                points::pass("mysql.before_commit", &self.name);
+                self.end("COMMIT").await?;
+            }
         }
         Ok(Some(written))
     }

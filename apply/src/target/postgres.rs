@@ -14,7 +14,7 @@ use super::postgres_text::{ColumnType, text};
 use super::{Target, TargetBatch, TargetProgress};
 use crate::pipeline::{self, Param, execute, simple};
 pub(super) use crate::sql_text::quoted;
-use crate::{ApplyError, ConnectOptions, classify, connect};
+use crate::{ApplyError, ConnectOptions, classify, connect, points};
 
 /// More rows than this go into a further statement of the same transaction.
 const ROWS_MAX: usize = 5_000;
@@ -219,6 +219,7 @@ impl PostgresTarget {
         if !self.begin(batch, &mark).await? {
             return Ok(None);
         }
+        points::pass("postgres.in_transaction", &self.name);
         let mut steps = Vec::with_capacity(statements.len() + 1);
         for (statement, params) in &statements {
             steps.push(execute(&self.client, statement, params));

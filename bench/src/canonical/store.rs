@@ -105,7 +105,7 @@ impl Store {
 
     /// Commits an outcome.
     pub fn commit(&mut self, outcome: Outcome) {
-        for row in outcome.rows {
+        for row in outcome.rows.into_iter().chain(outcome.new_rows) {
             let before = self.rows.get(&row.key).map(|r| r.refers_to.clone()).unwrap_or_default();
             for on in before.iter().filter(|on| !row.refers_to.contains(on)) {
                 self.referring.entry(on.clone()).or_default().remove(&row.key);
@@ -122,7 +122,8 @@ impl Store {
                 false => _ = of.insert(deadline.id, deadline),
             }
         }
-        for contribution in outcome.contributions {
+        let put = outcome.contributions.into_iter().chain(outcome.new_contributions);
+        for contribution in put {
             let of = self.contributions.entry(contribution.record.clone()).or_default();
             match contribution.gone {
                 true => _ = of.remove(&contribution.row),

@@ -10,7 +10,7 @@ use crossdock_model::{ChangeEvent, Column, TableName, TableSchema};
 use foldhash::HashMap;
 
 use super::{Fold, Folded, Net, Table, Tables, nothing};
-use crate::upcast::Renamed;
+use crate::upcast::Olders;
 
 /// Table and primary key of a row.
 pub(crate) type Place = (Name, Name);
@@ -28,7 +28,7 @@ pub(crate) fn places(
     source: &Name,
     events: &[ChangeEvent],
     wanted: &dyn Fn(&Name) -> bool,
-    renamed: &Renamed,
+    olders: &Olders,
 ) -> BTreeSet<Place> {
     let mut tables = Tables::default();
     let mut places = BTreeSet::new();
@@ -37,7 +37,7 @@ pub(crate) fn places(
         if &*schema.name.table == PROGRESS_TABLE {
             continue;
         }
-        let table = tables.get(source, schema, renamed);
+        let table = tables.get(source, schema, olders);
         if wanted(&table.name) {
             let keys = [&event.before, &event.after].into_iter().flatten();
             let keys = keys.filter_map(|image| table.key_of(image));
@@ -54,7 +54,7 @@ pub(crate) fn fold_on(
     known: Vec<Kept>,
     events: Vec<ChangeEvent>,
     wanted: &dyn Fn(&Name) -> bool,
-    renamed: &Renamed,
+    olders: &Olders,
 ) -> Vec<Kept> {
     let source = out.source.clone();
     let mut fold = Fold { source: &source, slots: Vec::new(), by_row: HashMap::default() };
@@ -62,7 +62,7 @@ pub(crate) fn fold_on(
         fold.by_row.insert(place, fold.slots.len());
         fold.slots.push(net);
     }
-    fold.events(&mut Tables::default(), out, events, wanted, renamed);
+    fold.events(&mut Tables::default(), out, events, wanted, olders);
     let mut places: Vec<(Place, usize)> = fold.by_row.into_iter().collect();
     places.sort_unstable_by_key(|(_, at)| *at);
     places.into_iter().map(|(place, _)| place).zip(fold.slots).collect()
