@@ -12,6 +12,7 @@ BENCH_RUNS ?= 5
 POSTGRES_VERSIONS ?= 13 18
 FUZZ_SECONDS ?= 60
 SCHEDULES ?= 100000
+LARGE_ROWS ?= 500000
 TWO_WAY_WRITES ?= 1000
 TWO_WAY_SEED ?= 1
 OUTAGE_CHANGES ?= 60000
@@ -45,6 +46,9 @@ test-mysql: setup ## The tests that need a MySQL server
 test-large-transaction: setup ## Memory, while MySQL sends five million rows in one compressed event; some minutes
 	deploy/setup/mysql.sh
 	TRANSACTION_ROWS=5000000 cargo test --locked -p crossdock-capture --test main -- --nocapture memory_does_not_grow
+
+test-large-integrate: build ## One transaction of LARGE_ROWS=500000 rows, integrated and mirrored, with the process ended in the middle; some minutes
+	LARGE_ROWS=$(LARGE_ROWS) cargo test --locked --workspace --test system -- --nocapture a_large_transaction_of
 
 test-schedules: ## Random schedules of four systems against models that know no rule file: SCHEDULES=100000
 	SCHEDULES=$(SCHEDULES) cargo test --locked --release -p crossdock-canonical --test main -- ownership interleavings properties s7_s9_s10

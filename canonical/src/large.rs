@@ -125,7 +125,7 @@ struct Page {
 
 #[derive(Debug)]
 enum Content {
-    Rows(Folded),
+    Rows(Box<Folded>),
     Steps(Vec<crate::step::Step>),
     Keys(Vec<RecordKey>),
     /// What is worked on stands in the notes.
@@ -244,7 +244,7 @@ impl<'r> Large<'r> {
         }
         let mut records = BTreeMap::new();
         let content = match self.at {
-            Stage::Apply => Content::Rows(self.page_of_rows(kept, first)?),
+            Stage::Apply => Content::Rows(Box::new(self.page_of_rows(kept, first)?)),
             Stage::Look => Content::Steps(all(kept, notes::to_step)?),
             Stage::Compute(_) | Stage::Release => Content::Keys(all(kept, notes::to_key)?),
             Stage::Close | Stage::Tell | Stage::Fold | Stage::Done => {
@@ -413,13 +413,13 @@ impl<'r> Large<'r> {
 
 /// Why a page did not come to its end.
 enum Failed {
-    Missing(Missing),
+    Missing(Box<Missing>),
     Unreadable(Unreadable),
 }
 
 impl Failed {
     fn needs(needs: Needs) -> Self {
-        Self::Missing(Missing { needs, ..Missing::default() })
+        Self::Missing(Box::new(Missing { needs, ..Missing::default() }))
     }
 }
 

@@ -86,7 +86,7 @@ impl Phase<'_> {
     ///
     /// # Errors
     /// What must be loaded first.
-    pub fn run(&self, work: &Work<'_>) -> Result<Done, Missing> {
+    pub fn run(&self, work: &Work<'_>) -> Result<Done, Box<Missing>> {
         let mut judge = Judge::new(self.rules, self.installation, self.store, self.now_micros);
         let mut tx = self.remembered();
         let mut concerned: BTreeSet<RecordKey> = self.notes.keys().cloned().collect();
@@ -105,14 +105,14 @@ impl Phase<'_> {
         let judged = judge.finish();
         if let Err(needs) = judged {
             missing.needs = needs;
-            return Err(missing);
+            return Err(Box::new(missing));
         }
         match judged {
             Ok(judged) if missing.notes.is_empty() => {
                 let notes = self.changed(&tx);
                 Ok(Done { outcome: judged.outcome, notes, next })
             }
-            _ => Err(missing),
+            _ => Err(Box::new(missing)),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::supervisor::Stage;
 /// About as much of each source's journal is judged and committed at once.
 const BATCH_BYTES: usize = 64 * 1024;
 /// A transaction that takes more of the journal than this is not held, but judged in pieces.
-const WHOLE_BYTES: usize = 2 * 1024 * 1024;
+const WHOLE_BYTES: usize = 1024 * 1024;
 /// Records whose time has come, judged and committed at once.
 const DUE_RECORDS: usize = 200;
 /// A deadline that somebody changes in the store is seen after this long at the latest.

@@ -18,9 +18,9 @@ use crate::clock::now_micros;
 use crate::crash_points::pass;
 
 /// Of a transaction that is being judged in pieces, about as much of the journal is read at once.
-const PIECE_BYTES: usize = 512 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 /// Events that are folded at once.
-const PIECE_EVENTS: usize = 1_000;
+const PIECE_EVENTS: usize = 500;
 
 /// What a commit came to, as far as it is told.
 #[derive(Default)]
