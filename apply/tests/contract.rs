@@ -191,3 +191,37 @@ async fn what_is_refused_keeps_nothing_else() {
         assert_eq!((place.seen)(), [11, 12, 14], "{name}");
     }
 }
+
+/// A transaction that is too large to be held at once is applied in pieces by whoever has
+/// transactions; nothing is there before the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_are_one_transaction() {
+    let (folder, service) = (tempfile::tempdir().unwrap(), Service::start().unwrap());
+    for place in places("c_pieces", folder.path(), &service).await {
+        let TargetOptions::Database(options) = &place.options else { continue };
+        let name = options.name.clone();
+        let more = |events: &[u64]| TargetBatch { more: true, ..batch(&place, "mirror", events) };
+        let mut target = place.open().await;
+        assert_eq!(target.apply(&more(&[1, 2])).await.unwrap(), Some(2), "{name}");
+        assert_eq!(target.apply(&more(&[3])).await.unwrap(), Some(1), "{name}");
+        assert_eq!((place.seen)(), [0; 0], "{name}: nothing is visible in the middle");
+        // The process ends: nothing is left, and all comes again.
+        drop(target);
+        let mut target = place.open().await;
+        assert_eq!(target.progress("mirror").await.unwrap(), None, "{name}");
+        target.apply(&more(&[1, 2])).await.unwrap();
+        let refused = target.apply(&more(&[BAD])).await.unwrap_err();
+        assert!(matches!(refused, ApplyError::Refused { .. }), "{name}: {refused:?}");
+        assert_eq!(target.progress("mirror").await.unwrap(), None, "{name}: undone");
+        target.apply(&more(&[1, 2])).await.unwrap();
+        let last = batch(&place, "mirror", &[3, 4]);
+        assert_eq!(target.apply(&last).await.unwrap(), Some(2), "{name}");
+        assert_eq!((place.seen)(), [1, 2, 3, 4], "{name}");
+        assert_eq!(target.progress("mirror").await.unwrap().unwrap().seq, 4, "{name}");
+        // Pieces that were applied before are passed over.
+        assert_eq!(target.apply(&more(&[2])).await.unwrap(), None, "{name}");
+        assert_eq!(target.apply(&last).await.unwrap(), None, "{name}");
+        let next = batch(&place, "mirror", &[5]);
+        assert_eq!(target.apply(&next).await.unwrap(), Some(1), "{name}");
+    }
+}

@@ -7,6 +7,7 @@ mod conflicts;
 mod contract;
 mod files;
 mod parked;
+mod presence;
 mod service;
 mod speed;
 mod store;

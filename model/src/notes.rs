@@ -6,7 +6,7 @@
 pub struct Note {
     /// What kind of thing it is about.
     pub shelf: i16,
-    /// Its key; may hold any character.
+    /// Its key; holds any character but NUL.
     pub key: String,
     /// Its place among those of the shelf, from 1, and the first that it was given; 0 for those
     /// that have no other order than that of their keys.

@@ -34,6 +34,7 @@ pub struct Metrics {
     deliveries_pulled: IntCounterVec,
     source_info: IntGaugeVec,
     target_info: IntGaugeVec,
+    deliveries_coalesced: IntCounterVec,
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
@@ -159,6 +160,12 @@ impl Metrics {
                 "deliveries_late_total",
                 "Deliveries that took longer than their lane promises.",
                 &["target", "lane"],
+            )?,
+            deliveries_coalesced: counter(
+                &r,
+                "deliveries_coalesced_total",
+                "Deliveries that were not made, because a later one of the record says it all.",
+                &["target"],
             )?,
             deliveries_pulled: counter(
                 &r,
@@ -359,6 +366,11 @@ impl Metrics {
     /// A revert was not made.
     pub fn revert_withheld(&self, target: &str) {
         self.reverts_withheld.with_label_values(&[target]).inc();
+    }
+
+    /// Deliveries were gathered into later ones.
+    pub fn coalesced(&self, target: &str, many: usize) {
+        self.deliveries_coalesced.with_label_values(&[target]).inc_by(many as u64);
     }
 
     /// A revert had nothing left to write.

@@ -27,12 +27,13 @@ const LANES: &str = "\n[[lane]]\nname = \"critical\"\nkinds = [\"parcel.depot\"]
      slo = \"1ms\"\n\n[[lane]]\nname = \"operational\"\ndefault = true\nweight = 4\n\n\
      [[lane]]\nname = \"bulk\"\nkinds = [\"parcel.weight\"]\nweight = 1\n";
 const ALWAYS: &str = "\n[[maintenance]]\ntarget = \"copy\"\nwindow = \"00:00-24:00 UTC\"\n";
-/// The short form of the comparison of waiting times, and the room that it has. A heavy lane waits
-/// for one batch of a light one, which is made to take 8 ms, and for whoever else is on the machine.
+/// The short form of the comparison of waiting times. Behind the whole backlog it would be 10 s.
 const SAMPLES: u64 = 30;
-const ROOM_MILLIS: f64 = 100.0;
-/// So many samples have a 99th percentile.
+const ROOM_MILLIS: f64 = 1_000.0;
+/// So many samples have a 99th percentile, and are compared on a machine without other work. A
+/// heavy lane waits for one batch of a light one, which is made to take 8 ms.
 const SAMPLES_OF_P99: u64 = 200;
+const ROOM_ALONE_MILLIS: f64 = 100.0;
 const URGENT: &str = "\n[[lane]]\nname = \"critical\"\nkinds = [\"depot.name\"]\nweight = 8\n\n\
      [[lane]]\nname = \"bulk\"\ndefault = true\nweight = 1\n";
 /// A parcel takes half a millisecond; what happens to each is on record.
@@ -205,6 +206,33 @@ fn the_critical_lane_waits_no_longer_behind_a_backlog() {
     eprintln!("behind {backlog} deliveries ({done} made): p50 {:.1}, p99 {:.1}", busy.0, busy.1);
     assert!(busy.0 <= quiet.0 + ROOM_MILLIS, "{quiet:?}, {busy:?}");
     if samples >= SAMPLES_OF_P99 {
-        assert!(busy.1 <= quiet.1 + ROOM_MILLIS, "{quiet:?}, {busy:?}");
+        assert!(busy.1 <= quiet.1 + ROOM_ALONE_MILLIS, "{quiet:?}, {busy:?}");
     }
+}
+
+#[test]
+fn a_lane_that_gathers_tells_the_last_of_many_changes() {
+    const GATHERING: &str = "\n[[lane]]\nname = \"critical\"\nkinds = [\"depot.name\"]\n\n\
+         [[lane]]\nname = \"bulk\"\ndefault = true\ncoalesce = \"2s\"\n";
+    let mut world = world(&(RULES.to_string() + GATHERING));
+    world.start();
+    let changes = |n| format!("UPDATE parcels SET weight = {n} WHERE no < 3;");
+    let changes: String = (2..=20).map(changes).collect();
+    world.sql(&format!("INSERT INTO parcels VALUES (1, 1), (2, 1); {changes}"));
+    // Somebody else is told at once.
+    world.sql("INSERT INTO depots VALUES (1, 'north')");
+    assert!(wait_until(LIMIT, || count(&world, "depots") == 1));
+    let last = "SELECT count(*) FROM parcels WHERE weight = 20";
+    assert!(wait_until(LIMIT, || ask(&world, last) == "2"), "{}", world.crossdock.log_tail());
+    let owed = "SELECT count(*) FROM crossdock.delivery WHERE rule = 'weights'";
+    assert_eq!(world.store.sql("canonical", owed).unwrap().trim(), "40");
+    let seen = count(&world, "seen");
+    assert!(seen < 40, "{seen} writes: nothing was gathered");
+    let metrics = world.crossdock.page("/metrics").unwrap();
+    let gathered = format!("crossdock_deliveries_coalesced_total{{target=\"copy\"}} {}", 40 - seen);
+    assert!(metrics.contains(&gathered), "{gathered}\n{metrics}");
+    let back =
+        "SELECT count(*) FROM (SELECT weight < lag(weight) OVER (PARTITION BY no ORDER BY id)
+                    AS wrong FROM seen) AS s WHERE wrong";
+    assert_eq!(ask(&world, back), "0", "no parcel went back");
 }

@@ -6,7 +6,6 @@ use crossdock_model::canonical::Outcome;
 use crossdock_model::notes::{After, Note, NotePage};
 use tokio_postgres::types::ToSql;
 
-use super::encoding::text;
 use super::load::Cells;
 use super::{PostgresStore, Progress, sql, writes};
 use crate::pipeline::{self, Param, execute, simple};
@@ -60,9 +59,9 @@ impl PostgresStore {
         let put = self.prepared(PUT).await?;
         let params: Vec<Param<'_>> = vec![
             Box::new(notes.iter().map(|n| n.shelf).collect::<Vec<_>>()),
-            Box::new(notes.iter().map(|n| text(&n.key)).collect::<Vec<_>>()),
+            Box::new(notes.iter().map(|n| n.key.as_str()).collect::<Vec<_>>()),
             Box::new(notes.iter().map(|n| n.place).collect::<Vec<_>>()),
-            Box::new(notes.iter().map(|n| text(&n.body)).collect::<Vec<_>>()),
+            Box::new(notes.iter().map(|n| n.body.as_str()).collect::<Vec<_>>()),
         ];
         let kept = pipeline::run(vec![execute(&self.client, &put, &params)]).await;
         kept.map(|_| ()).map_err(|e| self.failed_piece("keeping notes", e))
@@ -73,7 +72,6 @@ impl PostgresStore {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let keys: Vec<_> = keys.iter().map(|key| text(key)).collect();
         let rows = self.query(GET, &[&shelf, &keys]).await?;
         self.read(rows, note)
     }

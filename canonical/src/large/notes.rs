@@ -122,9 +122,18 @@ struct RowNet {
     at: LogOrder,
 }
 
+/// Both parts; without NUL, which the text of a store cannot hold.
+fn joined(first: &str, second: &str) -> String {
+    let key = format!("{first}\u{1f}{second}");
+    match key.contains(['\0', '\u{1}']) {
+        true => key.replace('\u{1}', "\u{1}1").replace('\0', "\u{1}0"),
+        false => key,
+    }
+}
+
 /// The key of a row's note.
 pub(super) fn row_key((table, pk): &Place) -> String {
-    format!("{table}\u{1f}{pk}")
+    joined(table, pk)
 }
 
 /// A row as a note.
@@ -287,7 +296,7 @@ struct Fact {
 
 /// The key of a record's notes.
 pub(super) fn record_key(record: &RecordKey) -> String {
-    format!("{}\u{1f}{}", record.entity, record.key)
+    joined(&record.entity, &record.key)
 }
 
 /// A record that is on a shelf, of which nothing else is noted.

@@ -3,7 +3,9 @@
 //! A delivery that its target refuses is set aside (`refused`), later ones of its record wait
 //! behind it, and all others go on.
 
+mod batch;
 mod breaker;
+mod coalesce;
 mod lanes;
 mod refused;
 mod reverts;
@@ -18,7 +20,7 @@ use anyhow::anyhow;
 use crossdock_apply::store::{Again, Layout, Owed};
 use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{
-    ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions, Told,
+    ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions,
 };
 use crossdock_canonical::Rules;
 use crossdock_model::canonical::RecordKey;
@@ -27,8 +29,9 @@ use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 use tracing::info;
 
+use self::batch::batch;
 pub use self::breaker::Breaker;
-use self::lanes::Lanes;
+use self::lanes::{Lane, Lanes};
 pub use self::lanes::{present_streams, stream_names};
 use self::refused::Parents;
 use super::StageError;
@@ -279,6 +282,10 @@ impl DeliverStage {
                 }
                 continue;
             }
+            if owed.first().is_some_and(|first| lane.gathers(first.owed_micros)) {
+                pending += owed.len() as u64;
+                continue;
+            }
             self.board.pending.store(owed.len() as u64, Ordering::Relaxed);
             if self.pull_earlier(work, at, &owed).await? {
                 return Ok(None);
@@ -358,7 +365,12 @@ impl DeliverStage {
                 made.push(owed);
             }
         }
-        let stream = work.lanes.all.get(at).map_or(String::new(), |lane| lane.stream.clone());
+        let lane = work.lanes.all.get(at);
+        if lane.is_some_and(Lane::coalesces) {
+            let gathered = coalesce::last_of_each(&mut made);
+            self.metrics.coalesced(self.target.name(), gathered);
+        }
+        let stream = lane.map_or(String::new(), |lane| lane.stream.clone());
         let write = batch(stream, upto, &made);
         Ok(Batch { write, owed: made, behind, lane: Some(at) })
     }
@@ -471,24 +483,4 @@ impl DeliverStage {
         pass_of("deliver.after_checkpoint", self.target.name());
         Ok(())
     }
-}
-
-/// What is written for some deliveries.
-fn batch(stream: String, upto: u64, owed: &[Owed]) -> TargetBatch {
-    let hops = owed.iter().map(|owed| owed.delivery.hops).max().unwrap_or(0);
-    let mut batch = TargetBatch { stream, upto, hops, ..TargetBatch::default() };
-    for Owed { seq, owed_micros, delivery } in owed {
-        let writes = delivery.writes.iter().cloned();
-        batch.writes.extend(writes.map(|write| (delivery.event_id, write)));
-        batch.told.push(Told {
-            place: *seq,
-            seq: *seq,
-            event_id: delivery.event_id,
-            rule: delivery.rule.clone(),
-            record: delivery.record.clone(),
-            owed_micros: *owed_micros,
-            writes: delivery.writes.len(),
-        });
-    }
-    batch
 }

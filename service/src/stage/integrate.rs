@@ -311,7 +311,7 @@ impl IntegrateStage {
             if work.must_be_committed(&needs) {
                 self.settle(store).await?;
             }
-            work.provide(store.reader.load(&needs).await?);
+            work.provide(store.load(&needs).await?);
         }
     }
 

@@ -71,7 +71,7 @@ impl IntegrateStage {
         let source = first.source.clone();
         let rules = self.rules.clone();
         self.upkeep.keep_history(store.writer()?).await?;
-        store.memory = crossdock_canonical::Memory::default();
+        store.forget();
         store.writer()?.begin_pieces().await?;
         tracing::info!(%source, "a transaction is too large to be held; it is integrated in pieces");
         let mut guards = std::mem::take(&mut self.guards);
@@ -97,7 +97,7 @@ impl IntegrateStage {
             let Some(next) = self.next_of(reading, &source).await? else {
                 writing.store.abandon_pieces().await?;
                 self.guards = Guards::load(store.writer()?, &rules).await?;
-                return Ok(());
+                return Ok(store.look_again().await?);
             };
             run = next;
         }
@@ -109,6 +109,7 @@ impl IntegrateStage {
         pass("integrate.before_commit");
         store.writer()?.end_pieces(&progress).await?;
         pass("integrate.after_commit");
+        store.look_again().await?;
         self.guards = guards;
         self.board.set_stopped(self.guards.stopped());
         reading.look_for_gone(&mut Run { resynced, ..run });
