@@ -36,6 +36,8 @@ const MIRROR: [&str; 2] = ["mirror.before_apply", "mirror.after_apply"];
 const FILE: [&str; 4] =
     ["file.half_written", "file.before_sync", "file.after_sync", "file.before_close"];
 const PARQUET: [&str; 2] = ["file.before_rename", "file.before_remove"];
+/// A point that only a large transaction passes: `large.rs` lets the process end there.
+const LARGE: &str = "integrate.piece";
 /// Targets that are files: they refuse nothing, and no server of theirs can end.
 const FILES: [&str; 2] = ["lines", "lake"];
 const DATABASE: [(&str, &str); 3] = [
@@ -328,7 +330,8 @@ fn every_point_has_its_turn() {
         }
     }
     let listed: Vec<&str> = steps().iter().map(|step| step.point).collect();
-    let missing: Vec<_> = there.iter().filter(|p| !listed.contains(&p.as_str())).collect();
+    let known = |point: &str| listed.contains(&point) || point == LARGE;
+    let missing: Vec<_> = there.iter().filter(|point| !known(point)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(there.len() >= 20, "{there:?}");
 }
