@@ -1,6 +1,5 @@
 //! Files of lines: what a crash leaves, and when a file is closed.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -8,10 +7,9 @@ use std::time::Duration;
 
 use crossdock_apply::target::FileTarget;
 use crossdock_apply::{ApplyError, ColumnKind, FileFormat, FileOptions, Target, TargetBatch, Told};
+use crossdock_harness::{Field, parquet_rows};
 use crossdock_model::canonical::{RecordKey, RowWrite, WriteKind};
 use crossdock_model::{TableName, Value};
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -25,26 +23,9 @@ pub fn lines(folder: &Path) -> Vec<Json> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The rows of a folder's Parquet files, in order: columns by name, NULLs left out.
-pub fn rows(folder: &Path) -> Vec<BTreeMap<String, Field>> {
-    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-    names.retain(|path| path.extension().is_some_and(|end| end == "parquet"));
-    names.sort();
-    let mut rows = Vec::new();
-    for path in names {
-        let reader = SerializedFileReader::new(fs::File::open(path).unwrap()).unwrap();
-        for row in reader.get_row_iter(None).unwrap() {
-            let row = row.unwrap();
-            let cells = row.get_column_iter().filter(|(_, value)| **value != Field::Null);
-            rows.push(cells.map(|(name, value)| (name.clone(), value.clone())).collect());
-        }
-    }
-    rows
-}
-
 /// The events of a folder of Parquet files, and of the lines that are still open.
 pub fn all_events(folder: &Path) -> Vec<u64> {
-    let closed = rows(folder).into_iter().map(|row| match &row["_event_id"] {
+    let closed = parquet_rows(folder).unwrap().into_iter().map(|row| match &row["_event_id"] {
         Field::Str(id) => u64::try_from(id.parse::<Uuid>().unwrap().as_u128()).unwrap(),
         other => panic!("{other}"),
     });
@@ -192,7 +173,7 @@ async fn closed_files_are_parquet_with_typed_columns() {
     for seq in 1..=12 {
         target.apply(&typed_batch(seq)).await.unwrap();
     }
-    let rows = rows(folder);
+    let rows = parquet_rows(folder).unwrap();
     assert!(rows.len() >= 6 && rows.len() < 12, "{} rows in closed files", rows.len());
     assert_eq!(all_events(folder), (1..=12).collect::<Vec<_>>());
     let text = |text: &str| Field::Str(text.to_string());
@@ -243,7 +224,7 @@ async fn a_crash_while_a_file_is_made_parquet_leaves_no_half_and_no_second_one()
     fs::rename(&whole, &part).unwrap();
     fs::write(&part, &once[..once.len() / 2]).unwrap();
     fs::write(&open, &before).unwrap();
-    assert_eq!(rows(folder).len(), 0);
+    assert_eq!(parquet_rows(folder).unwrap(), []);
     FileTarget::open(&parquet_options(folder), "plant").unwrap();
     assert!(whole.exists() && !open.exists() && !part.exists());
     assert_eq!(fs::read(&whole).unwrap(), once, "the same again");

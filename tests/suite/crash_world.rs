@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use crossdock_harness::service::Service;
-use crossdock_harness::{DaemonOptions, MariaDb, MySql, Postgres, wait_until};
+use crossdock_harness::{DaemonOptions, Field, MariaDb, MySql, Postgres, parquet_rows, wait_until};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::Value as Json;
@@ -88,10 +89,10 @@ pub struct Plant {
     refuses: bool,
 }
 
-/// Names of the targets: databases, a service, files.
+/// Names of the targets: databases, a service, files of lines and of Parquet.
 pub fn targets() -> Vec<&'static str> {
     let mysql = MySql::installed().then_some("mysql");
-    ["pg", "maria"].into_iter().chain(mysql).chain(["portal", "lines"]).collect()
+    ["pg", "maria"].into_iter().chain(mysql).chain(["portal", "lines", "lake"]).collect()
 }
 
 impl Database {
@@ -201,7 +202,8 @@ impl Plant {
         world.append(&format!(
             "\n[target.portal]\nkind = \"http\"\nurl = \"http://127.0.0.1:{}/hooks\"\n\
              on_conflict = \"done\"\nexceptions_max = 100000\n\n[target.lines]\nkind = \"file\"\n\
-             folder = \"lines\"\nrotate_bytes = \"4KiB\"\n\n[mirror.parcels]\nsource = \"shop\"\n\
+             folder = \"lines\"\nrotate_bytes = \"4KiB\"\n\n[target.lake]\nkind = \"file\"\n\
+             folder = \"lake\"\nrotate_bytes = \"4KiB\"\nformat = \"parquet\"\n\n[mirror.parcels]\nsource = \"shop\"\n\
              target = \"copy\"\ntables = [\"public.parcels\"]\n",
             service.port()
         ));
@@ -358,17 +360,40 @@ impl Plant {
                 let taken = self.service.log().lock().unwrap().taken.clone();
                 taken.iter().map(|taken| document(&taken.body)).collect()
             }
-            _ => self.lines(),
+            ("lake", None) => {
+                let folder = self.world.config().with_file_name("lake");
+                let closed = parquet_rows(&folder).unwrap();
+                closed.iter().map(row).chain(lines(&folder)).collect()
+            }
+            _ => lines(&self.world.config().with_file_name("lines")),
         }
     }
+}
 
-    fn lines(&self) -> Vec<Told> {
-        let folder = self.world.config().parent().unwrap().join("lines");
-        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-        paths.retain(|path| path.to_string_lossy().contains(".jsonl"));
-        paths.sort();
-        let text: String = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-        text.lines().map(document).collect()
+/// The lines of a folder, in the order of its files.
+fn lines(folder: &Path) -> Vec<Told> {
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.retain(|path| path.to_string_lossy().contains(".jsonl"));
+    paths.sort();
+    let text: String = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    text.lines().map(document).collect()
+}
+
+/// A delivery as Parquet has it: a column that is nothing but a field has that field's type.
+fn row(row: &BTreeMap<String, Field>) -> Told {
+    let number = |name: &str| match row[name] {
+        Field::Long(number) => u32::try_from(number).unwrap(),
+        ref other => panic!("{name} is {other}"),
+    };
+    let text = |name: &str| match &row[name] {
+        Field::Str(text) => text.clone(),
+        other => panic!("{name} is {other}"),
+    };
+    Told {
+        no: number("no"),
+        event: text("_event_id"),
+        kind: text("kind"),
+        weight: number("weight"),
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod certificates;
 mod daemon;
+mod lake;
 mod mariadb;
 mod mysql;
 mod postgres;
@@ -17,7 +18,9 @@ pub mod service;
 
 pub use certificates::make_certificates;
 pub use daemon::{Daemon, DaemonOptions};
+pub use lake::parquet_rows;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
+pub use parquet::record::Field;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Watched, free_port, wait_until};
