@@ -351,33 +351,6 @@ impl Metrics {
         .inc_by(count);
     }
 
-    /// Deliveries of a lane were made: how long each had waited (seconds), how many too long.
-    pub fn waited(&self, target: &str, lane: &str, waited: impl Iterator<Item = f64>, late: usize) {
-        let seconds = self.delivery_seconds.with_label_values(&[target, lane]);
-        waited.for_each(|waited| seconds.observe(waited.max(0.0)));
-        self.deliveries_late.with_label_values(&[target, lane]).inc_by(late as u64);
-    }
-
-    /// Deliveries were taken out of their lanes.
-    pub fn pulled(&self, target: &str, many: usize) {
-        self.deliveries_pulled.with_label_values(&[target]).inc_by(many as u64);
-    }
-
-    /// A revert was not made.
-    pub fn revert_withheld(&self, target: &str) {
-        self.reverts_withheld.with_label_values(&[target]).inc();
-    }
-
-    /// Deliveries were gathered into later ones.
-    pub fn coalesced(&self, target: &str, many: usize) {
-        self.deliveries_coalesced.with_label_values(&[target]).inc_by(many as u64);
-    }
-
-    /// A revert had nothing left to write.
-    pub fn revert_superseded(&self, target: &str) {
-        self.reverts_superseded.with_label_values(&[target]).inc();
-    }
-
     /// Size and age of a journal.
     pub fn journal(&self, source: &str, bytes: u64, oldest_age_seconds: f64) {
         self.journal_bytes.with_label_values(&[source]).set(signed(bytes));
@@ -518,5 +491,6 @@ fn single(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prome
     Ok(metric)
 }
 
+mod delivered;
 #[cfg(test)]
 mod tests;
