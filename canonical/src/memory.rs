@@ -77,9 +77,9 @@ impl Memory {
     /// Takes what a batch has done: the rows that it changed, and the records that it looked at.
     pub(crate) fn take_in(
         &mut self,
-        rows: &[SourceRow],
+        rows: &[Arc<SourceRow>],
         recs: HashMap<RecordKey, Arc<Rec>>,
-        evidence: &[Evidence],
+        evidence: &[Arc<Evidence>],
     ) {
         let sets = self.rows.referring.len() + self.records.linking.len();
         if self.bytes + ENTRY_BYTES * sets > self.bytes_max {
@@ -92,13 +92,13 @@ impl Memory {
         for item in evidence.iter().filter(|item| item.withdrawn) {
             let Some(rec) = self.records.records.get_mut(&item.record) else { continue };
             if !rec.evidence.contains_key(&item.id) {
-                Arc::make_mut(rec).evidence.insert(item.id, Arc::new(item.clone()));
+                Arc::make_mut(rec).evidence.insert(item.id, item.clone());
                 self.bytes += 2 * ENTRY_BYTES;
             }
         }
     }
 
-    fn row(&mut self, row: &SourceRow) {
+    fn row(&mut self, row: &Arc<SourceRow>) {
         for other in &row.refers_to {
             match self.rows.referring.get_mut(other) {
                 Some(known) => _ = known.insert(row.key.clone()),
@@ -106,7 +106,7 @@ impl Memory {
             }
         }
         self.bytes += row_bytes(row);
-        let old = self.rows.rows.insert(row.key.clone(), Some(Arc::new(row.clone())));
+        let old = self.rows.rows.insert(row.key.clone(), Some(row.clone()));
         self.gone(old.flatten().map_or(0, |row| row_bytes(&row)));
     }
 

@@ -203,7 +203,7 @@ fn differs(before: &Fields, after: &Fields, field: &Name) -> bool {
 
 /// Lets a row wait; false when nothing is known of it that could wait.
 fn park(
-    rows: &mut Vec<SourceRow>,
+    rows: &mut Vec<Arc<SourceRow>>,
     store: &RowStore,
     step: &Step,
     guard: &RowKey,
@@ -213,13 +213,13 @@ fn park(
         Ok(place) => place,
         Err(place) => match store.rows.get(&step.row).and_then(Option::as_ref) {
             Some(stored) => {
-                rows.insert(place, SourceRow::clone(stored));
+                rows.insert(place, stored.clone());
                 place
             }
             None => return false,
         },
     };
-    let Some(row) = rows.get_mut(place) else { return false };
+    let Some(row) = rows.get_mut(place).map(Arc::make_mut) else { return false };
     let committed = step.committed.unwrap_or(commit);
     Arc::make_mut(&mut row.image).insert(COMMITTED.into(), Value::Int(committed));
     for list in [&mut row.waiting_for, &mut row.refers_to] {

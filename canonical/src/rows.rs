@@ -422,7 +422,7 @@ impl<'w> Work<'w> {
         let store = self.store;
         let changed =
             |row: &Arc<SourceRow>| store.rows.get(&row.key).and_then(Option::as_ref) != Some(row);
-        self.out.rows = self.now.into_values().filter(changed).map(Arc::unwrap_or_clone).collect();
+        self.out.rows = self.now.into_values().filter(changed).collect();
         self.out.rows.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(self.out)
     }

@@ -102,7 +102,7 @@ pub(crate) struct Mapped {
     /// Steps of each transaction.
     pub steps: Vec<Vec<Step>>,
     /// Rows to keep.
-    pub rows: Vec<SourceRow>,
+    pub rows: Vec<Arc<SourceRow>>,
     /// Counts.
     pub tallies: Tallies,
     /// Rate guards that have counted or stopped something.

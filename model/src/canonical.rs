@@ -335,8 +335,9 @@ pub struct HistoryEntry {
     pub position: Name,
     /// Commit time at the source, microseconds since the Unix epoch.
     pub commit_micros: i64,
-    /// `{field: [old, new]}`, `null` for absent.
-    pub changes: serde_json::Value,
+    /// The text of a JSON object, `{field: [old, new]}`, `null` for absent. Of a member that is
+    /// there twice (a field and a link of one name) the second counts, as in `jsonb`.
+    pub changes: String,
 }
 
 /// A count for the metrics, labelled; labels are bounded (no keys, no values of rows).
@@ -454,23 +455,24 @@ pub struct Loaded {
 }
 
 /// Everything that judging a batch of source transactions has decided, to be committed in one
-/// transaction of the canonical store together with the progress of `integrate`.
+/// transaction of the canonical store together with the progress of `integrate`. What judging
+/// remembers besides is shared and not copied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Row images to keep.
-    pub rows: Vec<SourceRow>,
+    pub rows: Vec<Arc<SourceRow>>,
     /// Contributions to put, or to remove where `gone`.
-    pub contributions: Vec<Contribution>,
+    pub contributions: Vec<Arc<Contribution>>,
     /// Records to put.
-    pub records: Vec<Record>,
+    pub records: Vec<Arc<Record>>,
     /// Evidence to put.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<Arc<Evidence>>,
     /// History to append, in order.
     pub history: Vec<HistoryEntry>,
     /// Exceptions to raise or close.
     pub exceptions: Vec<ExceptionItem>,
     /// Releases to put.
-    pub releases: Vec<Release>,
+    pub releases: Vec<Arc<Release>>,
     /// Deadlines to put, or to remove where `gone`.
     pub deadlines: Vec<Deadline>,
     /// Deliveries to owe, in order; one whose `event_id` exists already is left as it is.

@@ -14,6 +14,7 @@ pub mod named;
 pub mod position;
 pub mod problem;
 pub mod schema;
+pub mod text;
 pub mod time;
 pub mod value;
 
@@ -23,4 +24,5 @@ pub use named::{Named, Sorted};
 pub use position::{LogOrder, Position};
 pub use problem::{Problem, SourceText};
 pub use schema::{Column, TableName, TableSchema};
+pub use text::Str;
 pub use value::Value;

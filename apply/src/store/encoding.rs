@@ -69,6 +69,16 @@ pub(crate) fn json(given: &Json) -> String {
     without_nul(given).to_string()
 }
 
+/// The same for JSON that is text already.
+pub(crate) fn json_text(given: &str) -> Cow<'_, str> {
+    match given.contains("\\u0000") {
+        true => Cow::Owned(
+            serde_json::from_str(given).map_or_else(|_| text(given).into_owned(), |j| json(&j)),
+        ),
+        false => Cow::Borrowed(given),
+    }
+}
+
 fn without_nul(given: &Json) -> Json {
     match given {
         Json::String(s) => Json::String(text(s).into_owned()),

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
@@ -11,7 +12,7 @@ use crossdock_model::canonical::{
     RecordKey, Release, RowKey, RowWrite, SourceRow,
 };
 
-use super::encoding::{Micros, encode_fields, fields_json, json, json_of, text};
+use super::encoding::{Micros, encode_fields, fields_json, json, json_of, json_text, text};
 use super::{Progress, guards, sql};
 use crate::pipeline::Param;
 
@@ -25,13 +26,13 @@ pub(crate) fn all<'a>(
     ruleset: &'a str,
 ) -> Vec<Write<'a>> {
     let mut out = Vec::new();
-    source_rows(&mut out, &last_of(&outcome.rows, |r| &r.key));
-    contributions(&mut out, &last_of(&outcome.contributions, |c| (&c.record, &c.row)));
-    records(&mut out, &last_of(&outcome.records, |r| &r.key));
-    evidence(&mut out, &last_of(&outcome.evidence, |e| e.id));
+    source_rows(&mut out, &last_shared(&outcome.rows, |r| &r.key));
+    contributions(&mut out, &last_shared(&outcome.contributions, |c| (&c.record, &c.row)));
+    records(&mut out, &last_shared(&outcome.records, |r| &r.key));
+    evidence(&mut out, &last_shared(&outcome.evidence, |e| e.id));
     history(&mut out, &outcome.history, ruleset);
     exceptions(&mut out, &outcome.exceptions, progress);
-    releases(&mut out, &last_of(&outcome.releases, |r| (&r.rule, &r.business_key)));
+    releases(&mut out, &last_shared(&outcome.releases, |r| (&r.rule, &r.business_key)));
     deadlines(&mut out, &last_of(&outcome.deadlines, |d| d.id));
     deliveries(&mut out, &last_of(&outcome.deliveries, |d| d.event_id));
     guards::put(&mut out, &outcome.guards);
@@ -54,6 +55,11 @@ fn last_of<'a, T, K: Hash + Eq>(items: &'a [T], key: impl Fn(&'a T) -> K) -> Vec
         }
     }
     kept
+}
+
+/// The same for items that are shared.
+fn last_shared<'a, T, K: Hash + Eq>(items: &'a [Arc<T>], key: impl Fn(&'a T) -> K) -> Vec<&'a T> {
+    last_of(items, |item| key(item)).into_iter().map(|item| &**item).collect()
 }
 
 fn column<'a, T, V>(items: &[T], value: impl Fn(&T) -> V) -> Param<'a>
@@ -179,7 +185,7 @@ fn history<'a>(out: &mut Vec<Write<'a>>, history: &'a [HistoryEntry], ruleset: &
     params.push(texts(&history, |h| &h.transaction));
     params.push(texts(&history, |h| &h.position));
     params.push(column(&history, |h| Micros(h.commit_micros)));
-    params.push(column(&history, |h| json(&h.changes)));
+    params.push(column(&history, |h| json_text(&h.changes)));
     params.push(Box::new(ruleset));
     out.push((sql::ADD_HISTORY, params));
 }

@@ -330,7 +330,7 @@ impl<'a, 's> Around<'a, 's> {
 fn given<'s>(value: Cow<'s, Value<'static>>) -> Option<Given<'s>> {
     Some(match value {
         Cow::Borrowed(Value::Text(text)) => Given::Text(Cow::Borrowed(text)),
-        Cow::Owned(Value::Text(text)) => Given::Text(Cow::Owned(text.into_owned())),
+        Cow::Owned(Value::Text(text)) => Given::Text(Cow::Owned(text.into())),
         value => match &*value {
             Value::Null => Given::Null,
             Value::Bool(v) => Given::Bool(*v),
