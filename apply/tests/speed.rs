@@ -43,7 +43,7 @@ fn outcome(batch: u64) -> Outcome {
             record: record.clone(),
             row,
             fields: fields.clone().into(),
-            links: [].into(),
+            links: Arc::default(),
             at,
             gone: false,
         }));

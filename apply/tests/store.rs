@@ -176,7 +176,7 @@ fn outcome() -> Outcome {
             record: key("shipment", "shp:EU:1"),
             row: row("wms.shipments", "812"),
             fields: image.into(),
-            links: [(Arc::from("order"), key("sales_order", "so:9"))].into(),
+            links: Arc::new([(Arc::from("order"), key("sales_order", "so:9"))].into()),
             at: at(4, 1),
             gone: false,
         })],

@@ -182,7 +182,7 @@ pub(crate) fn links_of<'c>(
     let mut sorted: Vec<&Contribution> = live.filter(|c| !c.gone).collect();
     sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
     let mut links = Links::new();
-    for (name, to) in sorted.iter().flat_map(|c| &c.links) {
+    for (name, to) in sorted.iter().flat_map(|c| &*c.links) {
         if !links.contains_key(name) {
             links.insert(name.clone(), to.clone());
         }

@@ -14,13 +14,13 @@ use crate::fold::{Folded, Net};
 use crate::judge::RecordStore;
 use crate::mapping::Mapping;
 use crate::rowmap::{RowView, lookup_key};
-use crate::rows::RowStore;
+use crate::rows::{Found, RowStore};
 use crate::rules::Rules;
 use crate::step::Step;
 
 /// What mapping the rows of a batch will need.
-pub(crate) fn rows(rules: &Rules, store: &RowStore, transactions: &[Folded]) -> Needs {
-    let mut wanted = Rows { rules, store, now: HashMap::default(), rows: BTreeSet::new() };
+pub(crate) fn rows(rules: &Rules, store: &RowStore, transactions: &[Folded<'_>]) -> Needs {
+    let mut wanted = Rows { store, now: HashMap::default(), rows: BTreeSet::new() };
     let nets = || transactions.iter().flat_map(|t| &t.nets);
     for key in nets().flat_map(|net| std::iter::once(&net.row).chain(&net.inherits)) {
         wanted.row(key);
@@ -30,14 +30,24 @@ pub(crate) fn rows(rules: &Rules, store: &RowStore, transactions: &[Folded]) -> 
         let mut referring = BTreeSet::new();
         for net in nets() {
             if net.op != Op::Delete {
-                wanted.lookups(&net.row, &net.image);
-                if wanted.looks_elsewhere(net) {
-                    wanted.stored_lookups(&net.row);
+                let mappings = net.table.rules.mappings;
+                if wanted.looked_up_last(net) {
+                    // Known, or asked for.
+                } else if !wanted.looks_elsewhere(net) {
+                    wanted.lookups(mappings, &net.image);
+                } else {
+                    wanted.lookups(mappings, &net.image);
+                    wanted.stored_lookups(mappings, &net.row);
                 }
             }
             if wanted.is_read(net) {
                 match store.referring.get(&net.row) {
-                    Some(known) => known.iter().for_each(|other| wanted.stored_lookups(other)),
+                    Some(known) => {
+                        for other in known {
+                            let of_other = rules.of_table(&other.source, &other.table);
+                            wanted.stored_lookups(of_other.mappings, other);
+                        }
+                    }
                     None => _ = referring.insert(net.row.clone()),
                 }
             }
@@ -49,7 +59,6 @@ pub(crate) fn rows(rules: &Rules, store: &RowStore, transactions: &[Folded]) -> 
 }
 
 struct Rows<'r> {
-    rules: &'r Rules,
     store: &'r RowStore,
     /// The last image of each row in the batch.
     now: HashMap<&'r RowKey, &'r Fields>,
@@ -64,39 +73,52 @@ impl<'r> Rows<'r> {
     }
 
     fn stored(&self, key: &RowKey) -> Option<&'r Fields> {
-        Some(&self.store.rows.get(key)?.as_ref()?.image)
+        Some(&self.store.rows.get(key)?.as_ref()?.row.image)
+    }
+
+    /// Wants the rows that were looked up when the row was mapped last, if that is known and it
+    /// refers to the same ones now.
+    fn looked_up_last(&mut self, net: &Net<'_>) -> bool {
+        let store = self.store;
+        let Some(Some(kept)) = store.rows.get(&net.row) else { return false };
+        let Some(speech) = kept.speech.as_ref().filter(|_| net.full) else { return false };
+        let was = &kept.row.image;
+        if !net.table.rules.mappings.iter().all(|m| m.finds_the_same(was, &net.image)) {
+            return false;
+        }
+        for found in &speech.found {
+            let Found::All(lookups) = found else { return false };
+            lookups.iter().flatten().for_each(|looked| self.row(&looked.key));
+        }
+        true
     }
 
     /// Whether the lookups of a row may find other rows than those of its image in the store.
-    fn looks_elsewhere(&self, net: &Net) -> bool {
+    fn looks_elsewhere(&self, net: &Net<'_>) -> bool {
         let (Some(stored), true) = (self.stored(&net.row), net.full) else { return true };
-        let table = (net.row.source.clone(), net.row.table.clone());
-        let mappings = self.rules.mappings.get(&table).into_iter().flatten();
-        let mut keys = mappings.flat_map(|m| &m.lookups).map(|l| &l.key);
+        let mut keys = net.table.rules.mappings.iter().flat_map(|m| &m.lookups).map(|l| &l.key);
         keys.any(|k| k.lookup.is_none() && stored.get(&k.column) != net.image.get(&k.column))
     }
 
     /// Whether rows that refer to a row may have to be mapped again.
-    fn is_read(&self, net: &Net) -> bool {
-        let table = (net.row.source.clone(), net.row.table.clone());
-        let Some(used) = self.rules.looked_up.get(&table) else { return false };
+    fn is_read(&self, net: &Net<'_>) -> bool {
+        let Some(used) = net.table.rules.used else { return false };
         match self.stored(&net.row) {
             Some(stored) => net.op != Op::Delete && used.differs_where_given(stored, &net.image),
             None => true,
         }
     }
 
-    fn stored_lookups(&mut self, key: &RowKey) {
+    fn stored_lookups(&mut self, mappings: &[Mapping], key: &RowKey) {
         if let Some(image) = self.stored(key) {
-            self.lookups(key, image);
+            self.lookups(mappings, image);
         }
     }
 
     /// The rows that the mappings of a row read, as far as they can be followed; rows of the batch
     /// as they were before it and as they are after it.
-    fn lookups(&mut self, key: &RowKey, image: &Fields) {
-        let table = (key.source.clone(), key.table.clone());
-        for mapping in self.rules.mappings.get(&table).into_iter().flatten() {
+    fn lookups(&mut self, mappings: &[Mapping], image: &Fields) {
+        for mapping in mappings {
             if !mapping.lookups.is_empty() && self.follow(mapping, image, true) {
                 self.follow(mapping, image, false);
             }
@@ -151,7 +173,7 @@ pub(crate) fn records(
     };
     for step in steps.iter().flatten().filter(|_| !begun) {
         step.records().for_each(|key| wanted.compute(key));
-        for said in &step.said {
+        for said in step.said() {
             let links = said.links.iter();
             links.for_each(|(link, to)| wanted.link(&said.record, link, to));
         }

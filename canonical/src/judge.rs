@@ -64,7 +64,7 @@ pub(crate) struct NeedSets {
 
 /// One source transaction while it is judged.
 pub(crate) struct Tx<'t> {
-    pub(crate) folded: &'t Folded,
+    pub(crate) folded: &'t Folded<'t>,
     pub(crate) place: Name,
     /// Records as they were before it.
     pub(crate) base: BTreeMap<RecordKey, Option<Arc<Record>>>,
@@ -80,7 +80,7 @@ pub(crate) struct Tx<'t> {
 }
 
 impl<'t> Tx<'t> {
-    fn new(folded: &'t Folded) -> Self {
+    fn new(folded: &'t Folded<'t>) -> Self {
         Self {
             folded,
             place: folded.header.commit.to_string().into(),
@@ -97,7 +97,7 @@ impl<'t> Tx<'t> {
 /// What is judged at once.
 pub(crate) struct Batch<'b> {
     /// Transactions.
-    pub transactions: &'b [Folded],
+    pub transactions: &'b [Folded<'b>],
     /// What each means for records.
     pub steps: &'b [Vec<Step>],
     /// Records whose time has come.
@@ -191,7 +191,7 @@ impl<'j> Judge<'j> {
         self.release(&tx, due);
     }
 
-    fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
+    fn transaction(&mut self, folded: &Folded<'_>, steps: &[Step]) {
         let mut tx = Tx::new(folded);
         let told = self.out.deliveries.len();
         self.truncated(&tx);
@@ -241,7 +241,7 @@ impl<'j> Judge<'j> {
         for key in &step.left {
             self.load_mut(key).contributions.remove(&step.row);
         }
-        for said in &step.said {
+        for said in step.said() {
             self.note_fresh(tx, step, said);
             self.note_duplicate(step, &said.record);
             let contribution = Contribution {
@@ -299,7 +299,7 @@ impl<'j> Judge<'j> {
         };
         let of_key = rules.entities.entity(&key.entity);
         let summed = || {
-            step.said.iter().filter(|s| s.record == *key).all(|said| {
+            step.said().iter().filter(|s| s.record == *key).all(|said| {
                 let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
                 let mut own = own.peekable();
                 own.peek().is_some() && own.all(merged)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossdock_model::canonical::Name;
+use crossdock_model::canonical::{Fields, Name};
 use crossdock_model::{TableName, Value};
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 use jiff::tz::TimeZone;
@@ -42,6 +42,17 @@ pub(crate) struct Mapping {
     pub zone: TimeZone,
     /// Earlier names of columns.
     pub was: Was,
+}
+
+impl Mapping {
+    /// Whether two images of a row lead to the same looked-up rows: one leads to the next, and the
+    /// first ones are found by columns of the row.
+    pub fn finds_the_same(&self, a: &Fields, b: &Fields) -> bool {
+        let same =
+            |l: &Lookup| l.key.lookup.is_some() || a.get(&l.key.column) == b.get(&l.key.column);
+        // A row that refers to its own table may find itself, as it is now.
+        self.lookups.iter().all(|l| l.table != self.table && same(l))
+    }
 }
 
 /// A row of another table of the same source.

@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashSet};
 
 use crate::compute::Rec;
 use crate::judge::RecordStore;
-use crate::rows::RowStore;
+use crate::rows::{Kept, RowStore};
 
 /// About as many bytes are kept; what a single batch touches is kept whatever its size.
 const BYTES_MAX: usize = 16 << 20;
@@ -70,14 +70,16 @@ impl Memory {
     pub(crate) fn loaded(&mut self, row: SourceRow) {
         if !self.rows.rows.contains_key(&row.key) {
             self.bytes += row_bytes(&row);
-            self.rows.rows.insert(row.key.clone(), Some(Arc::new(row)));
+            self.rows.rows.insert(row.key.clone(), Some(Kept::unheard(Arc::new(row))));
         }
     }
 
-    /// Takes what a batch has done: the rows that it changed, and the records that it looked at.
+    /// Takes what a batch has done: the rows that it changed or heard, and the records that it
+    /// looked at.
     pub(crate) fn take_in(
         &mut self,
-        rows: &[Arc<SourceRow>],
+        rows: Vec<Kept>,
+        heard: Vec<Kept>,
         recs: HashMap<RecordKey, Arc<Rec>>,
         evidence: &[Arc<Evidence>],
     ) {
@@ -86,7 +88,12 @@ impl Memory {
             *self = Self::of(self.bytes_max);
         }
         self.written = Written::default();
-        rows.iter().for_each(|row| self.row(row));
+        rows.into_iter().for_each(|kept| self.row(kept));
+        for kept in heard {
+            if let Some(Some(known)) = self.rows.rows.get_mut(&kept.row.key) {
+                known.speech = kept.speech;
+            }
+        }
         recs.into_iter().for_each(|(key, rec)| self.record(key, rec));
         // The store keeps what was taken back, so that what is older does not bring it again.
         for item in evidence.iter().filter(|item| item.withdrawn) {
@@ -98,7 +105,8 @@ impl Memory {
         }
     }
 
-    fn row(&mut self, row: &Arc<SourceRow>) {
+    fn row(&mut self, kept: Kept) {
+        let row = &kept.row;
         for other in &row.refers_to {
             match self.rows.referring.get_mut(other) {
                 Some(known) => _ = known.insert(row.key.clone()),
@@ -106,8 +114,8 @@ impl Memory {
             }
         }
         self.bytes += row_bytes(row);
-        let old = self.rows.rows.insert(row.key.clone(), Some(row.clone()));
-        self.gone(old.flatten().map_or(0, |row| row_bytes(&row)));
+        let old = self.rows.rows.insert(row.key.clone(), Some(kept));
+        self.gone(old.flatten().map_or(0, |kept| row_bytes(&kept.row)));
     }
 
     fn record(&mut self, key: RecordKey, rec: Arc<Rec>) {

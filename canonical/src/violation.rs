@@ -61,7 +61,7 @@ impl Judge<'_> {
 
     /// Judges what a row has changed without owning it.
     pub(crate) fn violations(&mut self, tx: &Tx<'_>, step: &Step) {
-        for said in &step.said {
+        for said in step.said() {
             let Some(plan) = self.rules.plans.get(&said.record.entity) else { continue };
             let before = earlier(step, &said.record);
             let mut plans = plan.fields.walk();
@@ -254,7 +254,7 @@ impl Judge<'_> {
 
 /// What a row said of a record before.
 fn earlier<'s>(step: &'s Step, key: &RecordKey) -> Option<&'s Said> {
-    step.before.iter().find(|s| s.record == *key)
+    step.before().iter().find(|s| s.record == *key)
 }
 
 /// The owner's value as the offender's column holds it: the mapping backwards.

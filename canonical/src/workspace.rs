@@ -28,8 +28,8 @@ pub struct Workspace<'r> {
     rules: &'r Rules,
     installation: String,
     now_micros: i64,
-    tables: Tables,
-    transactions: Vec<Folded>,
+    tables: Tables<'r>,
+    transactions: Vec<Folded<'r>>,
     memory: Memory,
     /// What was asked for last.
     asked: Needs,
@@ -110,17 +110,12 @@ impl<'r> Workspace<'r> {
 
     /// Adds a whole transaction of a source.
     pub fn take_in(&mut self, source: &Name, header: &TxHeader, events: Vec<ChangeEvent>) {
-        let rules = self.rules;
-        let wanted = |table: &Name| {
-            let key = (source.clone(), table.clone());
-            rules.mappings.contains_key(&key) || rules.looked_up.contains_key(&key)
-        };
         let mut header = header.clone();
         if header.commit_micros == 0 {
             // A snapshot has no commit time: what it reads is so now.
             header.commit_micros = self.now_micros;
         }
-        let folded = fold(&mut self.tables, source, header, events, &wanted, &rules.renamed);
+        let folded = fold(&mut self.tables, source, header, events, self.rules);
         self.transactions.push(folded);
         self.begin_again();
     }
@@ -133,7 +128,7 @@ impl<'r> Workspace<'r> {
         if header.commit_micros == 0 {
             header.commit_micros = self.now_micros;
         }
-        self.transactions.push(gone(source, header, &rows));
+        self.transactions.push(gone(source, header, &rows, self.rules));
         for row in rows {
             self.memory.loaded(upcast::row(row, &self.rules.renamed));
         }
@@ -244,8 +239,8 @@ impl<'r> Workspace<'r> {
             return (Outcome::default(), Memory::default());
         };
         let mut memory = self.memory;
-        memory.take_in(&mapped.rows, recs, &outcome.evidence);
-        outcome.rows = mapped.rows;
+        outcome.rows = mapped.rows.iter().map(|kept| kept.row.clone()).collect();
+        memory.take_in(mapped.rows, mapped.heard, recs, &outcome.evidence);
         outcome.guards = mapped.guards;
         outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {

@@ -107,7 +107,7 @@ pub struct Contribution {
     /// Canonical fields.
     pub fields: Arc<Fields>,
     /// Other records that it names, by link name.
-    pub links: Links,
+    pub links: Arc<Links>,
     /// Place of the image it was mapped from.
     pub at: LogOrder,
     /// True when the row does not speak of the record any more: remove it.
