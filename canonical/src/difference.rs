@@ -68,6 +68,7 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
             .map(|r| ((r.rule.clone(), r.business_key.clone()), Arc::new(r)))
             .collect(),
         deadlines: state.deadlines.into_iter().map(|d| (d.id, d)).collect(),
+        settled: false,
     }
 }
 

@@ -2,22 +2,25 @@
 //! records, and which rows must wait for others.
 
 mod referring;
+mod speech;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossdock_model::Op;
-use crossdock_model::canonical::{Fields, Name, Needs, RecordKey, RowKey, SourceRow, Tally};
+use crossdock_model::canonical::{Fields, Name, Needs, RowKey, SourceRow, Tally};
 use foldhash::{HashMap, HashMapExt};
 
 use crate::echo;
 use crate::evidence::Normalise;
 use crate::fold::{Folded, Net, laid_on};
 use crate::ids::evidence_id;
-use crate::mapping::Mapping;
-use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
+use crate::rowmap::{RowTrouble, RowView, Said};
 use crate::rules::{Rules, TableRules};
 use crate::step::{Doing, Mapped, Stated, Step};
+
+use speech::refs;
+pub(crate) use speech::{Found, Speech};
 
 /// Kept with the image of a parked row: when the source committed it, so that its evidence has
 /// the right time once it is mapped.
@@ -99,38 +102,6 @@ struct Images<'i> {
     silent: bool,
     /// When the source committed it.
     committed: i64,
-}
-
-/// Looked-up rows of one mapping.
-#[derive(Clone, Debug)]
-pub(crate) enum Found {
-    /// All of them; `None` where the key is NULL.
-    All(Vec<Option<Looked>>),
-    /// The first that has not come yet.
-    Waiting(RowKey),
-    /// What is there is not known yet.
-    NotLoaded,
-}
-
-/// A row that has been looked up.
-#[derive(Clone, Debug)]
-pub(crate) struct Looked {
-    /// Its key.
-    pub key: RowKey,
-    image: Arc<Fields>,
-}
-
-/// What an image says, by all mappings of its table. It says the same as long as the rows that it
-/// refers to are the same.
-#[derive(Debug, Default)]
-pub(crate) struct Speech {
-    /// What it says.
-    pub said: Vec<Said>,
-    troubles: Vec<RowTrouble>,
-    failed: Vec<Name>,
-    waiting_for: Vec<RowKey>,
-    /// What each mapping has found.
-    pub found: Vec<Found>,
 }
 
 impl<'w> Work<'w> {
@@ -392,152 +363,6 @@ impl<'w> Work<'w> {
         }
     }
 
-    /// The record that evidence of the image mapped last is about.
-    fn last_subject(
-        &self,
-        rules: TableRules<'w>,
-        rule: &Normalise,
-        images: &Images<'_>,
-    ) -> Option<RecordKey> {
-        let (image, last) = images.mapped.as_ref()?;
-        self.subject(rules, rule, image, &last.found)
-    }
-
-    /// The record that evidence of an image is about.
-    fn subject(
-        &self,
-        rules: TableRules<'w>,
-        rule: &Normalise,
-        image: &Arc<Fields>,
-        found: &[Found],
-    ) -> Option<RecordKey> {
-        let mapping = rules.mappings.get(rule.mapping)?;
-        let Some(Found::All(lookups)) = found.get(rule.mapping) else { return None };
-        let view = RowView::new(image, refs(lookups));
-        rule.record(mapping, &self.rules.entities, &view).ok().flatten()
-    }
-
-    /// What an image says that was mapped last: as it is known, if the rows that it refers to are
-    /// still the same.
-    fn said_last(
-        &mut self,
-        rules: TableRules<'w>,
-        row: &RowKey,
-        image: &Arc<Fields>,
-        known: Option<&Arc<Speech>>,
-    ) -> Arc<Speech> {
-        match known.filter(|known| known.found.iter().all(|found| self.is_same(found))) {
-            Some(known) => known.clone(),
-            None => self.listen(rules, row, image),
-        }
-    }
-
-    /// What an image says.
-    fn listen(&mut self, rules: TableRules<'w>, row: &RowKey, image: &Arc<Fields>) -> Arc<Speech> {
-        let found = self.find(rules.mappings, row, image).0;
-        Arc::new(self.hear(rules.mappings, image, found))
-    }
-
-    /// Whether looked-up rows are as they were.
-    fn is_same(&self, found: &Found) -> bool {
-        let Found::All(lookups) = found else { return false };
-        let same = |looked: &Looked| {
-            self.row(&looked.key).is_some_and(|row| Arc::ptr_eq(&row.image, &looked.image))
-        };
-        lookups.iter().flatten().all(same)
-    }
-
-    /// The rows that an image refers to: those of the image mapped last, if it refers to the same.
-    fn found_again(
-        &mut self,
-        rules: TableRules<'w>,
-        images: &Images<'_>,
-    ) -> (Vec<Found>, Option<Vec<RowKey>>) {
-        if let Some((was, last)) = &images.mapped
-            && rules.mappings.iter().all(|m| m.finds_the_same(was, images.now))
-            && last.found.iter().all(|found| self.is_same(found))
-        {
-            return (last.found.clone(), None);
-        }
-        let (found, refers_to) = self.find(rules.mappings, images.row, images.now);
-        (found, Some(refers_to))
-    }
-
-    /// What an image says, given the rows that it refers to.
-    fn hear(&self, mappings: &[Mapping], image: &Arc<Fields>, found: Vec<Found>) -> Speech {
-        let mut speech = Speech::default();
-        for (mapping, found) in mappings.iter().zip(&found) {
-            let lookups = match found {
-                Found::All(lookups) => lookups,
-                Found::Waiting(key) => {
-                    speech.waiting_for.push(key.clone());
-                    continue;
-                }
-                Found::NotLoaded => continue,
-            };
-            let view = RowView::new(image, refs(lookups));
-            let answer = map_row(mapping, &self.rules.entities, &view);
-            speech.troubles.extend(answer.troubles);
-            if answer.failed {
-                speech.failed.push(mapping.entity.clone());
-            }
-            let Some(said) = answer.said else { continue };
-            match speech.said.iter_mut().find(|s| s.record == said.record) {
-                Some(earlier) => {
-                    let fields = Arc::unwrap_or_clone(said.fields);
-                    Arc::make_mut(&mut earlier.fields).extend(fields);
-                    let links = Arc::unwrap_or_clone(said.links);
-                    Arc::make_mut(&mut earlier.links).extend(links);
-                }
-                None => speech.said.push(said),
-            }
-        }
-        speech.found = found;
-        speech
-    }
-
-    /// Finds the rows that the mappings of a row refer to, one after another; gives besides, in
-    /// order, the keys of all that are another row.
-    fn find(
-        &mut self,
-        mappings: &[Mapping],
-        row: &RowKey,
-        image: &Arc<Fields>,
-    ) -> (Vec<Found>, Vec<RowKey>) {
-        let mut refers_to = Vec::new();
-        let mut all = Vec::with_capacity(mappings.len());
-        for mapping in mappings {
-            let mut found: Vec<Option<Looked>> = Vec::with_capacity(mapping.lookups.len());
-            let mut stops = None;
-            for at in 0..mapping.lookups.len() {
-                let Some(key) = lookup_key(mapping, at, &RowView::new(image, refs(&found))) else {
-                    found.push(None);
-                    continue;
-                };
-                if key == *row {
-                    found.push(Some(Looked { key, image: image.clone() }));
-                    continue;
-                }
-                let other = self.row(&key).map(|other| other.image.clone());
-                if other.is_none() && stops.is_none() {
-                    stops = Some(match self.store.rows.contains_key(&key) {
-                        true => Found::Waiting(key.clone()),
-                        false => {
-                            self.needs.insert(key.clone());
-                            Found::NotLoaded
-                        }
-                    });
-                }
-                refers_to.push(key.clone());
-                found.push(other.map(|image| Looked { key, image }));
-            }
-            all.push(stops.unwrap_or(Found::All(found)));
-        }
-        refers_to.sort_unstable();
-        refers_to.dedup();
-        (all, refers_to)
-    }
-
     fn push(&mut self, step: Step) {
         if let Some(steps) = self.out.steps.last_mut() {
             steps.push(step);
@@ -562,10 +387,6 @@ impl<'w> Work<'w> {
         self.out.rows.sort_unstable_by(|a, b| a.row.key.cmp(&b.row.key));
         Ok(self.out)
     }
-}
-
-fn refs(lookups: &[Option<Looked>]) -> Vec<Option<&Fields>> {
-    lookups.iter().map(|looked| looked.as_ref().map(|l| &*l.image)).collect()
 }
 
 /// An image with some columns taken from a later one.

@@ -67,9 +67,9 @@ impl<'j> Judge<'j> {
     }
 
     /// Evaluates the releases of every record that has changed or that depends on one that has.
-    pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &BTreeSet<RecordKey>) {
+    pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &[RecordKey]) {
         let rules = self.rules;
-        let mut keys: BTreeSet<RecordKey> = touched.clone();
+        let mut keys: BTreeSet<RecordKey> = touched.iter().cloned().collect();
         keys.extend(tx.changed.keys().cloned());
         for key in tx.changed.keys() {
             if rules.released_by_links.contains(&key.entity) {

@@ -33,7 +33,8 @@ pub(super) enum Source<'d> {
 }
 
 impl Source<'_> {
-    fn name(&self) -> &Name {
+    /// Who says so.
+    pub fn name(&self) -> &Name {
         match self {
             Source::Key(by) | Source::Said(by, _) => &by.row.source,
             Source::Accepted { source, .. } => source,
@@ -42,7 +43,8 @@ impl Source<'_> {
         }
     }
 
-    fn inferred(&self) -> &[Name] {
+    /// Steps that nobody reported.
+    pub fn inferred(&self) -> &[Name] {
         match self {
             Source::State { inferred, .. } => inferred,
             Source::Kept(origin) => &origin.inferred,
@@ -50,7 +52,8 @@ impl Source<'_> {
         }
     }
 
-    fn into_origin(self) -> Origin {
+    /// With its texts.
+    pub fn into_origin(self) -> Origin {
         let source = self.name().clone();
         let (at, rule) = match self {
             Source::Key(_) => (NOWHERE.clone(), KEY.clone()),
@@ -137,9 +140,10 @@ impl<'d> Draft<'d> {
             (previous.map(|p| p.fields.walk()), previous.map(|p| p.origins.walk()));
         for Slot { field, value, source } in self.slots {
             // A value that means the same is the same: its origin stays, too.
-            let old = old_values.as_mut().and_then(|walk| walk.find(field));
-            let old = old.filter(|old| old.same_as(&value));
-            let origin = old.and_then(|_| old_origins.as_mut()?.find(field));
+            let known = old_values.as_mut().and_then(|walk| walk.find(field));
+            let old = known.filter(|old| old.same_as(&value));
+            let unchanged = old.is_some() || (known.is_none() && value.is_null());
+            let origin = old_origins.as_mut().filter(|_| unchanged).and_then(|o| o.find(field));
             let same = |o: &&Origin| o.source == *source.name() && o.inferred == source.inferred();
             let origin = match origin.filter(same) {
                 Some(origin) => origin.clone(),
@@ -161,6 +165,15 @@ impl<'d> Draft<'d> {
             origins: Named::from_sorted(origins),
             links,
         })
+    }
+
+    /// Whether each value comes from where the record says, and nothing else is in the record.
+    pub fn comes_from(&self, record: &Record) -> bool {
+        let mut origins = record.origins.walk();
+        let known = |slot: &Slot<'_>| {
+            origins.find(slot.field).is_some_and(|origin| origin.source == *slot.source.name())
+        };
+        self.slots.len() == record.origins.len() && self.slots.iter().all(known)
     }
 
     /// Whether the same steps of lifecycles were reported by nobody.
