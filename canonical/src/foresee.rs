@@ -4,10 +4,8 @@
 //! This may ask for a little too much, and may miss what only judging finds out: then judging
 //! itself says so.
 
-use std::collections::BTreeSet;
-
 use crossdock_model::Op;
-use crossdock_model::canonical::{Fields, Needs, RecordKey, RowKey};
+use crossdock_model::canonical::{Fields, Name, Needs, RecordKey, RowKey};
 use foldhash::{HashMap, HashSet};
 
 use crate::fold::{Folded, Net};
@@ -18,57 +16,75 @@ use crate::rows::{Found, RowStore};
 use crate::rules::Rules;
 use crate::step::Step;
 
-/// What mapping the rows of a batch will need.
-pub(crate) fn rows(rules: &Rules, store: &RowStore, transactions: &[Folded<'_>]) -> Needs {
-    let mut wanted = Rows { store, now: HashMap::default(), rows: BTreeSet::new() };
+/// What mapping the rows of a batch will need besides what has been loaded.
+pub(crate) fn rows(
+    rules: &Rules,
+    store: &RowStore,
+    transactions: &[Folded<'_>],
+    foreseen: &mut Foreseen,
+) -> Needs {
+    let mut wanted = Rows { store, now: HashMap::default(), rows: HashSet::default(), open: false };
     let nets = || transactions.iter().flat_map(|t| &t.nets);
-    for key in nets().flat_map(|net| std::iter::once(&net.row).chain(&net.inherits)) {
-        wanted.row(key);
+    if foreseen.nets.is_none() {
+        for key in nets().flat_map(|net| std::iter::once(&net.row).chain(&net.inherits)) {
+            wanted.row(key);
+        }
+        if !wanted.rows.is_empty() {
+            return Needs { rows: wanted.rows.into_iter().collect(), ..Needs::default() };
+        }
     }
-    if wanted.rows.is_empty() {
+    let open = foreseen.nets.take().unwrap_or_else(|| (0..nets().count()).collect());
+    if !open.is_empty() {
         wanted.now.extend(nets().map(|net| (&net.row, &*net.image)));
-        let mut referring = BTreeSet::new();
-        for net in nets() {
-            if net.op != Op::Delete {
-                let mappings = net.table.rules.mappings;
-                if wanted.looked_up_last(net) {
-                    // Known, or asked for.
-                } else if !wanted.looks_elsewhere(net) {
-                    wanted.lookups(mappings, &net.image);
-                } else {
-                    wanted.lookups(mappings, &net.image);
-                    wanted.stored_lookups(mappings, &net.row);
-                }
+    }
+    let (mut referring, mut still) = (HashSet::default(), Vec::new());
+    let (mut left, mut open) = (nets().enumerate(), open.into_iter());
+    while let Some((at, net)) = open.next().and_then(|at| left.find(|(place, _)| *place == at)) {
+        wanted.open = false;
+        if net.op != Op::Delete && !wanted.looked_up_last(net) {
+            let mappings = net.table.rules.mappings;
+            wanted.lookups(mappings, &net.image);
+            if wanted.looks_elsewhere(net) {
+                wanted.stored_lookups(mappings, &net.row);
             }
-            if wanted.is_read(net) {
-                match store.referring.get(&net.row) {
-                    Some(known) => {
-                        for other in known {
-                            let of_other = rules.of_table(&other.source, &other.table);
-                            wanted.stored_lookups(of_other.mappings, other);
-                        }
+        }
+        if wanted.is_read(net) {
+            match store.referring.get(&net.row) {
+                Some(known) => {
+                    for other in known {
+                        let of_other = rules.of_table(&other.source, &other.table);
+                        wanted.stored_lookups(of_other.mappings, other);
                     }
-                    None => _ = referring.insert(net.row.clone()),
+                }
+                None => {
+                    referring.insert(net.row.clone());
+                    wanted.open = true;
                 }
             }
         }
-        let rows = wanted.rows.into_iter().collect();
-        return Needs { rows, referring_to: referring.into_iter().collect(), ..Needs::default() };
+        if wanted.open {
+            still.push(at);
+        }
     }
-    Needs { rows: wanted.rows.into_iter().collect(), ..Needs::default() }
+    foreseen.nets = Some(still);
+    let (rows, referring_to) = (wanted.rows.into_iter(), referring.into_iter());
+    Needs { rows: rows.collect(), referring_to: referring_to.collect(), ..Needs::default() }
 }
 
 struct Rows<'r> {
     store: &'r RowStore,
     /// The last image of each row in the batch.
     now: HashMap<&'r RowKey, &'r Fields>,
-    rows: BTreeSet<RowKey>,
+    rows: HashSet<RowKey>,
+    /// Something has not been loaded, behind which there may be more.
+    open: bool,
 }
 
 impl<'r> Rows<'r> {
     fn row(&mut self, key: &RowKey) {
         if !self.store.rows.contains_key(key) {
             self.rows.insert(key.clone());
+            self.open = true;
         }
     }
 
@@ -147,6 +163,8 @@ impl<'r> Rows<'r> {
 /// How far it is known what judging the steps of a batch will need.
 #[derive(Debug, Default)]
 pub(crate) struct Foreseen {
+    /// Row changes, by their place in the batch, around which something has not been loaded yet.
+    nets: Option<Vec<usize>>,
     begun: bool,
     /// Records that will be computed.
     computed: HashSet<RecordKey>,
@@ -167,9 +185,9 @@ pub(crate) fn records(
         store,
         computed: &mut foreseen.computed,
         open: std::mem::take(&mut foreseen.open),
-        records: BTreeSet::new(),
-        linking: BTreeSet::new(),
-        releases: BTreeSet::new(),
+        records: HashSet::default(),
+        linking: HashSet::default(),
+        releases: HashSet::default(),
     };
     for step in steps.iter().flatten().filter(|_| !begun) {
         step.records().for_each(|key| wanted.compute(key));
@@ -198,9 +216,9 @@ struct Records<'r> {
     computed: &'r mut HashSet<RecordKey>,
     /// Those of them that have not been looked at.
     open: Vec<RecordKey>,
-    records: BTreeSet<RecordKey>,
-    linking: BTreeSet<RecordKey>,
-    releases: BTreeSet<RecordKey>,
+    records: HashSet<RecordKey>,
+    linking: HashSet<RecordKey>,
+    releases: HashSet<RecordKey>,
 }
 
 impl Records<'_> {
@@ -248,12 +266,12 @@ impl Records<'_> {
         let mut known = self.load(key);
         self.links_of(key);
         let lists = rules.telling.projections.get(&key.entity).into_iter().flatten();
-        let children: BTreeSet<_> = lists.flat_map(|p| p.children.values()).collect();
+        let children: Vec<&Name> = lists.flat_map(|p| p.children.values()).collect();
         let followers = rules.followers.get(&key.entity);
         if !children.is_empty() || followers.is_some() {
             match store.linking.get(key) {
                 Some(from) => {
-                    let all = from.iter().filter(|k| children.contains(&k.entity));
+                    let all = from.iter().filter(|k| children.contains(&&k.entity));
                     all.for_each(|k| _ = self.load(k));
                     let follow = |k: &&RecordKey| followers.is_some_and(|f| f.contains(&k.entity));
                     from.iter().filter(follow).for_each(|k| self.compute(k));

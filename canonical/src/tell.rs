@@ -69,8 +69,14 @@ impl<'j> Judge<'j> {
     /// Evaluates the releases of every record that has changed or that depends on one that has.
     pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &[RecordKey]) {
         let rules = self.rules;
-        let mut keys: BTreeSet<RecordKey> = touched.iter().cloned().collect();
-        keys.extend(tx.changed.keys().cloned());
+        // Of most entities nothing is released, and nothing is ever due.
+        let waits = |key: &&RecordKey| {
+            tx.is_clock
+                || rules.telling.releases.contains_key(&key.entity)
+                || rules.timed.contains(&key.entity)
+        };
+        let mut keys: BTreeSet<RecordKey> =
+            touched.iter().chain(tx.changed.keys()).filter(waits).cloned().collect();
         for key in tx.changed.keys() {
             if rules.released_by_links.contains(&key.entity) {
                 keys.extend(self.releases_on(key));

@@ -161,7 +161,7 @@ impl<'r> Workspace<'r> {
     fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
             let rows = &self.memory.rows;
-            known(foresee::rows(self.rules, rows, &self.transactions))?;
+            known(foresee::rows(self.rules, rows, &self.transactions, &mut self.foreseen))?;
             let mut mapped = map_all(self.rules, rows, &self.transactions)?;
             rate::guard(
                 self.rules,

@@ -122,6 +122,7 @@ impl Value<'_> {
     pub fn text(&self) -> Option<Cow<'_, str>> {
         match self {
             Value::Text(v) | Value::Json(v) => Some(Cow::Borrowed(v)),
+            Value::Decimal(v) if is_normal(v) => Some(Cow::Borrowed(v)),
             other => other.to_text().map(Cow::Owned),
         }
     }
@@ -163,7 +164,7 @@ impl Value<'_> {
                 }
                 out.push(']');
             }
-            other => write_json_text(out, &other.to_text().unwrap_or_default()),
+            other => write_json_text(out, &other.text().unwrap_or_default()),
         }
     }
 
@@ -205,6 +206,8 @@ pub fn write_json_text(out: &mut String, text: &str) {
                 '\n' => out.push_str("\\n"),
                 '\r' => out.push_str("\\r"),
                 '\t' => out.push_str("\\t"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{c}' => out.push_str("\\f"),
                 c if u32::from(c) < 0x20 => _ = write!(out, "\\u{:04x}", u32::from(c)),
                 c => out.push(c),
             }
@@ -228,6 +231,18 @@ pub fn decimal(text: &str) -> Option<BigDecimal> {
         }
     }
     text.parse().ok()
+}
+
+/// Whether a number is in plain notation already, without zeros that mean nothing.
+fn is_normal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "1"));
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    plain(whole)
+        && plain(part)
+        && !part.ends_with('0')
+        && (whole == "0" || !whole.starts_with('0'))
+        && text != "-0"
 }
 
 /// Plain notation without trailing zeros: `12.500` becomes `12.5`, `-0.00` becomes `0`.
@@ -284,6 +299,8 @@ mod tests {
             ("NaN", "NaN"),
         ] {
             assert_eq!(normal_decimal(given), text, "{given}");
+            assert_eq!(is_normal(given), given == text && given != "NaN", "{given}");
+            assert!(text == "NaN" || is_normal(text), "{text}");
         }
     }
 

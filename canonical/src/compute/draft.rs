@@ -53,12 +53,12 @@ impl Source<'_> {
     }
 
     /// With its texts.
-    pub fn into_origin(self) -> Origin {
+    pub fn into_origin(self, places: &mut Places) -> Origin {
         let source = self.name().clone();
         let (at, rule) = match self {
             Source::Key(_) => (NOWHERE.clone(), KEY.clone()),
-            Source::Said(by, rule) => (by.at.to_sortable().into(), rule.clone()),
-            Source::Accepted { at, rule, .. } => (at.to_sortable().into(), rule.clone()),
+            Source::Said(by, rule) => (places.text(by.at), rule.clone()),
+            Source::Accepted { at, rule, .. } => (places.text(at), rule.clone()),
             Source::Kept(origin) => return origin.clone(),
             Source::Computed(rule) => (NOWHERE.clone(), rule),
             Source::State { rule, inferred } => {
@@ -66,6 +66,19 @@ impl Source<'_> {
             }
         };
         Origin::new(source, at, rule)
+    }
+}
+
+/// Texts of places in logs: most values of a record come from the same one.
+#[derive(Debug, Default)]
+pub(super) struct Places(Option<(LogOrder, Name)>);
+
+impl Places {
+    fn text(&mut self, at: LogOrder) -> Name {
+        match &self.0 {
+            Some((known, text)) if *known == at => text.clone(),
+            _ => self.0.insert((at, at.to_sortable().into())).1.clone(),
+        }
     }
 }
 
@@ -136,6 +149,7 @@ impl<'d> Draft<'d> {
         }
         let mut fields = Vec::with_capacity(self.slots.len());
         let mut origins = Vec::with_capacity(self.slots.len());
+        let mut places = Places::default();
         let (mut old_values, mut old_origins) =
             (previous.map(|p| p.fields.walk()), previous.map(|p| p.origins.walk()));
         for Slot { field, value, source } in self.slots {
@@ -147,7 +161,7 @@ impl<'d> Draft<'d> {
             let same = |o: &&Origin| o.source == *source.name() && o.inferred == source.inferred();
             let origin = match origin.filter(same) {
                 Some(origin) => origin.clone(),
-                None => source.into_origin(),
+                None => source.into_origin(&mut places),
             };
             origins.push((field.clone(), origin));
             // A NULL is as good as nothing, and so it is nothing: otherwise a record would tell

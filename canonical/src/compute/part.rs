@@ -9,7 +9,7 @@ use crossdock_model::canonical::{Contribution, Links, Name, Origin, Record, Reco
 use crossdock_model::{Sorted, Value};
 use jiff::tz::TimeZone;
 
-use super::draft::Source;
+use super::draft::{Places, Source};
 use super::pick::{Saying, pick};
 use super::{Rec, links_of};
 use crate::deliver::Projection;
@@ -266,6 +266,7 @@ impl<'p> Part<'p> {
             return Patched { record: None, fields: None, settled };
         }
         let mut record = self.record.clone();
+        let mut places = Places::default();
         for update in updates {
             let differs = self.differs(&update);
             let keeps = !differs && !self.moves(&update) && !self.infers(&update);
@@ -277,7 +278,7 @@ impl<'p> Part<'p> {
                 record.origins.remove(update.field);
                 continue;
             };
-            let origin: Origin = source.into_origin();
+            let origin: Origin = source.into_origin(&mut places);
             record.origins.insert(update.field.clone(), origin);
             match value.is_null() {
                 true => _ = record.fields.remove(update.field),

@@ -78,9 +78,13 @@ impl Judge<'_> {
         let rec = self.load(key).clone();
         let plain = self.rules.plans.get(&key.entity).is_some_and(|plan| plan.plain);
         if plain && rec.settled && dirt.is_clean() {
+            self.agrees(tx, key, &rec, None);
             return;
         }
         let patched = self.patch(key, &rec, dirt);
+        if let Some(patched) = &patched {
+            self.agrees(tx, key, &rec, patched.record.as_ref());
+        }
         let Some(Settled { record, fields, settled, errors }) =
             patched.or_else(|| self.whole(tx, key, &rec))
         else {
@@ -123,6 +127,16 @@ impl Judge<'_> {
         part.projections(&self.children(&lists))?;
         let Patched { record, fields, settled } = part.end();
         Some(Settled { record, fields, settled, errors: Vec::new() })
+    }
+
+    /// In programs for tests: computing the whole of it gives the same. Without all that is needed,
+    /// nothing can be said.
+    fn agrees(&mut self, tx: &Tx<'_>, key: &RecordKey, rec: &Arc<Rec>, ours: Option<&Record>) {
+        if cfg!(debug_assertions) {
+            let whole = self.whole(tx, key, rec).and_then(|whole| whole.record);
+            let missing = !self.needs.records.is_empty() || !self.needs.linking.is_empty();
+            assert!(missing || whole.as_ref() == ours, "{key}: {ours:?} should be {whole:?}");
+        }
     }
 
     /// Computes the whole of a record; `None` while nobody has contributed to it.
