@@ -224,6 +224,9 @@ impl<'m> Maker<'m> {
 
     fn owned_fields(&mut self) {
         let plan = self.plan;
+        if let ([only], true) = (&self.live[..], plan.plain) {
+            return self.fields_of(only);
+        }
         let mut sayings = Sayings::of(&self.live);
         for owned in &plan.owned {
             let said = sayings.about(&owned.name);
@@ -238,6 +241,18 @@ impl<'m> Maker<'m> {
                     self.errors.push(error);
                     self.keep(&owned.name);
                 }
+            }
+        }
+    }
+
+    /// The fields of a record of which one row alone speaks, when no field depends on another.
+    fn fields_of(&mut self, only: &'m Contribution) {
+        let mut plans = self.plan.fields.walk();
+        for (field, value) in only.fields.iter() {
+            let plan = plans.find(field).filter(|plan| !plan.key && !plan.computed);
+            let rule = plan.and_then(|plan| plan.rule.as_ref());
+            if let Some(choice) = rule.and_then(|rule| rule.first()) {
+                self.owned_field(field, choice, &[(only, value)]);
             }
         }
     }

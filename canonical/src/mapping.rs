@@ -213,7 +213,9 @@ impl Reader<'_> {
         let links = block.get("links").and_then(|i| i.table());
         let entity = entity?;
         let read = |s: &Section<'_>| self.fields(s, entity, &lookups, zone, &names);
-        let fields = fields.map(|s| read(&s)).unwrap_or_default();
+        let mut fields = fields.map(|s| read(&s)).unwrap_or_default();
+        // In the order in which records keep them.
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
         let links = links.map(|s| self.links(&s, &lookups, zone, &names)).unwrap_or_default();
         block.done();
         for key in &entity.key {

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crossdock_model::Value;
-use crossdock_model::canonical::{Evidence, Fields, Needs, RecordKey, Release, RowKey, SourceRow};
+use crossdock_model::canonical::{
+    Evidence, Fields, Links, Needs, RecordKey, Release, RowKey, SourceRow,
+};
 use foldhash::{HashMap, HashSet};
 
 use crate::compute::Rec;
@@ -107,7 +109,9 @@ impl Memory {
 
     fn row(&mut self, kept: Kept) {
         let row = &kept.row;
-        for other in &row.refers_to {
+        let known = self.rows.rows.get(&row.key).and_then(Option::as_ref);
+        let same = known.is_some_and(|known| known.row.refers_to == row.refers_to);
+        for other in row.refers_to.iter().filter(|_| !same) {
             match self.rows.referring.get_mut(other) {
                 Some(known) => _ = known.insert(row.key.clone()),
                 None => _ = self.written.referring.insert(other.clone()),
@@ -119,10 +123,14 @@ impl Memory {
     }
 
     fn record(&mut self, key: RecordKey, rec: Arc<Rec>) {
-        if self.records.records.get(&key).is_some_and(|known| Arc::ptr_eq(known, &rec)) {
+        let known = self.records.records.get(&key);
+        if known.is_some_and(|known| Arc::ptr_eq(known, &rec)) {
             return;
         }
-        for to in rec.record.iter().flat_map(|record| record.links.values()) {
+        // Links that were there before are in the store.
+        let before = known.and_then(|known| known.record.as_ref()).map(|record| &record.links);
+        let links = rec.record.as_ref().map(|record| &record.links).filter(|l| before != Some(*l));
+        for to in links.into_iter().flat_map(Links::values) {
             match self.records.linking.get_mut(to) {
                 Some(known) => _ = known.insert(key.clone()),
                 None => _ = self.written.linking.insert(to.clone()),

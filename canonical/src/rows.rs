@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossdock_model::Op;
-use crossdock_model::canonical::{Fields, Name, Needs, RowKey, SourceRow, Tally};
+use crossdock_model::canonical::{Fields, Name, Needs, RecordKey, RowKey, SourceRow, Tally};
 use foldhash::{HashMap, HashMapExt};
 
 use crate::echo;
@@ -19,8 +19,8 @@ use crate::rowmap::{RowTrouble, RowView, Said};
 use crate::rules::{Rules, TableRules};
 use crate::step::{Doing, Mapped, Stated, Step};
 
-use speech::refs;
 pub(crate) use speech::{Found, Speech};
+use speech::{known_subject, refs};
 
 /// Kept with the image of a parked row: when the source committed it, so that its evidence has
 /// the right time once it is mapped.
@@ -172,7 +172,7 @@ impl<'w> Work<'w> {
                     silent: false,
                     committed: tx.header.commit_micros,
                 };
-                self.state(rules, rule, &images, &found, &mut step);
+                self.state(rules, rule, &images, (&found, None), &mut step);
             }
         }
         step.troubles.clear();
@@ -191,23 +191,12 @@ impl<'w> Work<'w> {
         let spoken = alive.filter(|s| s.waiting_for.is_empty()).map(|s| s.image.clone());
         let deleted = net.op == Op::Delete;
         let image = self.merged(net, stored.map(|row| &**row));
-        let mut before = match (again, &spoken) {
+        let before = match (again, &spoken) {
             (true, _) => spoken.clone(),
             (false, Some(image)) => Some(image.clone()),
             (false, None) => net.before.clone(),
         };
-        let mut silent = false;
-        if let Some(digests) = &tx.mark {
-            match echo::written(digests, &net.table.name, &image, deleted) {
-                Some(columns) => {
-                    self.count(Tally::Echo { source: tx.source.clone() }, 1);
-                    let laid = lay_over(before.as_ref().unwrap_or(&image), &image, columns);
-                    silent = deleted || laid == *image;
-                    before = Some(Arc::new(laid));
-                }
-                None => self.count(Tally::GenuineInOurs { source: tx.source.clone() }, 1),
-            }
-        }
+        let (before, silent) = self.without_echo(tx, net, &image, before);
         let row = SourceRow {
             key: net.row.clone(),
             image: image.clone(),
@@ -255,6 +244,31 @@ impl<'w> Work<'w> {
         }
         for (other, last) in said_before {
             self.map_again(&other, last, tx.header.commit_micros);
+        }
+    }
+
+    /// What the source has seen before its change, with the columns that Crossdock wrote; and
+    /// whether there is nothing else.
+    fn without_echo(
+        &mut self,
+        tx: &Folded<'w>,
+        net: &Net<'w>,
+        image: &Arc<Fields>,
+        before: Option<Arc<Fields>>,
+    ) -> (Option<Arc<Fields>>, bool) {
+        let Some(digests) = &tx.mark else { return (before, false) };
+        let deleted = net.op == Op::Delete;
+        match echo::written(digests, &net.table.name, image, deleted) {
+            Some(columns) => {
+                self.count(Tally::Echo { source: tx.source.clone() }, 1);
+                let laid = lay_over(before.as_ref().unwrap_or(image), image, columns);
+                let silent = deleted || laid == **image;
+                (Some(Arc::new(laid)), silent)
+            }
+            None => {
+                self.count(Tally::GenuineInOurs { source: tx.source.clone() }, 1);
+                (before, false)
+            }
         }
     }
 
@@ -320,7 +334,8 @@ impl<'w> Work<'w> {
                 _ => &speech.found,
             };
             for rule in rules.evidence {
-                self.state(rules, rule, images, found, step);
+                let subject = known_subject(rules, rule, &speech);
+                self.state(rules, rule, images, (found, subject), step);
             }
         }
         step.speech = Some(speech);
@@ -332,7 +347,7 @@ impl<'w> Work<'w> {
         rules: TableRules<'w>,
         rule: &Normalise,
         images: &Images<'_>,
-        found: &[Found],
+        (found, subject): (&[Found], Option<RecordKey>),
         step: &mut Step,
     ) {
         let Some(mapping) = rules.mappings.get(rule.mapping) else { return };
@@ -348,7 +363,7 @@ impl<'w> Work<'w> {
         let view = RowView::new(images.now, refs(lookups));
         let entities = &self.rules.entities;
         let before = images.before.map(|b| &**b);
-        match rule.fact(mapping, entities, &view, (before, images.op.letter()), None) {
+        match rule.fact(mapping, entities, &view, (before, images.op.letter()), subject) {
             Ok(Some(fact)) => {
                 let id = id();
                 let earlier = self.last_subject(rules, rule, images);

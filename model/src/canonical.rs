@@ -6,77 +6,18 @@
 //! source's log, and evidence has an identity of its own.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::keys::{Name, RecordKey, RowKey};
 use crate::{LogOrder, Named, TableName, Value};
 
-/// A name that is shared a lot: of a source, entity, field, rule.
-pub type Name = Arc<str>;
 /// Field or column values by name.
 pub type Fields = Named<Value<'static>>;
 /// Other records, by link name.
 pub type Links = Named<RecordKey>;
-
-/// Identity of a canonical record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RecordKey {
-    /// Entity: `shipment`.
-    pub entity: Name,
-    /// Natural key, printable and stable: `shp:EU:SHP-000812`.
-    pub key: Name,
-}
-
-impl fmt::Display for RecordKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.key)
-    }
-}
-
-impl Hash for RecordKey {
-    /// The key says which entity it is of, nearly always: hashing the entity, too, gains nothing.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
-    }
-}
-
-/// Identity of a row in a source database.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RowKey {
-    /// Source: `wms_eu`.
-    pub source: Name,
-    /// `schema.table`.
-    pub table: Name,
-    /// Canonical texts of the key columns, joined by U+001F; see [`RowKey::join`].
-    pub pk: Name,
-}
-
-impl Hash for RowKey {
-    /// Few sources have tables of the same name: hashing the source, too, gains nothing.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.table.hash(state);
-        self.pk.hash(state);
-    }
-}
-
-impl RowKey {
-    /// Joins key values to the text used in `pk`. NULL becomes the empty text.
-    pub fn join<'v>(values: impl IntoIterator<Item = &'v Value<'v>>) -> Name {
-        let mut values = values.into_iter();
-        let first = values.next().and_then(|v| v.text()).unwrap_or_default();
-        let Some(second) = values.next() else { return first.into() };
-        let mut joined = first.into_owned();
-        for value in std::iter::once(second).chain(values) {
-            joined.push('\u{1f}');
-            joined.push_str(&value.text().unwrap_or_default());
-        }
-        joined.into()
-    }
-}
 
 /// The last image of a source row that Crossdock has seen.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,6 +9,7 @@ pub mod canonical;
 pub mod database;
 pub mod debezium;
 pub mod event;
+mod keys;
 pub mod mark;
 pub mod named;
 pub mod position;

@@ -150,7 +150,11 @@ impl Judge<'_> {
         let Computed { record, errors, settled } = compute(self.rules, key, rec, around)?;
         let settled = settled && errors.is_empty();
         let fields = match (&rec.record, &record) {
-            (Some(old), Some(new)) if old.deleted == new.deleted && old.links == new.links => {
+            (Some(old), Some(new))
+                if self.rules.parents.contains_key(&key.entity)
+                    && old.deleted == new.deleted
+                    && old.links == new.links =>
+            {
                 Some(changed_fields(Some(old), new).map(|(name, ..)| name.clone()).collect())
             }
             _ => None,

@@ -51,7 +51,7 @@ impl<'w> Work<'w> {
         images: &Images<'_>,
     ) -> Option<RecordKey> {
         let (image, last) = images.mapped.as_ref()?;
-        self.subject(rules, rule, image, &last.found)
+        known_subject(rules, rule, last).or_else(|| self.subject(rules, rule, image, &last.found))
     }
 
     /// The record that evidence of an image is about.
@@ -197,6 +197,19 @@ impl<'w> Work<'w> {
         refers_to.sort_unstable();
         refers_to.dedup();
         (all, refers_to)
+    }
+}
+
+/// The record that evidence of a row is about, as far as what the row says names it.
+pub(super) fn known_subject(
+    rules: TableRules<'_>,
+    rule: &Normalise,
+    speech: &Speech,
+) -> Option<RecordKey> {
+    let ([_], [said]) = (rules.mappings, &speech.said[..]) else { return None };
+    match &rule.about {
+        None => Some(said.record.clone()),
+        Some(link) => said.links.get(link).cloned(),
     }
 }
 
