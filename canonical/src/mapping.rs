@@ -90,7 +90,7 @@ pub(crate) enum Term {
     /// A constant.
     Constant(Value<'static>),
     /// An expression over `row` and the lookups.
-    Expr(Expr),
+    Expr(Box<Expr>),
 }
 
 /// How one canonical field is made.
@@ -326,7 +326,7 @@ impl Reader<'_> {
             (Some(c), None, None) => Term::Path(path(c.text()?, lookups)),
             (None, Some(v), None) => Term::Constant(self.constant(v, kind)?),
             (None, None, Some(e)) => {
-                Term::Expr(Expr::compile(e.text()?, e.spot(), names, self.report)?)
+                Term::Expr(Box::new(Expr::compile(e.text()?, e.spot(), names, self.report)?))
             }
             _ => {
                 item.problem(
