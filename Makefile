@@ -14,6 +14,9 @@ FUZZ_SECONDS ?= 60
 SCHEDULES ?= 100000
 TWO_WAY_WRITES ?= 1000
 TWO_WAY_SEED ?= 1
+OUTAGE_CHANGES ?= 60000
+LANE_BACKLOG ?= 1000000
+LANE_SAMPLES ?= 300
 
 # None of the targets is a file.
 .PHONY: $(shell grep -ohE "^[a-z-]+:" $(MAKEFILE_LIST) | tr -d :)
@@ -49,6 +52,12 @@ test-schedules: ## Random schedules of four systems against models that know no 
 test-two-way: build mysql ## Two systems that overwrite each other's columns: TWO_WAY_WRITES=1000 on each side, TWO_WAY_SEED=1
 	TWO_WAY_WRITES=$(TWO_WAY_WRITES) TWO_WAY_SEED=$(TWO_WAY_SEED) cargo test --locked --workspace --test system -- --nocapture two_way
 
+test-outage: build ## A target that is away while OUTAGE_CHANGES=60000 changes are written: log released, memory flat, caught up
+	OUTAGE_CHANGES=$(OUTAGE_CHANGES) cargo test --locked --workspace --test system -- --nocapture --test-threads=1 that_was_away
+
+test-lanes-large: build ## Waiting times of the critical lane behind LANE_BACKLOG=1000000 deliveries of another
+	LANE_BACKLOG=$(LANE_BACKLOG) LANE_SAMPLES=$(LANE_SAMPLES) cargo test --locked --workspace --test system -- --nocapture the_critical_lane
+
 test-postgres-versions: setup ## The PostgreSQL tests of capture on other servers: POSTGRES_VERSIONS="13 14 15 16 17 18 extensions"
 	cargo test --locked -p crossdock-capture --no-run
 	deploy/setup/postgres-versions.sh "$(POSTGRES_VERSIONS)" cargo test --locked -p crossdock-capture --test main postgres::
@@ -77,13 +86,13 @@ lint: ## Format, clippy, dependencies
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
 
-crash: build ## End at CRASH_POINTS points, then kill -9 at CRASH_KILLS random moments; compare with an undisturbed run
-	CRASH_KILLS=$(CRASH_KILLS) CRASH_POINTS=$(CRASH_POINTS) cargo test --locked --workspace --test system -- --nocapture crash
+crash: build ## End Crossdock or a server at CRASH_POINTS points, then kill -9 at CRASH_KILLS random moments; compare with the source and with an undisturbed run
+	CRASH_KILLS=$(CRASH_KILLS) CRASH_POINTS=$(CRASH_POINTS) cargo test --locked --workspace --test system -- --nocapture --test-threads=1 crash
 
 # Benchmarks print a table and leave JSON lines in target/bench/. Run them on a quiet machine.
 BENCH := cargo run --locked --release --quiet -p crossdock-bench --
 
-bench: bench-capture-postgres bench-capture-mariadb bench-capture-mysql bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical bench-apply ## All benchmarks
+bench: bench-capture-postgres bench-capture-mariadb bench-capture-mysql bench-snapshot-postgres bench-snapshot-mariadb bench-snapshot-mysql bench-latency-postgres bench-large-transaction bench-canonical bench-apply bench-latency-apply ## All benchmarks
 
 bench-build: setup
 	cargo build --locked --release -p crossdock-bench
@@ -119,6 +128,14 @@ bench-canonical: bench-build ## Fold, map and judge on one core with the demo's 
 bench-apply: bench-build ## From a slot into the canonical store with history, against a native subscription
 	cargo build --locked --release -p crossdock-service
 	$(BENCH) apply --runs $(BENCH_RUNS)
+
+bench-apply-scale: bench-build ## The same with 10,000 to 10,000,000 records in the store; takes half an hour
+	cargo build --locked --release -p crossdock-service
+	for base in 10000 100000 1000000 10000000; do $(BENCH) apply --runs 1 --base $$base || exit 1; done
+
+bench-latency-apply: bench-build ## Commit to commit in a target table at 500 transactions a second, against a subscription
+	cargo build --locked --release -p crossdock-service
+	$(BENCH) latency-apply --runs $(BENCH_RUNS)
 
 bench-large-transaction: bench-build ## One transaction of ten million rows, on PostgreSQL and MariaDB; needs 15 GB of disk
 	$(BENCH) capture-postgres --runs 1 --transaction-rows 10000000 --no-debezium

@@ -17,7 +17,9 @@ pub mod target;
 
 pub use crossdock_model::database::{ClientCertificate, DatabaseKind, Finding, Severity, Tls};
 pub use error::ApplyError;
-pub use options::{ConnectOptions, FileOptions, HttpOptions, TargetOptions};
+pub use options::{
+    ColumnKind, ConnectOptions, FileFormat, FileOptions, HttpOptions, TargetOptions,
+};
 pub use store::{Attention, CanonicalStore, PostgresStore, Progress};
 pub use target::{
     AnyTarget, MysqlTarget, PostgresTarget, TableUse, Target, TargetBatch, TargetProgress, Told,

@@ -2,6 +2,7 @@
 
 use crossdock_model::database::{DatabaseKind, Finding, Severity, Tls};
 use secrecy::SecretString;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,6 +77,32 @@ pub struct FileOptions {
     pub rotate_bytes: u64,
     /// So is one that was begun longer ago.
     pub rotate_every: Duration,
+    /// What closed files are.
+    pub format: FileFormat,
+}
+
+/// What closed files are.
+#[derive(Clone, Debug)]
+pub enum FileFormat {
+    /// A delivery a line, in JSON.
+    Lines,
+    /// Parquet, with a row for each row written; columns of which the type is known, by name.
+    Parquet(BTreeMap<String, ColumnKind>),
+}
+
+/// The type of a column in a Parquet file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// UTF-8: also decimals, which Parquet would give one scale for all, and JSON.
+    Text,
+    /// 64 bits.
+    Integer,
+    /// True or false.
+    Boolean,
+    /// A day.
+    Date,
+    /// A moment, in microseconds, UTC.
+    Instant,
 }
 
 /// The finding that a database could not be looked at.

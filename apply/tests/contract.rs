@@ -1,8 +1,8 @@
 //! One contract for whoever is told: databases, a service over HTTP, files.
 
 use crossdock_apply::{
-    AnyTarget, ApplyError, ConnectOptions, FileOptions, HttpOptions, PostgresStore, Target,
-    TargetBatch, TargetOptions, Told,
+    AnyTarget, ApplyError, ConnectOptions, FileFormat, FileOptions, HttpOptions, PostgresStore,
+    Target, TargetBatch, TargetOptions, Told,
 };
 use crossdock_harness::service::{Answer, Service};
 use crossdock_model::canonical::{RecordKey, RowWrite, WriteKind};
@@ -87,7 +87,17 @@ async fn places(name: &str, folder: &std::path::Path, service: &Service) -> Vec<
         folder: folder.to_path_buf(),
         rotate_bytes: 1_000,
         rotate_every: Duration::from_secs(3_600),
+        format: FileFormat::Lines,
     };
+    let below = folder.join("parquet");
+    let parquet = FileOptions {
+        folder: below.clone(),
+        format: FileFormat::Parquet(Default::default()),
+        ..file.clone()
+    };
+    let options = TargetOptions::File(parquet);
+    let seen = move || crate::files::all_events(&below);
+    all.push(Place { options, store: store.clone(), seen: Box::new(seen) });
     let options = TargetOptions::File(file);
     let folder = folder.to_path_buf();
     let seen = move || crate::files::lines(&folder).iter().map(crate::files::event).collect();
@@ -179,5 +189,39 @@ async fn what_is_refused_keeps_nothing_else() {
         assert!(target.apply(&passed).await.unwrap().is_some(), "{name}");
         target.apply(&batch(&place, "deliver", &[14])).await.unwrap();
         assert_eq!((place.seen)(), [11, 12, 14], "{name}");
+    }
+}
+
+/// A transaction that is too large to be held at once is applied in pieces by whoever has
+/// transactions; nothing is there before the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_are_one_transaction() {
+    let (folder, service) = (tempfile::tempdir().unwrap(), Service::start().unwrap());
+    for place in places("c_pieces", folder.path(), &service).await {
+        let TargetOptions::Database(options) = &place.options else { continue };
+        let name = options.name.clone();
+        let more = |events: &[u64]| TargetBatch { more: true, ..batch(&place, "mirror", events) };
+        let mut target = place.open().await;
+        assert_eq!(target.apply(&more(&[1, 2])).await.unwrap(), Some(2), "{name}");
+        assert_eq!(target.apply(&more(&[3])).await.unwrap(), Some(1), "{name}");
+        assert_eq!((place.seen)(), [0; 0], "{name}: nothing is visible in the middle");
+        // The process ends: nothing is left, and all comes again.
+        drop(target);
+        let mut target = place.open().await;
+        assert_eq!(target.progress("mirror").await.unwrap(), None, "{name}");
+        target.apply(&more(&[1, 2])).await.unwrap();
+        let refused = target.apply(&more(&[BAD])).await.unwrap_err();
+        assert!(matches!(refused, ApplyError::Refused { .. }), "{name}: {refused:?}");
+        assert_eq!(target.progress("mirror").await.unwrap(), None, "{name}: undone");
+        target.apply(&more(&[1, 2])).await.unwrap();
+        let last = batch(&place, "mirror", &[3, 4]);
+        assert_eq!(target.apply(&last).await.unwrap(), Some(2), "{name}");
+        assert_eq!((place.seen)(), [1, 2, 3, 4], "{name}");
+        assert_eq!(target.progress("mirror").await.unwrap().unwrap().seq, 4, "{name}");
+        // Pieces that were applied before are passed over.
+        assert_eq!(target.apply(&more(&[2])).await.unwrap(), None, "{name}");
+        assert_eq!(target.apply(&last).await.unwrap(), None, "{name}");
+        let next = batch(&place, "mirror", &[5]);
+        assert_eq!(target.apply(&next).await.unwrap(), Some(1), "{name}");
     }
 }

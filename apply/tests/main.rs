@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod conflicts;
 mod contract;
 mod files;
 mod parked;
+mod presence;
 mod service;
 mod speed;
 mod store;

@@ -56,7 +56,8 @@ pub fn mysql_database(name: &str) -> ConnectOptions {
     as_root(name, DatabaseKind::Mysql, server.port())
 }
 
-fn as_root(name: &str, kind: DatabaseKind, port: u16) -> ConnectOptions {
+/// How to reach a database of MariaDB or MySQL.
+pub fn as_root(name: &str, kind: DatabaseKind, port: u16) -> ConnectOptions {
     ConnectOptions {
         name: name.into(),
         kind,

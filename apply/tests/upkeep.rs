@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossdock_apply::store::{ColumnKind, EntityView};
 use crossdock_apply::{CanonicalStore, PostgresStore};
-use crossdock_model::canonical::{HistoryEntry, Name, Outcome, Record, RecordKey};
+use crossdock_model::canonical::{HistoryEntry, Name, Needs, Origin, Outcome, Record, RecordKey};
 use crossdock_model::{Named, Value};
 
 use crate::support::{postgres, postgres_database};
@@ -121,4 +121,47 @@ async fn each_entity_has_a_view_with_typed_columns_that_follows_its_changes() {
     // An entity that is gone takes its view with it.
     assert!(store.show_entities(&[]).await.unwrap().is_empty());
     assert_eq!(ask("SELECT to_regclass('crossdock.e_parcel') IS NULL"), "t");
+}
+
+/// The schema as it was before origins were kept together.
+const VERSION_8: [&str; 8] = [
+    include_str!("../src/store/migrations/0001_first.sql"),
+    include_str!("../src/store/migrations/0002_subjects.sql"),
+    include_str!("../src/store/migrations/0003_deadlines.sql"),
+    include_str!("../src/store/migrations/0004_ruleset_change.sql"),
+    include_str!("../src/store/migrations/0005_rate_guards.sql"),
+    include_str!("../src/store/migrations/0006_parked.sql"),
+    include_str!("../src/store/migrations/0007_history_by_month.sql"),
+    include_str!("../src/store/migrations/0008_evidence_recorded.sql"),
+];
+
+#[tokio::test]
+async fn origins_of_an_older_store_are_brought_together() {
+    let options = postgres_database("upkeep_origins");
+    let ask = |sql: &str| postgres().sql("upkeep_origins", sql).unwrap();
+    ask("CREATE SCHEMA crossdock");
+    VERSION_8.iter().for_each(|migration| _ = ask(migration));
+    ask("INSERT INTO crossdock.meta (schema_version, epoch, installation) VALUES (8, 1, 'test')");
+    ask(r#"INSERT INTO crossdock.record (entity, key, version, deleted, links, fields, origins)
+           VALUES ('parcel', 'P0', 1, false, '{}', '{}', '{}'), ('parcel', 'P1', 2, false, '{}',
+             '{"weight": "1", "depot": "HH", "status": "sent"}',
+             '{"weight": {"source": "erp", "at": "01", "rule": "r:3"},
+               "status": {"source": "crossdock", "at": "", "rule": "life", "inferred": ["packed"]},
+               "depot": {"source": "erp", "at": "01", "rule": "r:3"}}')"#);
+    let mut store = PostgresStore::open(&options, "test").await.unwrap();
+    let needs = Needs { records: vec![key("P0"), key("P1")], ..Needs::default() };
+    let loaded = store.load(&needs).await.unwrap().records;
+    let origins = |at: usize| loaded[at].1.record.as_ref().unwrap().origins.clone();
+    assert_eq!(origins(0), Named::new());
+    let by_erp = Origin::new("erp".into(), "01".into(), "r:3".into());
+    let mut by_life = Origin::new("crossdock".into(), "".into(), "life".into());
+    by_life.inferred = vec!["packed".into()];
+    let expected = [("depot", by_erp.clone()), ("status", by_life), ("weight", by_erp)];
+    assert_eq!(origins(1), expected.map(|(field, origin)| (Name::from(field), origin)).into());
+    assert_eq!(
+        ask("SELECT key, field, source, at, rule FROM crossdock.v_origin ORDER BY field"),
+        "P1|depot|erp|01|r:3\nP1|status|crossdock||life\nP1|weight|erp|01|r:3"
+    );
+    let inferred = "SELECT key, field, state, inferred FROM crossdock.v_inferred";
+    assert_eq!(ask(inferred), "P1|status|sent|packed");
 }

@@ -23,11 +23,14 @@ const WARM_UP: usize = 500;
 /// How long both sides may take to get what is left when the load has ended.
 const REST: Duration = Duration::from_secs(60);
 
-const TABLE: &str = "CREATE SCHEMA sales;
+/// What the load fills.
+pub(crate) const TABLE: &str = "CREATE SCHEMA sales;
     CREATE TABLE sales.event(id bigserial PRIMARY KEY, shipment text NOT NULL, code text NOT NULL)";
 const LOAD: &str = "INSERT INTO sales.event(shipment, code) VALUES ('SHP-000812', 'PICKED');";
+/// Where a subscription says when it applied a row: the commit timestamp is the publisher's.
+pub(crate) const BY_TRIGGER: &str = "applied";
 /// The trigger says when the row was applied, a moment before that is committed.
-const APPLIED: &str = "ALTER TABLE sales.event ADD applied timestamptz;
+pub(crate) const APPLIED: &str = "ALTER TABLE sales.event ADD applied timestamptz;
     CREATE FUNCTION sales.applied() RETURNS trigger LANGUAGE plpgsql AS
       $$ BEGIN new.applied := clock_timestamp(); RETURN new; END $$;
     CREATE TRIGGER applied BEFORE INSERT ON sales.event
@@ -35,17 +38,18 @@ const APPLIED: &str = "ALTER TABLE sales.event ADD applied timestamptz;
     ALTER TABLE sales.event ENABLE ALWAYS TRIGGER applied";
 
 /// Latencies of one run, in milliseconds, in order of size.
-struct Latencies(Vec<f64>);
+pub(crate) struct Latencies(pub Vec<f64>);
 
 impl Latencies {
     /// Of microseconds in order of commit.
-    fn new(micros: impl Iterator<Item = i64>) -> Self {
+    pub fn new(micros: impl Iterator<Item = i64>) -> Self {
         let mut millis: Vec<f64> = micros.skip(WARM_UP).map(|us| us as f64 / 1_000.0).collect();
         millis.sort_by(f64::total_cmp);
         Self(millis)
     }
 
-    fn percentile(&self, percent: usize) -> Result<f64> {
+    /// So many percent of all are at most as large.
+    pub fn percentile(&self, percent: usize) -> Result<f64> {
         let at = self.0.len() * percent / 100;
         self.0.get(at).copied().context("the load was shorter than its warming up")
     }
@@ -113,7 +117,7 @@ fn measure(
         told?.ok();
         ours
     })?;
-    let theirs = theirs(publisher, subscriber, ours.len())?;
+    let theirs = lags(publisher, subscriber, BY_TRIGGER, ours.len())?;
     publisher.sql(
         "bench",
         "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
@@ -165,14 +169,20 @@ fn follow(
     })
 }
 
-/// How long after its commit each transaction was applied by the subscription.
-fn theirs(publisher: &Postgres, subscriber: &Postgres, count: usize) -> Result<Vec<i64>> {
+/// How many microseconds after its commit each transaction was applied on another server, by an
+/// expression over the row that says when it was.
+pub(crate) fn lags(
+    publisher: &Postgres,
+    other: &Postgres,
+    when: &str,
+    count: usize,
+) -> Result<Vec<i64>> {
     let all = wait_until(REST, || {
-        subscriber
+        other
             .sql("bench", "SELECT count(*) FROM sales.event")
             .is_ok_and(|there| there == count.to_string())
     });
-    ensure!(all, "the subscription did not apply all {count} transactions");
+    ensure!(all, "not all {count} transactions were applied");
     let micros = |server: &Postgres, what: &str| -> Result<Vec<i64>> {
         let rows = server.sql(
             "bench",
@@ -183,12 +193,12 @@ fn theirs(publisher: &Postgres, subscriber: &Postgres, count: usize) -> Result<V
         rows.lines().map(|line| Ok(line.parse()?)).collect()
     };
     let committed = micros(publisher, "pg_xact_commit_timestamp(xmin)")?;
-    let applied = micros(subscriber, "applied")?;
+    let applied = micros(other, when)?;
     Ok(applied.iter().zip(committed).map(|(applied, committed)| applied - committed).collect())
 }
 
 /// One-row transactions at a steady rate.
-fn load(server: &Postgres, rate: u32, seconds: u32) -> Result<()> {
+pub(crate) fn load(server: &Postgres, rate: u32, seconds: u32) -> Result<()> {
     let mut pgbench = Command::new(server.bin_dir().join("pgbench"))
         .args(["-n", "-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", "postgres"])
         .args(["-c", "2", "-R", &rate.to_string(), "-T", &seconds.to_string()])

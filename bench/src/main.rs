@@ -20,6 +20,8 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use crossdock_capture::BLOCK_BYTES;
 
+use crate::workload::BASE;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -80,15 +82,8 @@ enum Bench {
     },
     /// From commit to durable in the journal, against a native subscription applying.
     LatencyPostgres {
-        /// Runs.
-        #[arg(long, default_value_t = 5)]
-        runs: u32,
-        /// Transactions a second.
-        #[arg(long, default_value_t = 500)]
-        rate: u32,
-        /// Length of a run.
-        #[arg(long, default_value_t = 20)]
-        seconds: u32,
+        #[command(flatten)]
+        load: Load,
     },
     /// Fold, map and judge on one core, with the demo's mapping and rule files.
     Canonical {
@@ -110,6 +105,14 @@ enum Bench {
         /// Transactions of 100 row changes in each run.
         #[arg(long, default_value_t = 3_000)]
         transactions: u32,
+        /// Rows, and so records, that are there before.
+        #[arg(long, default_value_t = BASE)]
+        base: u32,
+    },
+    /// From commit in a source to commit in a target table, against a native subscription.
+    LatencyApply {
+        #[command(flatten)]
+        load: Load,
     },
     /// Crossdock's side of one run.
     #[command(hide = true)]
@@ -127,6 +130,19 @@ struct Runs {
     /// Leave Debezium out, also when it is installed.
     #[arg(long)]
     no_debezium: bool,
+}
+
+#[derive(Args)]
+struct Load {
+    /// Runs.
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+    /// Transactions a second.
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
+    /// Length of a run.
+    #[arg(long, default_value_t = 20)]
+    seconds: u32,
 }
 
 #[derive(Args)]
@@ -169,9 +185,14 @@ fn main() -> Result<()> {
         Bench::SnapshotMysql { runs, rows } => {
             snapshot::mysql(runs.runs, rows, runs.block_bytes, !runs.no_debezium)
         }
-        Bench::LatencyPostgres { runs, rate, seconds } => latency::bench(runs, rate, seconds),
+        Bench::LatencyPostgres { load: Load { runs, rate, seconds } } => {
+            latency::bench(runs, rate, seconds)
+        }
+        Bench::LatencyApply { load: Load { runs, rate, seconds } } => {
+            apply::latency::bench(runs, rate, seconds)
+        }
         Bench::Canonical { runs, orders, batch } => judging::bench(runs, orders, batch),
-        Bench::Apply { runs, transactions } => apply::bench(runs, transactions),
+        Bench::Apply { runs, transactions, base } => apply::bench(runs, transactions, base),
         Bench::Drain(task) => drain::run(&task),
     }
 }

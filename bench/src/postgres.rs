@@ -10,7 +10,7 @@ use crossdock_harness::{Postgres, PostgresOptions, wait_until};
 use crate::debezium::{self, Debezium};
 use crate::drain::{Ask, Kind, Measure, ticks};
 use crate::report::{Row, publish};
-use crate::workload::{CHANGES, postgres_base, postgres_transaction};
+use crate::workload::{BASE, CHANGES, postgres_base, postgres_transaction};
 
 /// What there is to drain.
 #[derive(Clone, Copy)]
@@ -106,7 +106,7 @@ pub fn bench(runs: u32, backlog: Backlog, block_bytes: usize, debezium: bool) ->
     let server = server(&[])?;
     let changes = backlog.changes();
     eprintln!("filling: {changes} row changes");
-    server.sql("bench", &postgres_base())?;
+    server.sql("bench", &postgres_base(BASE))?;
     server.sql("bench", "CREATE PUBLICATION bench FOR TABLE sales.order_line")?;
     server.sql("bench", "SELECT pg_create_logical_replication_slot('backlog', 'pgoutput')")?;
     server.sql("bench", &backlog.fill())?;

@@ -6,8 +6,8 @@ pub const CHANGES: u32 = 100;
 /// Rows to begin with.
 pub const BASE: u32 = 100_000;
 
-/// Table and first rows on PostgreSQL.
-pub fn postgres_base() -> String {
+/// Table and first rows, so many, on PostgreSQL.
+pub fn postgres_base(base: u32) -> String {
     format!(
         "{}
          INSERT INTO sales.order_line {};
@@ -15,7 +15,7 @@ pub fn postgres_base() -> String {
          DECLARE top bigint; low bigint; step bigint;
          BEGIN
            FOR t IN first..first + transactions - 1 LOOP
-             top := {BASE} + 60::bigint * t; low := 10::bigint * t;
+             top := {base} + 60::bigint * t; low := 10::bigint * t;
              step := (top - low - 100) / 30;
              INSERT INTO sales.order_line {};
              UPDATE sales.order_line SET qty = qty + 1, status = 'picked',
@@ -27,7 +27,7 @@ pub fn postgres_base() -> String {
            END LOOP;
          END $$;",
         postgres_schema(),
-        postgres_rows(&format!("generate_series(1, {BASE})")),
+        postgres_rows(&format!("generate_series(1, {base})")),
         postgres_rows("generate_series(top + 1, top + 60)"),
     )
 }

@@ -5,7 +5,7 @@
 //! exception is closed again. Nothing here asks for the time: it is looked at when the caller says
 //! that it has come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crossdock_model::canonical::{Deadline, ExceptionItem, Name, Record, RecordKey};
 use crossdock_model::{Sorted, Value};
@@ -14,10 +14,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::document::{Item, Section};
+use crate::expr::Expr;
 use crate::judge::{Judge, Tx};
 use crate::lifecycle::{Lifecycle, States, Verdict};
-use crate::problems::{Spot, did_you_mean};
+use crate::names::check_members;
+use crate::problems::{Report, Spot, did_you_mean};
 use crate::rules::Rules;
+use crate::scope::{Scope, Var};
 use crate::span;
 
 /// Rule of a deadline at which evidence of the future is looked at again.
@@ -34,8 +37,31 @@ pub(crate) struct Limit {
     pub exception: Name,
     /// Team that looks after it.
     pub team: Name,
+    /// Records that it is about, by their fields; `None` for all.
+    pub when: Option<Expr>,
+    /// An overlay says it: then it counts in place of what other files say of the state.
+    pub overlay: bool,
     /// Where it stands.
     pub spot: Spot,
+}
+
+impl Limit {
+    /// Whether both limit the same state in the same way.
+    pub fn is_like(&self, other: &Limit) -> bool {
+        let dwell = |limit: &Limit| matches!(limit.by, By::Dwell(_));
+        self.state == other.state && dwell(self) == dwell(other)
+    }
+
+    /// The limit in words.
+    pub fn words(&self) -> String {
+        let by = match &self.by {
+            By::Dwell(max) => format!("at most {}", span::words(*max)),
+            By::Field(field, 0) => format!("by {field}"),
+            By::Field(field, grace) => format!("by {field} and {}", span::words(*grace)),
+        };
+        let when = self.when.as_ref().map_or(String::new(), |when| format!(" when {}", when.text));
+        format!("{by}{when}: {} ({})", self.exception, self.spot.name())
+    }
 }
 
 /// What a limit is about.
@@ -65,23 +91,40 @@ struct Then {
 }
 
 /// Reads `[[lifecycle.*.dwell]]` and `[[lifecycle.*.expect]]`.
-pub(crate) fn read(block: &Section<'_>, entity: &EntityDef, states: &States<'_>) -> Vec<Limit> {
+pub(crate) fn read(
+    block: &Section<'_>,
+    entity: &EntityDef,
+    states: &States<'_>,
+    report: &Report,
+) -> Vec<Limit> {
+    let condition = |block: &Section<'_>| {
+        let item = block.get("when")?;
+        let when = Expr::compile(item.text()?, item.spot(), &["rec"], report)?;
+        check_members(&when, entity, &[], &BTreeMap::new(), report);
+        Some(when)
+    };
     let mut limits = Vec::new();
     for block in block.tables("dwell") {
         block.required("max");
         let by = block.get("max").and_then(|i| span::micros(&i)).map(By::Dwell);
-        limits.extend(read_limit(&block, states, by));
+        limits.extend(read_limit(&block, states, by, condition(&block)));
     }
     for block in block.tables("expect") {
         block.required("by");
         let grace = block.get("grace").and_then(|i| span::micros(&i)).unwrap_or(0);
         let field = block.get("by").and_then(|i| instant_field(&i, entity));
-        limits.extend(read_limit(&block, states, field.map(|f| By::Field(f, grace))));
+        let by = field.map(|f| By::Field(f, grace));
+        limits.extend(read_limit(&block, states, by, condition(&block)));
     }
     limits
 }
 
-fn read_limit(block: &Section<'_>, states: &States<'_>, by: Option<By>) -> Option<Limit> {
+fn read_limit(
+    block: &Section<'_>,
+    states: &States<'_>,
+    by: Option<By>,
+    when: Option<Expr>,
+) -> Option<Limit> {
     let state = block.required("state");
     if let (Some(state), Some(item)) = (state, block.get("state")) {
         states.check(&item, state);
@@ -91,7 +134,8 @@ fn read_limit(block: &Section<'_>, states: &States<'_>, by: Option<By>) -> Optio
     let team = block.text("owner_team").unwrap_or_default().into();
     block.done();
     let (state, exception) = (state?.into(), kind?.into());
-    Some(Limit { state, by: by?, exception, team, spot: block.spot() })
+    let overlay = false;
+    Some(Limit { state, by: by?, exception, team, when, overlay, spot: block.spot() })
 }
 
 fn instant_field(item: &Item<'_>, entity: &EntityDef) -> Option<Name> {
@@ -118,6 +162,16 @@ pub(crate) fn timed_entities(rules: &Rules) -> BTreeSet<Name> {
     let releases = rules.telling.releases.iter();
     let held = releases.filter(|(_, all)| all.iter().any(|r| r.timeout.is_some()));
     lifecycles.chain(held.map(|(e, _)| e)).cloned().collect()
+}
+
+/// Whether a limit is about a record, and no overlay says otherwise of the same state. A condition
+/// that cannot be evaluated counts as met: better a warning too many.
+fn counts(limit: &Limit, lifecycle: &Lifecycle, record: &Record) -> bool {
+    let rec = Var::Record { key: &record.key.key, fields: &record.fields, children: None };
+    let scope = Scope::default().with("rec", rec);
+    let holds = |l: &Limit| l.when.as_ref().is_none_or(|when| when.holds(&scope).unwrap_or(true));
+    let over = |other: &Limit| other.overlay && other.is_like(limit) && holds(other);
+    holds(limit) && (limit.overlay || !lifecycle.limits.iter().any(over))
 }
 
 impl Judge<'_> {
@@ -232,6 +286,9 @@ impl Judge<'_> {
     ) -> Option<Wanted> {
         let (state, _) = verdict.state.as_ref()?;
         let key = &record.key;
+        if !counts(limit, lifecycle, record) {
+            return None;
+        }
         let (due, text) = match &limit.by {
             By::Dwell(max) => {
                 let due = verdict.since.map_or(Err(*max), |since| Ok(since.saturating_add(*max)));

@@ -27,8 +27,14 @@ pub(crate) fn differences(
             out.contributions.push(Arc::new(gone));
         }
     }
-    let kept = new.contributions.iter().filter(|(r, c)| changed(old.contributions.get(*r), c));
-    out.contributions.extend(kept.map(|(_, c)| c.clone()));
+    for (row, contribution) in &new.contributions {
+        let before = old.contributions.get(row);
+        if changed(before, contribution) {
+            let put =
+                if before.is_some() { &mut out.contributions } else { &mut out.new_contributions };
+            put.push(contribution.clone());
+        }
+    }
     for (id, evidence) in &old.evidence {
         if !new.evidence.contains_key(id) && withdraw(id) {
             let withdrawn = Evidence { withdrawn: true, ..Evidence::clone(evidence) };

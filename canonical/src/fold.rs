@@ -13,6 +13,8 @@ use foldhash::HashMap;
 use crate::rules::{Rules, TableRules};
 use crate::upcast;
 
+pub(crate) mod kept;
+
 /// So many rows of a transaction are looked through; more are hashed.
 const FEW: usize = 8;
 
@@ -139,12 +141,11 @@ impl<'r> Tables<'r> {
     ) -> &Arc<Table<'r>> {
         let address = Arc::as_ptr(schema) as usize;
         let known = self.by_schema.entry(address).or_insert_with(|| {
-            let renamed = &rules.renamed;
-            let was = match renamed.is_empty() {
-                true => None,
-                false => renamed.get(&(source.clone(), schema.name.to_string().into())),
+            let older = rules.olders.of(source, &schema.name.to_string().into());
+            let now = match older {
+                Some(older) => upcast::schema(schema, &older.names),
+                None => schema.clone(),
             };
-            let now = was.map_or_else(|| schema.clone(), |was| upcast::schema(schema, was));
             (schema.clone(), Arc::new(Table::new(source, &now, rules)))
         });
         &known.1
@@ -159,33 +160,9 @@ pub(crate) fn fold<'r>(
     events: Vec<ChangeEvent>,
     rules: &'r Rules,
 ) -> Folded<'r> {
-    let mut fold = Fold { source, slots: Vec::new(), rows: Vec::new(), by_row: HashMap::default() };
+    let mut fold = Fold::new(source);
     let mut out = nothing(source, header);
-    for event in events {
-        if let Some((prefix, content)) = &event.message {
-            if prefix == mark::PREFIX {
-                add_mark(&mut out, std::str::from_utf8(content).ok());
-            }
-            continue;
-        }
-        let Some(schema) = &event.table else { continue };
-        let table = tables.get(source, schema, rules);
-        if &*schema.name.table == mark::PROGRESS_TABLE {
-            add_mark(&mut out, progress_mark(table, &event).as_deref());
-            continue;
-        }
-        if !table.rules.matter() {
-            *out.unmapped.entry(table.name.clone()).or_default() += 1;
-            continue;
-        }
-        let place = if out.header.snapshot { 0 } else { event.ordinal.saturating_add(1) };
-        let at = out.header.commit.order(place);
-        match event.op {
-            Op::Truncate => out.truncated.push((table.name.clone(), at)),
-            Op::Message => {}
-            _ => fold.event(table, event, at),
-        }
-    }
+    fold.events(tables, &mut out, events, rules);
     out.nets = fold.slots.into_iter().flatten().collect();
     out
 }
@@ -283,7 +260,46 @@ struct Fold<'f, 'r> {
     by_row: HashMap<(Name, Name), usize>,
 }
 
-impl<'r> Fold<'_, 'r> {
+impl<'f, 'r> Fold<'f, 'r> {
+    fn new(source: &'f Name) -> Self {
+        Self { source, slots: Vec::new(), rows: Vec::new(), by_row: HashMap::default() }
+    }
+
+    /// Takes events; what is of the transaction rather than of a row goes to `out`.
+    fn events(
+        &mut self,
+        tables: &mut Tables<'r>,
+        out: &mut Folded<'r>,
+        events: Vec<ChangeEvent>,
+        rules: &'r Rules,
+    ) {
+        for event in events {
+            if let Some((prefix, content)) = &event.message {
+                if prefix == mark::PREFIX {
+                    add_mark(out, std::str::from_utf8(content).ok());
+                }
+                continue;
+            }
+            let Some(schema) = &event.table else { continue };
+            let table = tables.get(self.source, schema, rules);
+            if &*schema.name.table == mark::PROGRESS_TABLE {
+                add_mark(out, progress_mark(table, &event).as_deref());
+                continue;
+            }
+            if !table.rules.matter() {
+                *out.unmapped.entry(table.name.clone()).or_default() += 1;
+                continue;
+            }
+            let place = if out.header.snapshot { 0 } else { event.ordinal.saturating_add(1) };
+            let at = out.header.commit.order(place);
+            match event.op {
+                Op::Truncate => out.truncated.push((table.name.clone(), at)),
+                Op::Message => {}
+                _ => self.event(table, event, at),
+            }
+        }
+    }
+
     /// The slot of a row.
     fn slot(&self, table: &Name, pk: &Name) -> Option<usize> {
         if self.rows.len() <= FEW {
@@ -292,9 +308,10 @@ impl<'r> Fold<'_, 'r> {
         self.by_row.get(&(table.clone(), pk.clone())).copied()
     }
 
-    fn add(&mut self, net: Net<'r>) {
-        self.rows.push((net.row.table.clone(), net.row.pk.clone()));
-        self.slots.push(Some(net));
+    /// Adds a row.
+    fn add(&mut self, place: (Name, Name), net: Option<Net<'r>>) {
+        self.rows.push(place);
+        self.slots.push(net);
         let unnoted = if self.rows.len() > FEW { self.by_row.len() } else { self.rows.len() };
         let new = self.rows.iter().enumerate().skip(unnoted);
         self.by_row.extend(new.map(|(at, row)| (row.clone(), at)));
@@ -379,7 +396,10 @@ impl<'r> Fold<'_, 'r> {
             inherits: None,
             at,
         };
-        let Some(slot) = slot else { return self.add(net) };
+        let Some(slot) = slot else {
+            let place = (net.row.table.clone(), net.row.pk.clone());
+            return self.add(place, Some(net));
+        };
         let Some(place) = self.slots.get_mut(slot) else { return };
         *place = match place.take() {
             None => Some(net),

@@ -2,6 +2,7 @@
 
 mod around;
 mod moves;
+pub(crate) mod phase;
 mod settle;
 
 use std::collections::hash_map::Entry;
@@ -25,6 +26,9 @@ use crate::step::Step;
 use crate::trouble::Troubles;
 
 use settle::Touched;
+
+/// Changes of children are followed upwards this far.
+pub(crate) const LEVELS_MAX: u8 = 8;
 
 /// What has been loaded about records; an entry that is present has been asked for.
 #[derive(Debug, Default)]
@@ -125,18 +129,7 @@ pub(crate) fn judge_all(
     store: &RecordStore,
     batch: &Batch<'_>,
 ) -> Result<Judged, Needs> {
-    let mut judge = Judge {
-        rules,
-        installation,
-        store,
-        recs: HashMap::with_capacity(store.records.len()),
-        linked_from: HashMap::default(),
-        depending: HashMap::default(),
-        needs: NeedSets::default(),
-        troubles: Troubles::new(installation),
-        out: Outcome::default(),
-        now_micros: batch.now_micros,
-    };
+    let mut judge = Judge::new(rules, installation, store, batch.now_micros);
     for (folded, steps) in batch.transactions.iter().zip(batch.steps) {
         judge.transaction(folded, steps);
     }
@@ -145,6 +138,26 @@ pub(crate) fn judge_all(
 }
 
 impl<'j> Judge<'j> {
+    fn new(
+        rules: &'j Rules,
+        installation: &'j str,
+        store: &'j RecordStore,
+        now_micros: i64,
+    ) -> Self {
+        Self {
+            rules,
+            installation,
+            store,
+            recs: HashMap::with_capacity(store.records.len()),
+            linked_from: HashMap::default(),
+            depending: HashMap::default(),
+            needs: NeedSets::default(),
+            troubles: Troubles::new(installation),
+            out: Outcome::default(),
+            now_micros,
+        }
+    }
+
     /// Makes a record available; one that has not been loaded is needed, and empty until then.
     fn available(&mut self, key: &RecordKey) -> &mut Arc<Rec> {
         match self.recs.entry(key.clone()) {

@@ -25,6 +25,8 @@ pub struct Lane {
     pub slo_micros: Option<i64>,
     /// It moves only in this window.
     pub window: Option<Window>,
+    /// How long changes of a record are gathered before the last of them is told, microseconds.
+    pub coalesce_micros: Option<i64>,
     /// `file:line`.
     pub rule: Name,
 }
@@ -137,6 +139,7 @@ fn read_lane(block: &Section<'_>) -> Option<Lane> {
         weight: u32::try_from(weight).unwrap_or(1),
         slo_micros: block.get("slo").and_then(|i| span::micros(&i)),
         window: block.get("window").and_then(|i| window(&i)),
+        coalesce_micros: block.get("coalesce").and_then(|i| span::micros(&i)),
         rule: block.spot().name(),
     };
     block.done();

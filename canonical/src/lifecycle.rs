@@ -7,6 +7,7 @@
 //! set, so that every order of arrival gives the same record.
 
 mod file;
+mod overlay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,7 @@ use crate::problems::Spot;
 use crate::scope::{Scope, Var};
 
 pub(crate) use file::{States, read};
+pub(crate) use overlay::{Addition, Part};
 
 /// The lifecycle of one entity.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub(crate) struct Lifecycle {
     pub initial: Name,
     /// How long states may last, and by when they are expected.
     pub limits: Vec<Limit>,
+    /// What overlays may add although the file is locked.
+    pub open: Vec<Part>,
+    /// What overlays have added.
+    pub additions: Vec<Addition>,
     transitions: Vec<Transition>,
 }
 
@@ -110,6 +116,20 @@ impl Lifecycle {
     pub fn kinds_of(&self, state: &str) -> impl Iterator<Item = &Name> {
         let to = move |t: &&Transition| &*t.to == state && t.forbidden.is_none();
         self.transitions.iter().filter(to).flat_map(|t| &t.on)
+    }
+
+    /// Where it is said what leads to a state, and each kind of evidence that does, with those
+    /// whose word counts.
+    pub fn ways_to(&self, state: &str) -> impl Iterator<Item = (&Name, Vec<String>)> {
+        let to = move |t: &&Transition| &*t.to == state && t.forbidden.is_none();
+        self.transitions.iter().filter(to).map(|t| {
+            let by = t.by.as_ref().map(|by| {
+                let names: Vec<&str> = by.iter().map(|n| &**n).collect();
+                format!(" by {}", names.join(", "))
+            });
+            let by = by.unwrap_or_default();
+            (&t.rule, t.on.iter().map(|kind| format!("{kind}{by}")).collect())
+        })
     }
 
     /// Whether anything but the evidence itself can matter.

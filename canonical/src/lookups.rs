@@ -8,6 +8,7 @@ use crossdock_model::canonical::{Fields, Name};
 use crate::evidence::Evidences;
 use crate::expr::Expr;
 use crate::mapping::{Mapping, Mappings, Path, Term};
+use crate::upcast::Olders;
 
 /// Columns of a table that lookups read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +42,10 @@ impl Used {
 }
 
 /// Finds what all mappings and evidence rules read of the tables that they look up.
-pub(crate) fn used(mappings: &Mappings, evidence: &Evidences) -> LookedUp {
+pub(crate) fn used(mappings: &Mappings, evidence: &Evidences, olders: &Olders) -> LookedUp {
     let mut all = LookedUp::new();
     for mapping in mappings.values().flatten() {
-        let mut reads = Reads { mapping, all: &mut all };
+        let mut reads = Reads { mapping, olders, all: &mut all };
         reads.begin();
         let fields = mapping.links.iter().flat_map(|l| &l.key).chain(&mapping.fields);
         for field in fields {
@@ -62,7 +63,7 @@ pub(crate) fn used(mappings: &Mappings, evidence: &Evidences) -> LookedUp {
             let Some(mapping) = mappings.get(table).and_then(|m| m.get(rule.mapping)) else {
                 continue;
             };
-            let mut reads = Reads { mapping, all: &mut all };
+            let mut reads = Reads { mapping, olders, all: &mut all };
             rule.when.iter().for_each(|e| reads.expr(e));
             rule.paths().for_each(|p| reads.path(p));
         }
@@ -72,6 +73,7 @@ pub(crate) fn used(mappings: &Mappings, evidence: &Evidences) -> LookedUp {
 
 struct Reads<'r> {
     mapping: &'r Mapping,
+    olders: &'r Olders,
     all: &'r mut LookedUp,
 }
 
@@ -87,6 +89,7 @@ impl Reads<'_> {
         let Some(lookup) = path.lookup.and_then(|at| self.mapping.lookups.get(at)) else { return };
         let key = (self.mapping.source.clone(), lookup.table.clone());
         if let Some(Used::Columns(columns)) = self.all.get_mut(&key) {
+            columns.extend(self.olders.behind(&key.0, &key.1, &path.column));
             columns.insert(path.column.clone());
         }
     }

@@ -12,7 +12,7 @@ use crate::codes::{CodeTable, Codes};
 use crate::document::{Item, Section};
 use crate::expr::Expr;
 use crate::problems::{Report, Spot, did_you_mean};
-use crate::upcast::{self, Was};
+use crate::upcast::{self, Older};
 
 /// Decimal places by which a value may be shifted.
 const SHIFT_MAX: i64 = 30;
@@ -40,8 +40,8 @@ pub(crate) struct Mapping {
     pub links: Vec<LinkMap>,
     /// Zone of wall-clock columns.
     pub zone: TimeZone,
-    /// Earlier names of columns.
-    pub was: Was,
+    /// How its rows looked before; taken out once all files are read.
+    pub was: Older,
 }
 
 impl Mapping {
@@ -208,7 +208,7 @@ impl Reader<'_> {
             Expr::compile(item.text()?, item.spot(), &names, self.report)
         };
         let (when, deleted_when) = (condition("when"), condition("deleted_when"));
-        let was = upcast::read(block);
+        let was = upcast::read(block, self.report);
         let fields = block.get("fields").and_then(|i| i.table());
         let links = block.get("links").and_then(|i| i.table());
         let entity = entity?;

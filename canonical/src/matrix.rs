@@ -29,6 +29,23 @@ pub struct Ownership {
     pub rule: Name,
 }
 
+/// One state of a lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Entity.
+    pub entity: Name,
+    /// State.
+    pub state: Name,
+    /// It is beside the main line.
+    pub beside: bool,
+    /// The region whose overlay has added it.
+    pub region: Option<Name>,
+    /// Kinds of evidence that lead to it, and the rule: `milestone.delivered (rules/20.toml:31)`.
+    pub ways: Vec<String>,
+    /// How long it may last and by when it is expected, in words, with the rule.
+    pub limits: Vec<String>,
+}
+
 impl Rules {
     /// Every field that somebody says, computes or is told of, with each of its possible owners, by
     /// entity and field.
@@ -64,6 +81,54 @@ impl Rules {
             }
         }
         rows
+    }
+
+    /// Fields of an entity that rules compute: how far its records have come, and since when.
+    pub fn computed_fields(&self, entity: &str) -> Vec<Name> {
+        self.computed.get(entity).into_iter().flatten().cloned().collect()
+    }
+
+    /// Every state of every lifecycle, in the order of the main line, those beside it last.
+    pub fn states(&self) -> Vec<State> {
+        let mut rows = Vec::new();
+        for (entity, lifecycle) in &self.lifecycles {
+            for state in lifecycle.order.iter().chain(&lifecycle.side) {
+                let region = lifecycle.additions.iter().find(|a| a.states.contains(state));
+                let ways = lifecycle
+                    .ways_to(state)
+                    .map(|(rule, kinds)| format!("{} ({rule})", kinds.join(", ")));
+                let limits = lifecycle.limits.iter().filter(|l| l.state == *state);
+                rows.push(State {
+                    entity: entity.clone(),
+                    state: state.clone(),
+                    beside: lifecycle.side.contains(state),
+                    region: region.map(|a| a.region.clone()),
+                    ways: ways.collect(),
+                    limits: limits.map(|limit| limit.words()).collect(),
+                });
+            }
+        }
+        rows
+    }
+
+    /// What overlays have added to lifecycles, a sentence each.
+    pub fn additions(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        for (entity, lifecycle) in &self.lifecycles {
+            for addition in &lifecycle.additions {
+                let states: Vec<&str> = addition.states.iter().map(|s| &**s).collect();
+                let states = if states.is_empty() { "none".into() } else { states.join(", ") };
+                said.push(format!(
+                    "region {} extends the lifecycle of {entity} ({}): states {states}; {} \
+                     transitions; {} limits",
+                    addition.region,
+                    addition.spot.name(),
+                    addition.transitions,
+                    addition.limits
+                ));
+            }
+        }
+        said
     }
 
     fn owners(&self, entity: &Name, field: &Name) -> Vec<(Name, String, Name, Name)> {

@@ -10,6 +10,7 @@ use crossdock_model::canonical::Name;
 
 use crate::check::revertible;
 use crate::evidence::Normalise;
+use crate::expr::Expr;
 use crate::mapping::{FieldMap, Term};
 use crate::names::linked_entities;
 use crate::ownership::{Choice, FieldRule, OnViolation};
@@ -27,6 +28,7 @@ impl Rules {
         prover.ping_pong();
         prover.unreachable();
         prover.silent_inputs();
+        prover.unknown_states();
         report.into_problems()
     }
 }
@@ -153,6 +155,36 @@ impl Prover<'_> {
                         );
                         let remedy = format!("map {field} in a mapping file, or compute it");
                         self.report.at(&release.spot, what, remedy);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Expressions that list states and do not know one that an overlay has put between them.
+    fn unknown_states(&self) {
+        let telling = &self.rules.telling;
+        let computed = telling.projections.values().flatten().map(|p| &p.value);
+        let subscriptions = telling.subscriptions.values().flatten().flat_map(|s| s.exprs());
+        let releases = telling.releases.values().flatten().flat_map(|r| r.exprs());
+        let exprs: Vec<&Expr> = computed.chain(subscriptions).chain(releases).collect();
+        for lifecycle in self.rules.lifecycles.values() {
+            for addition in &lifecycle.additions {
+                for state in &addition.states {
+                    let before = lifecycle
+                        .rank(state)
+                        .and_then(|at| lifecycle.order.get(at.checked_sub(1)?));
+                    let Some(before) = before else { continue };
+                    let names =
+                        |expr: &Expr, state: &str| expr.text.contains(&format!("\"{state}\""));
+                    for expr in exprs.iter().filter(|e| names(e, before) && !names(e, state)) {
+                        let what = format!(
+                            "`{before}` is named here, and not `{state}`, which region {} puts \
+                             behind it",
+                            addition.region
+                        );
+                        let remedy = format!("name `{state}`, too, unless it means something else");
+                        self.report.at(&expr.spot, what, remedy);
                     }
                 }
             }

@@ -145,7 +145,8 @@ impl<'w> Work<'w> {
             true => net.image.clone(),
             false => laid_on(stored.clone(), net.image.clone()),
         };
-        let before = net.before.clone().or_else(|| self.stale.get(&net.row).cloned());
+        let image = self.in_todays_shape(net, image);
+        let before = self.image_before(net).or_else(|| self.stale.get(&net.row).cloned());
         self.stale.insert(net.row.clone(), image.clone());
         let mut step = Step::new(&net.row, net.at);
         let rules = self.rules_of(&net.row);
@@ -194,7 +195,7 @@ impl<'w> Work<'w> {
         let before = match (again, &spoken) {
             (true, _) => spoken.clone(),
             (false, Some(image)) => Some(image.clone()),
-            (false, None) => net.before.clone(),
+            (false, None) => self.image_before(net),
         };
         let (before, silent) = self.without_echo(tx, net, &image, before);
         let row = SourceRow {
@@ -274,14 +275,29 @@ impl<'w> Work<'w> {
 
     /// The row after a change; columns that the log did not carry come from what is known.
     fn merged(&self, net: &Net<'_>, stored: Option<&SourceRow>) -> Arc<Fields> {
-        if net.full {
-            return net.image.clone();
-        }
         let inherited = net.inherits.as_ref().and_then(|key| self.row(key));
-        match inherited.map(|row| &**row).or(stored) {
+        let image = match inherited.map(|row| &**row).or(stored).filter(|_| !net.full) {
             Some(row) => laid_on(row.image.clone(), net.image.clone()),
             None => net.image.clone(),
+        };
+        self.in_todays_shape(net, image)
+    }
+
+    /// The row after a change that may have been made in an earlier shape of its table.
+    fn in_todays_shape(&self, net: &Net<'_>, mut image: Arc<Fields>) -> Arc<Fields> {
+        if let Some(older) = self.rules.olders.of(&net.row.source, &net.row.table) {
+            older.change(&net.table.schema, &net.image, &mut image);
         }
+        image
+    }
+
+    /// The row before a change, where the log carried it.
+    fn image_before(&self, net: &Net<'_>) -> Option<Arc<Fields>> {
+        let mut before = net.before.clone()?;
+        if let Some(older) = self.rules.olders.of(&net.row.source, &net.row.table) {
+            older.complete(&mut before);
+        }
+        Some(before)
     }
 
     /// Works out what a row says now.

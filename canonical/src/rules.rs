@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crossdock_model::canonical::Name;
 use crossdock_model::problem::SourceText;
 use crossdock_model::{Problem, TableName, TableSchema};
-use crossdock_schema_registry::Entities;
+use crossdock_schema_registry::{Entities, FieldType};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -28,7 +28,7 @@ use crate::problems::Report;
 use crate::quarantine::{self, Quarantines};
 use crate::ruleset::{self, Ruleset, Rulesets};
 use crate::trial::{self, Trial};
-use crate::upcast::Renamed;
+use crate::upcast::{self, Casts, Olders};
 use crate::writing::{self, Inboxes, TargetWrite, Writing};
 use crate::{check, deadline, verify};
 
@@ -68,8 +68,10 @@ pub struct Rules {
     pub(crate) quarantines: Quarantines,
     /// What stops a stream.
     pub(crate) guards: Vec<RateGuard>,
-    /// Columns that have been renamed.
-    pub(crate) renamed: Renamed,
+    /// Columns that were called otherwise or were others.
+    pub(crate) olders: Olders,
+    /// The same of fields.
+    pub(crate) casts: Casts,
     /// Links that ownership rules read, by entity.
     pub(crate) owner_links: OwnerLinks,
     /// Entities whose owners depend on records of an entity, by that entity.
@@ -191,6 +193,12 @@ impl Rules {
         subscriptions.chain(releases).map(Writing::target_write).collect()
     }
 
+    /// Columns of a target into which fields are written as they are, with their types; a column
+    /// that two rules fill with different types is left out.
+    pub fn column_kinds(&self, target: &str) -> BTreeMap<Name, FieldType> {
+        writing::column_kinds(self, target)
+    }
+
     /// The rule files, by name.
     pub fn rulesets(&self) -> impl Iterator<Item = &Ruleset> {
         self.rulesets.all()
@@ -269,7 +277,8 @@ impl Loader {
             released_by_links: BTreeSet::new(),
             quarantines: Quarantines::new(),
             guards: Vec::new(),
-            renamed: Renamed::new(),
+            olders: Olders::default(),
+            casts: Casts::new(),
             owner_links: OwnerLinks::new(),
             followers: BTreeMap::new(),
             timed: BTreeSet::new(),
@@ -313,11 +322,11 @@ impl Loader {
         }
         let entities = &rules.entities;
         let reader = Reader { entities, codes: &codes, sources: known.sources, report };
-        for mapping in mapping_roots.iter().flat_map(|root| reader.file(root)) {
+        rules.casts = upcast::records(entities, report);
+        for mut mapping in mapping_roots.iter().flat_map(|root| reader.file(root)) {
             let key = (mapping.source.clone(), mapping.table.clone());
-            if !mapping.was.is_empty() {
-                rules.renamed.entry(key.clone()).or_default().extend(mapping.was.clone());
-            }
+            let older = std::mem::take(&mut mapping.was);
+            rules.olders.add(&key.0, &key.1, older, report);
             rules.mappings.entry(key).or_default().push(mapping);
         }
         rules.links = links_of(&rules.mappings, report);
@@ -337,14 +346,14 @@ impl Loader {
         for root in rule_roots {
             owners.file(root, &mut rules.ownership);
             evidence::read(root, &reader, &rules.mappings, &mut rules.evidence);
-            lifecycle::read(root, &reader, &mut rules.lifecycles);
+            lifecycle::read(root, &reader, rulesets, &mut rules.lifecycles);
             telling.file(root, &mut rules.telling);
             quarantine::read(root, entities, known.sources, report, &mut quarantined);
             rules.trials.extend(trial::read(root));
             root.done();
         }
         (rules.quarantines, rules.guards) = quarantined;
-        rules.looked_up = lookups::used(&rules.mappings, &rules.evidence);
+        rules.looked_up = lookups::used(&rules.mappings, &rules.evidence, &rules.olders);
         connect(rules);
         check::set_times(rules);
         rules.read_links = read_links(rules);

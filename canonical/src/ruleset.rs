@@ -72,6 +72,11 @@ impl Rulesets {
         self.by_file.values()
     }
 
+    /// The region whose overlay a file is.
+    pub fn region(&self, file: &Name) -> Option<Name> {
+        self.by_file.get(file)?.region.clone()
+    }
+
     /// Whether a file is an overlay of another one that is locked.
     pub fn is_locked_for(&self, item: &Item<'_>, earlier: &Spot) -> bool {
         let overlay = self.by_file.get(&item.spot().file).is_some_and(|r| r.region.is_some());

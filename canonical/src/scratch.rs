@@ -122,8 +122,10 @@ impl Scratch {
 
     /// Takes an outcome.
     pub fn apply(&mut self, outcome: Outcome) {
-        outcome.rows.into_iter().for_each(|row| self.put_row(Arc::unwrap_or_clone(row)));
-        for c in outcome.contributions.into_iter().map(Arc::unwrap_or_clone) {
+        let rows = outcome.rows.into_iter().chain(outcome.new_rows);
+        rows.for_each(|row| self.put_row(Arc::unwrap_or_clone(row)));
+        let put = outcome.contributions.into_iter().chain(outcome.new_contributions);
+        for c in put.map(Arc::unwrap_or_clone) {
             let key = (c.record.clone(), c.row.clone());
             match c.gone {
                 true => _ = self.contributions.remove(&key),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crossdock_model::canonical::{Delivery, Name, Record, RecordKey, Release};
+use crossdock_model::canonical::{Delivery, Name, Record, RecordKey, Release, Tally};
 
 use crate::deliver::{ReleaseRule, Subscription};
 use crate::expr::Expr;
@@ -20,12 +20,16 @@ impl<'j> Judge<'j> {
     pub(crate) fn tell(&mut self, tx: &Tx<'_>) {
         let rules = self.rules;
         for (key, fields) in &tx.changed {
+            let owed = self.out.deliveries.len();
             for subscription in rules.telling.subscriptions.get(&key.entity).into_iter().flatten() {
                 let created = tx.base.get(key).is_none_or(Option::is_none);
                 let silent = created && tx.folded.header.snapshot && !subscription.snapshot;
                 if !silent && subscription.fields.iter().any(|f| fields.contains(f)) {
                     self.subscription(key, subscription);
                 }
+            }
+            if self.out.deliveries.len() == owed {
+                self.count(Tally::Unsubscribed { entity: key.entity.clone() });
             }
         }
     }
@@ -68,6 +72,17 @@ impl<'j> Judge<'j> {
 
     /// Evaluates the releases of every record that has changed or that depends on one that has.
     pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &[RecordKey]) {
+        for key in self.release_keys(tx, touched) {
+            self.release_one(tx, &key);
+        }
+    }
+
+    /// Every record whose releases may be others now.
+    pub(crate) fn release_keys(
+        &mut self,
+        tx: &Tx<'_>,
+        touched: &[RecordKey],
+    ) -> BTreeSet<RecordKey> {
         let rules = self.rules;
         // Of most entities nothing is released, and nothing is ever due.
         let waits = |key: &&RecordKey| {
@@ -82,12 +97,16 @@ impl<'j> Judge<'j> {
                 keys.extend(self.releases_on(key));
             }
         }
-        for key in keys {
-            for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
-                self.evaluate(&key, rule);
-            }
-            self.deadlines(tx, &key);
+        keys
+    }
+
+    /// Evaluates the releases of one record, and then its deadlines.
+    pub(crate) fn release_one(&mut self, tx: &Tx<'_>, key: &RecordKey) {
+        let rules = self.rules;
+        for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
+            self.evaluate(key, rule);
         }
+        self.deadlines(tx, key);
     }
 
     fn evaluate(&mut self, key: &RecordKey, rule: &ReleaseRule) {

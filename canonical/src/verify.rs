@@ -41,6 +41,11 @@ struct Verifier<'v> {
 
 impl Verifier<'_> {
     fn source(&self, rules: &Rules, source: &str) {
+        for (table, older) in rules.olders.of_source(source).filter(|_| self.changed.is_none()) {
+            for (column, exprs) in &older.computed {
+                exprs.iter().for_each(|expr| self.column(table, column, &expr.spot));
+            }
+        }
         for ((_, table), blocks) in rules.mappings.iter().filter(|((s, _), _)| &**s == source) {
             for mapping in blocks {
                 self.mapping(mapping);

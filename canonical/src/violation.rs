@@ -1,7 +1,7 @@
 //! Values that were written by somebody who does not own the field.
 
 use crossdock_model::canonical::{
-    Delivery, ExceptionItem, Name, RecordKey, RowWrite, Tally, WriteKind,
+    Delivery, ExceptionItem, Name, Record, RecordKey, RowWrite, Tally, WriteKind,
 };
 use crossdock_model::{TableName, Value};
 use jiff::tz::TimeZone;
@@ -14,7 +14,9 @@ use crate::mapping::{FieldMap, Term};
 use crate::ownership::{COMPUTED, Choice, OnViolation};
 use crate::plan::FieldPlan;
 use crate::rowmap::{Said, shifted};
+use crate::rules::Rules;
 use crate::step::{Doing, Step};
+use crate::workspace::type_record;
 
 /// A value that was not taken.
 struct Withheld<'v> {
@@ -250,6 +252,53 @@ impl Judge<'_> {
         });
         true
     }
+}
+
+impl Rules {
+    /// What a revert writes now. Between deciding and writing, the owner may have said something
+    /// else, and what it said before must not come after that. `record` is as the store has it.
+    /// `None` when the record is gone or its field has no value: nothing is to be written back.
+    /// Where the files do not say any more how the field stands in the target, it stays as decided.
+    pub fn renewed(&self, revert: &Delivery, record: Option<Record>) -> Option<Vec<RowWrite>> {
+        let mut record = record.filter(|record| !record.deleted)?;
+        type_record(&mut record, &self.entities, &self.casts);
+        let field = revert.reverts.as_ref()?;
+        let owners = record.fields.get(field).filter(|value| !value.is_null())?;
+        let mut writes = revert.writes.clone();
+        for write in &mut writes {
+            let place = (revert.target.clone(), Name::from(write.table.to_string()));
+            let fields = self.mappings.get(&place).into_iter().flatten();
+            let fields = fields.filter(|m| m.entity == record.key.entity).flat_map(|m| &m.fields);
+            let maps: Vec<&FieldMap> =
+                fields.filter(|f| f.name == *field && revertible(f)).collect();
+            for (column, value) in &mut write.columns {
+                let of = |f: &&&FieldMap| matches!(&f.term, Term::Path(p) if p.column == *column);
+                let map = maps.iter().find(of);
+                if let Some(now) = map.and_then(|map| written_back(map, owners, Some(value))) {
+                    *value = now;
+                }
+            }
+        }
+        Some(writes)
+    }
+}
+
+/// Whether something about a step can be found out only once its records are computed: it has
+/// changed what it does not plainly own, or its records may be in quarantine.
+pub(crate) fn concerns_others(rules: &Rules, step: &Step) -> bool {
+    if step.records().any(|record| rules.quarantines.contains_key(&record.entity)) {
+        return true;
+    }
+    step.said().iter().any(|said| {
+        let Some(plan) = rules.plans.get(&said.record.entity) else { return false };
+        let before = earlier(step, &said.record);
+        let mut plans = plan.fields.walk();
+        said.fields.iter().any(|(field, new)| {
+            let Some(plan) = plans.find(field).filter(|p| !p.key) else { return false };
+            let old = before.and_then(|b| b.fields.get(field));
+            !plan.plainly_owned_by(&step.row.source) && !old.is_some_and(|old| old.same_as(new))
+        })
+    })
 }
 
 /// What a row said of a record before.

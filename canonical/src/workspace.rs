@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Fields, GuardState, Loaded, Name, Needs, Outcome, RecordKey, RecordState, Release, RowKey,
-    SourceRow,
+    Fields, GuardState, Loaded, Name, Needs, Outcome, Record, RecordKey, RecordState, Release,
+    RowKey, SourceRow,
 };
 use crossdock_model::{ChangeEvent, Op, TxHeader};
 use crossdock_schema_registry::{Entities, EntityDef};
@@ -16,10 +16,10 @@ use crate::foresee::{self, Foreseen};
 use crate::judge::{Batch, Judged, judge_all};
 use crate::memory::Memory;
 use crate::rate;
-use crate::rows::map_all;
+use crate::rows::{Kept, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
-use crate::upcast;
+use crate::upcast::{self, Casts};
 
 /// Judges one batch. Take in whole transactions in the order of their source's log, then answer
 /// [`Workspace::needs`] until it is empty, then [`Workspace::finish`].
@@ -79,7 +79,7 @@ impl<'r> Workspace<'r> {
         let keys = rows.iter().map(|row| row.key.clone()).collect();
         self.transactions.push(woken(source, header.clone(), keys, false));
         for row in rows {
-            self.memory.loaded(upcast::row(row, &self.rules.renamed));
+            self.memory.loaded(upcast::row(row, &self.rules.olders));
         }
         self.begin_again();
     }
@@ -88,7 +88,7 @@ impl<'r> Workspace<'r> {
     /// no evidence.
     pub(crate) fn take_in_again(&mut self, source: &Name, header: &TxHeader, row: SourceRow) {
         self.transactions.push(woken(source, header.clone(), vec![row.key.clone()], true));
-        self.memory.loaded(upcast::row(row, &self.rules.renamed));
+        self.memory.loaded(upcast::row(row, &self.rules.olders));
         self.begin_again();
     }
 
@@ -130,7 +130,7 @@ impl<'r> Workspace<'r> {
         }
         self.transactions.push(gone(source, header, &rows, self.rules));
         for row in rows {
-            self.memory.loaded(upcast::row(row, &self.rules.renamed));
+            self.memory.loaded(upcast::row(row, &self.rules.olders));
         }
         self.begin_again();
     }
@@ -192,40 +192,7 @@ impl<'r> Workspace<'r> {
     /// Takes what was asked for last. What was asked for and is not mentioned does not exist.
     pub fn provide(&mut self, loaded: Loaded) {
         let asked = std::mem::take(&mut self.asked);
-        let entities = &self.rules.entities;
-        let memory = &mut self.memory;
-        for row in &loaded.referring {
-            for other in &row.refers_to {
-                memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
-            }
-        }
-        for row in loaded.rows.into_iter().chain(loaded.referring) {
-            memory.loaded(upcast::row(row, &self.rules.renamed));
-        }
-        memory.records.records.reserve(asked.records.len());
-        for (key, state) in loaded.records {
-            memory.loaded_record(key, || unpack(typed(state, entities)));
-        }
-        for (to, from) in loaded.linking {
-            memory.records.linking.entry(to).or_default().insert(from);
-        }
-        for key in &asked.releases_on {
-            let depends = |r: &&Release| r.depends.contains(key);
-            let found = loaded.releases.iter().filter(depends).cloned().collect();
-            memory.records.releases_on.insert(key.clone(), found);
-        }
-        for key in asked.rows {
-            memory.rows.rows.entry(key).or_insert(None);
-        }
-        for key in asked.referring_to {
-            memory.rows.referring.entry(key).or_default();
-        }
-        for key in asked.records {
-            memory.records.records.entry(key).or_default();
-        }
-        for key in asked.linking_to {
-            memory.records.linking.entry(key).or_default();
-        }
+        take(self.rules, &mut self.memory, asked, loaded);
     }
 
     /// What the batch comes to. Without an empty [`Workspace::needs`] before it, nothing.
@@ -239,7 +206,10 @@ impl<'r> Workspace<'r> {
             return (Outcome::default(), Memory::default());
         };
         let mut memory = self.memory;
-        outcome.rows = mapped.rows.iter().map(|kept| kept.row.clone()).collect();
+        let is_known = |kept: &&Kept| matches!(memory.rows.rows.get(&kept.row.key), Some(Some(_)));
+        let (rows, new_rows): (Vec<&Kept>, Vec<&Kept>) = mapped.rows.iter().partition(is_known);
+        outcome.rows = rows.into_iter().map(|kept| kept.row.clone()).collect();
+        outcome.new_rows = new_rows.into_iter().map(|kept| kept.row.clone()).collect();
         memory.take_in(mapped.rows, mapped.heard, recs, &outcome.evidence);
         outcome.guards = mapped.guards;
         outcome.exceptions.extend(mapped.raised);
@@ -250,24 +220,56 @@ impl<'r> Workspace<'r> {
     }
 }
 
-fn known(needs: Needs) -> Result<(), Needs> {
+/// Takes into the memory what was asked for. What was asked for and is not mentioned does not exist.
+pub(crate) fn take(rules: &Rules, memory: &mut Memory, asked: Needs, loaded: Loaded) {
+    let (entities, casts) = (&rules.entities, &rules.casts);
+    for row in &loaded.referring {
+        for other in &row.refers_to {
+            memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
+        }
+    }
+    for row in loaded.rows.into_iter().chain(loaded.referring) {
+        memory.loaded(upcast::row(row, &rules.olders));
+    }
+    memory.records.records.reserve(asked.records.len());
+    for (key, state) in loaded.records {
+        memory.loaded_record(key, || unpack(typed(state, entities, casts)));
+    }
+    for (to, from) in loaded.linking {
+        memory.records.linking.entry(to).or_default().insert(from);
+    }
+    for key in &asked.releases_on {
+        let depends = |r: &&Release| r.depends.contains(key);
+        let found = loaded.releases.iter().filter(depends).cloned().collect();
+        memory.records.releases_on.insert(key.clone(), found);
+    }
+    for key in asked.rows {
+        memory.rows.rows.entry(key).or_insert(None);
+    }
+    for key in asked.referring_to {
+        memory.rows.referring.entry(key).or_default();
+    }
+    for key in asked.records {
+        memory.records.records.entry(key).or_default();
+    }
+    for key in asked.linking_to {
+        memory.records.linking.entry(key).or_default();
+    }
+}
+
+pub(crate) fn known(needs: Needs) -> Result<(), Needs> {
     if needs.is_empty() { Ok(()) } else { Err(needs) }
 }
 
 /// Gives values that come from the store as plain JSON the types of their fields.
-fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
-    if let Some(record) = &mut state.record
-        && let Some(entity) = entities.entity(&record.key.entity)
-    {
-        if !entity.was.is_empty() {
-            upcast::record(record, entity);
-        }
-        type_fields(&mut record.fields, entity);
+fn typed(mut state: RecordState, entities: &Entities, casts: &Casts) -> RecordState {
+    if let Some(record) = &mut state.record {
+        type_record(record, entities, casts);
     }
     for contribution in &mut state.contributions {
         let Some(entity) = entities.entity(&contribution.record.entity) else { continue };
-        if !entity.was.is_empty() {
-            upcast::fields(Arc::make_mut(&mut contribution.fields), &entity.was);
+        if entity.was_otherwise() {
+            upcast::contribution(Arc::make_mut(&mut contribution.fields), entity, casts);
         }
         let mut kinds = entity.fields.walk();
         let mut fields = contribution.fields.iter();
@@ -276,6 +278,15 @@ fn typed(mut state: RecordState, entities: &Entities) -> RecordState {
         }
     }
     state
+}
+
+/// Gives a record that comes from the store the types, and the names, of the entity files.
+pub(crate) fn type_record(record: &mut Record, entities: &Entities, casts: &Casts) {
+    let Some(entity) = entities.entity(&record.key.entity) else { return };
+    if entity.was_otherwise() {
+        upcast::record(record, entity, casts);
+    }
+    type_fields(&mut record.fields, entity);
 }
 
 fn type_fields(fields: &mut Fields, entity: &EntityDef) {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use crossdock_model::TableName;
 use crossdock_model::canonical::{Name, RowWrite, WriteKind};
-use crossdock_schema_registry::EntityDef;
+use crossdock_schema_registry::{EntityDef, FieldType};
 
 use crate::document::{Item, Section};
 use crate::expr::Expr;
 use crate::lanes::known_target;
+use crate::names::linked_entities;
 use crate::problems::did_you_mean;
+use crate::rules::Rules;
 use crate::scope::Scope;
 
 /// The row that a target gets.
@@ -226,4 +228,27 @@ fn read_kind(item: &Item<'_>, kinds: &[&str]) -> Option<WriteKind> {
             None
         }
     }
+}
+
+/// Types of a target's columns, where an expression is nothing but a field.
+pub(crate) fn column_kinds(rules: &Rules, target: &str) -> BTreeMap<Name, FieldType> {
+    let subscriptions = rules.telling.subscriptions.iter();
+    let told = subscriptions.flat_map(|(e, all)| all.iter().map(move |s| (e, &s.write)));
+    let releases = rules.telling.releases.iter();
+    let released = releases.flat_map(|(e, all)| all.iter().map(move |r| (e, &r.write)));
+    let mut kinds: BTreeMap<Name, Option<FieldType>> = BTreeMap::new();
+    for (entity, write) in told.chain(released).filter(|(_, write)| &*write.target == target) {
+        let links = linked_entities(entity, &rules.links, &rules.entities);
+        for (column, expr) in write.key.iter().chain(&write.columns) {
+            let field = expr.text.trim().split_once('.').and_then(|(root, field)| match root {
+                "rec" => rules.entities.entity(entity)?.field(field),
+                link => links.get(link)?.field(field),
+            });
+            let known = kinds.entry(column.clone()).or_insert(field);
+            if *known != field {
+                *known = None;
+            }
+        }
+    }
+    kinds.into_iter().filter_map(|(column, kind)| Some((column, kind?))).collect()
 }

@@ -126,3 +126,45 @@ fn evidence_is_told_in_the_words_of_epcis() {
         serde_json::from_str(include_str!("golden/epcis.json")).unwrap();
     assert_eq!(document, golden, "{document:#}");
 }
+
+/// Business steps of the Core Business Vocabulary 2.0, section 7.1.
+const STEPS: &str = "accepting arriving assembling collecting commissioning consigning \
+    creating_class_instance cycle_counting decommissioning departing destroying disassembling \
+    dispensing encoding entering_exiting holding inspecting installing killing loading other \
+    packing picking receiving removing repackaging repairing replacing reserving retail_selling \
+    shipping staging_outbound stock_taking stocking storing transporting unloading unpacking \
+    void_shipping sensor_reporting sampling";
+/// Dispositions of the same, section 7.2.
+const DISPOSITIONS: &str = "active container_closed damaged destroyed dispensed disposed encoded \
+    expired in_progress in_transit inactive no_pedigree_match non_sellable_other \
+    partially_dispensed recalled reserved retail_sold returned sellable_accessible \
+    sellable_not_accessible stolen unknown available completeness_verified \
+    completeness_inferred conformant container_open mismatch_instance mismatch_class \
+    mismatch_quantity needs_replacement non_conformant unavailable";
+/// Types of business transactions of the same, section 7.3.
+const TRANSACTIONS: &str =
+    "bol cert desadv inv pedigree po poc prodorder recadv rma testprd testres upevt";
+
+/// GS1's schema takes any word; that each is one of its vocabulary is said here.
+#[test]
+fn every_kind_of_evidence_is_in_the_words_of_the_vocabulary() {
+    let vocabulary: toml::Table = toml::from_str(include_str!("../codes/epcis.toml")).unwrap();
+    let among = |words: &str, word: &str| words.split_whitespace().any(|w| w == word);
+    let kinds = vocabulary["kind"].as_table().unwrap();
+    assert!(kinds.len() > 30);
+    for (kind, said) in kinds {
+        for (name, value) in said.as_table().unwrap() {
+            let value = value.as_str().unwrap();
+            let known = match name.as_str() {
+                "type" => among("ObjectEvent TransactionEvent", value),
+                "step" => among(STEPS, value),
+                "disposition" => among(DISPOSITIONS, value),
+                _ => false,
+            };
+            assert!(known, "{kind}: {name} = {value}");
+        }
+    }
+    for (entity, kind) in vocabulary["transaction"].as_table().unwrap() {
+        assert!(among(TRANSACTIONS, kind.as_str().unwrap()), "{entity}: {kind}");
+    }
+}

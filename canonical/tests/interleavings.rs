@@ -298,6 +298,12 @@ impl Story {
     }
 }
 
+/// The transactions of random business, by source.
+pub fn transactions(rng: &mut StdRng) -> Vec<(&'static str, Vec<Tx>)> {
+    let steps = Story::random(rng).steps.into_iter();
+    steps.map(|(source, steps)| (source, steps.into_iter().map(|s| s.tx).collect())).collect()
+}
+
 fn wms(site: Site) -> &'static str {
     if site == Site::Eu { "wms_eu" } else { "wms_us" }
 }

@@ -369,6 +369,8 @@ fn deletes_soft_deletes_moves_and_duplicates() {
     run(&rules, &mut store, &[one("erp", 50, delete(&t, vec![i(3)]))]);
     assert!(store.records.values().all(|r| r.deleted));
     assert_eq!(store.history.len(), 3, "{:?}", store.history);
+    let unsubscribed = Tally::Unsubscribed { entity: "sales_order".into() };
+    assert_eq!(store.tallies.get(&unsubscribed), Some(&3), "nobody is told of any version");
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn s6_regions_add_codes_and_may_not_change_what_is_locked() {
             "[lifecycle.shipment]\nfield = \"status\"\norder = [\"planned\", \"departed\"]\n\
              initial = \"planned\"\n[[lifecycle.shipment.transition]]\nto = \"departed\"\n\
              on = [\"shipment.packed\"]\n",
-            "shipment has a lifecycle already, at rules/20-shipment.toml",
+            "the lifecycle of shipment is locked by the rule set shipment at rules/20-shipment.toml",
         ),
         ("[entity.shipment.fields]\nincoterm = { owner = \"wms\" }\n", "rule set ownership"),
         (

@@ -212,6 +212,8 @@ pub struct PollConfig {
 pub struct SourceConfig {
     /// Name, as mapping and rule files use it.
     pub name: String,
+    /// Region that it belongs to, for metrics; empty without one.
+    pub region: String,
     /// Where its section begins.
     pub at: At,
     /// How to reach it.
@@ -278,6 +280,8 @@ pub struct FileConfig {
     pub rotate_bytes: u64,
     /// So is one that was begun longer ago.
     pub rotate_every: Duration,
+    /// Closed files are Parquet, and not lines of JSON.
+    pub parquet: bool,
 }
 
 /// Somebody who is told.
@@ -285,6 +289,8 @@ pub struct FileConfig {
 pub struct TargetConfig {
     /// Name, as rule files use it.
     pub name: String,
+    /// Region that it belongs to, for metrics; empty without one.
+    pub region: String,
     /// Where its section begins.
     pub at: At,
     /// What it is, and how to reach it.

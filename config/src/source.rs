@@ -42,6 +42,7 @@ pub(crate) fn source(
     };
     let zero_dates = zero_dates(kind, section);
     let tables = tables(section);
+    let region = region(section);
     let snapshot = snapshot(section);
     // What a wrong mode would contradict is not known.
     let mode = snapshot.map_or(SnapshotMode::Initial, |snapshot| snapshot.mode);
@@ -54,6 +55,7 @@ pub(crate) fn source(
     let Log { slot, slot_failover, publication, server_id } = log?;
     Some(SourceConfig {
         name: good_name?.into(),
+        region: region?,
         at: section.at(),
         connection: connection?,
         slot,
@@ -66,6 +68,20 @@ pub(crate) fn source(
         on_gap: on_gap?,
         poll: poll?,
     })
+}
+
+/// `region`: empty when it is not there.
+pub(crate) fn region(section: &Section<'_>) -> Option<String> {
+    if !section.has("region") {
+        return Some(String::new());
+    }
+    let region = section.text("region")?;
+    if is_name(&region.value) {
+        return Some(region.value);
+    }
+    let what = format!("{} cannot be the name of a region", quoted(&region.written));
+    section.problem(region.line, what, NAME_RULE);
+    None
 }
 
 /// A name out of a section's title.

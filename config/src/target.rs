@@ -5,7 +5,7 @@ use crate::nearest::nearest;
 use crate::quantity;
 use crate::section::{Found, Section, quoted};
 use crate::settings::{Connection, FileConfig, HttpConfig, Place, SourceConfig, TargetConfig};
-use crate::source::checked_name;
+use crate::source::{checked_name, region};
 use crate::tls::client_certificate;
 use crossdock_model::database::{DatabaseKind, Tls};
 
@@ -71,6 +71,7 @@ pub(crate) fn target(
     } else {
         (None, place(name, section))
     };
+    let region = region(section);
     let batch_rows = section.number("batch_rows", 1..=100_000, 500);
     let exceptions_max = section.number("exceptions_max", 0..=100_000, 100);
     let reverts_max = section.number("reverts_max", 1..=1_000, 5);
@@ -79,6 +80,7 @@ pub(crate) fn target(
     section.finish();
     Some(TargetConfig {
         name: good_name?.into(),
+        region: region?,
         at: section.at(),
         place: place?,
         source,
@@ -138,12 +140,20 @@ fn http(section: &Section<'_>) -> Option<HttpConfig> {
     Some(HttpConfig { url: url.value, secret, timeout, conflict_is_done, ca_file })
 }
 
+const FORMATS: [(&str, bool); 2] = [("jsonl", false), ("parquet", true)];
+
 fn file(section: &Section<'_>) -> Option<FileConfig> {
     let folder = section.required("folder", "deliveries").and_then(|_| section.path("folder"));
     let limits = ("1KiB", "1TiB");
     let bytes = section.quantity("rotate_bytes", "128MiB", limits, quantity::bytes);
     let every = section.quantity("rotate_every", "1h", ("1s", "30d"), quantity::duration);
-    Some(FileConfig { folder: folder?.value, rotate_bytes: bytes?, rotate_every: every? })
+    let parquet = section.choice("format", &FORMATS, Some(false));
+    Some(FileConfig {
+        folder: folder?.value,
+        rotate_bytes: bytes?,
+        rotate_every: every?,
+        parquet: parquet?,
+    })
 }
 
 /// The database of a source, perhaps as another user.

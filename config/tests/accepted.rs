@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crossdock_config::{ClientCertificate, DatabaseKind, OnGap, SnapshotMode, Tls, template};
+use crossdock_config::{
+    ClientCertificate, DatabaseKind, OnGap, Place, SnapshotMode, Tls, template,
+};
 use crossdock_model::TableName;
 use crossdock_model::database::ZeroDates;
 use secrecy::ExposeSecret;
@@ -60,6 +62,11 @@ user = "writer"
 tls_client_cert = "ca.pem"
 tls_client_key = "erp.secret"
 batch_rows = 1000
+[target.lake]
+kind = "file"
+folder = "lake"
+format = "parquet"
+region = "eu"
 [mirror.stock]
 source = "wms"
 target = "copy"
@@ -117,6 +124,10 @@ fn every_key_is_understood() {
     assert_eq!(back.batch_rows, 500);
     let copy = config.target("copy").unwrap();
     assert_eq!((copy.database().unwrap().port, copy.batch_rows), (3306, 1000));
+    let lake = config.target("lake").unwrap();
+    let Place::File(file) = &lake.place else { panic!("{lake:?}") };
+    assert!(file.parquet);
+    assert_eq!((&*lake.region, &*copy.region, &*wms.region), ("eu", "", ""));
     let client =
         ClientCertificate { cert_file: world.path("ca.pem"), key_file: world.path("erp.secret") };
     assert_eq!(

@@ -223,6 +223,12 @@ crossdock.toml:11: `ERP one` cannot be the name of a source
     use a small letter, then small letters, digits and `_`, at most 40 together",
     );
     refused(
+        &below("region = \"EU west\""),
+        "
+crossdock.toml:17: `EU west` cannot be the name of a region
+    use a small letter, then small letters, digits and `_`, at most 40 together",
+    );
+    refused(
         &with("[source.erp]", "[source.crossdock]"),
         "
 crossdock.toml:11: a source cannot be called `crossdock`

@@ -310,6 +310,11 @@ pub enum Tally {
         /// Source.
         source: Name,
     },
+    /// A change of a record of which no subscription told anybody.
+    Unsubscribed {
+        /// Entity.
+        entity: Name,
+    },
     /// A row of a table without mapping.
     Unmapped {
         /// Source.
@@ -400,11 +405,15 @@ pub struct Loaded {
 /// remembers besides is shared and not copied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Row images to keep.
+    /// Row images to keep, of rows that the store may have.
     pub rows: Vec<Arc<SourceRow>>,
+    /// Row images to keep, of rows that the store does not have: it need not look for them.
+    pub new_rows: Vec<Arc<SourceRow>>,
     /// Contributions to put, or to remove where `gone`.
     pub contributions: Vec<Arc<Contribution>>,
-    /// Records to put.
+    /// Contributions to put that the store does not have.
+    pub new_contributions: Vec<Arc<Contribution>>,
+    /// Records to put. The store has those with a version above 1, and none of the others.
     pub records: Vec<Arc<Record>>,
     /// Evidence to put.
     pub evidence: Vec<Arc<Evidence>>,

@@ -10,7 +10,7 @@ use crossdock_model::{Named, Problem, SourceText};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::{EntityDef, FieldType};
+use crate::{Cast, Earlier, EntityDef, FieldType};
 
 /// Larger files are refused unread.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -45,7 +45,17 @@ struct Field {
     kind: FieldType,
     /// Earlier names.
     was: Vec<Name>,
+    /// How it is computed from fields of earlier versions, or for those who read these.
+    cast: Option<Cast>,
     at: Range<usize>,
+}
+
+/// What stands behind a field's name.
+#[derive(Default)]
+struct Written {
+    kind: String,
+    was: Vec<Name>,
+    cast: Option<Cast>,
 }
 
 struct Reader<'f> {
@@ -88,7 +98,8 @@ impl Reader<'_> {
         };
         self.name(name.get_ref(), name.span(), "entity");
         let get = |key: &str| block_table.iter().find(|(k, _)| k.get_ref() == key);
-        let fields = get("fields").map(|(_, v)| self.fields(name.get_ref(), v));
+        let fields = get("fields").map(|(_, v)| self.fields(name.get_ref(), v, "up"));
+        let earlier = get("earlier").map(|(_, v)| self.fields(name.get_ref(), v, "down"));
         let prefix = get("prefix").and_then(|(_, v)| self.text(v).map(|t| (t, v.span())));
         let key = get("key").map(|(_, v)| (self.texts(v), v.span()));
         let known = entities.get(&**name.get_ref()).cloned();
@@ -96,9 +107,12 @@ impl Reader<'_> {
             Some(def) => self.kept(def, &prefix, &key),
             None => self.made(name, prefix, key.as_ref().map(|(k, _)| k), entities),
         };
-        for Field { name: field, kind, was, at } in fields.unwrap_or_default() {
+        for Field { name: field, kind, was, cast, at } in fields.unwrap_or_default() {
             if !was.is_empty() {
                 def.was.insert(field.clone(), was);
+            }
+            if let Some(cast) = cast {
+                def.up.insert(field.clone(), cast);
             }
             match def.fields.get(&field) {
                 Some(old) if *old != kind => {
@@ -109,6 +123,7 @@ impl Reader<'_> {
                 None => drop(def.fields.insert(field, kind)),
             }
         }
+        self.earlier(&mut def, earlier.unwrap_or_default());
         self.earlier_names(&def, name.span());
         if let Some((key, span)) = key {
             for part in key.iter().filter(|part| !def.fields.contains_key(*part)) {
@@ -117,12 +132,27 @@ impl Reader<'_> {
             }
         }
         for (key, _) in block_table {
-            if !matches!(&**key.get_ref(), "prefix" | "key" | "fields") {
+            if !matches!(&**key.get_ref(), "prefix" | "key" | "fields" | "earlier") {
                 let what = format!("unknown key `{}` in entity `{}`", key.get_ref(), def.name);
-                self.problem(key.span(), what, "An entity has prefix, key and fields.");
+                self.problem(key.span(), what, "An entity has prefix, key, fields and earlier.");
             }
         }
         entities.insert(def.name.clone(), def);
+    }
+
+    /// Fields that there are no more.
+    fn earlier(&mut self, def: &mut EntityDef, fields: Vec<Field>) {
+        for Field { name, kind, was, cast, at } in fields {
+            if def.fields.contains_key(&name) {
+                let what = format!("`{name}` is still a field of `{}`", def.name);
+                self.problem(at.clone(), what, "Take it out here, or among the fields.");
+            }
+            if !was.is_empty() {
+                let what = format!("`{name}` is no field any more, and cannot have been another");
+                self.problem(at, what, "Take `was` out.");
+            }
+            def.earlier.insert(name, Earlier { kind, down: cast });
+        }
     }
 
     /// An earlier name that is still one cannot be told from it.
@@ -190,23 +220,26 @@ impl Reader<'_> {
             key: key.cloned().unwrap_or_default(),
             fields: Named::new(),
             was: BTreeMap::new(),
+            up: BTreeMap::new(),
+            earlier: BTreeMap::new(),
         }
     }
 
-    fn fields(&mut self, entity: &str, value: &Spanned<DeValue<'_>>) -> Vec<Field> {
+    /// Fields with their types; `cast` is the word for an expression of theirs.
+    fn fields(&mut self, entity: &str, value: &Spanned<DeValue<'_>>, cast: &str) -> Vec<Field> {
         let DeValue::Table(table) = value.get_ref() else {
-            let what = format!("`fields` of `{entity}` is not a table");
+            let what = format!("the fields of `{entity}` are not a table");
             self.problem(value.span(), what, "Write lines such as weight = \"decimal\".");
             return Vec::new();
         };
         let mut fields = Vec::with_capacity(table.len());
         for (name, kind) in table {
             let sound = self.name(name.get_ref(), name.span(), "field");
-            let (kind_text, was) = self.kind_and_names(kind);
-            match FieldType::parse(&kind_text) {
+            let written = self.written(kind, cast);
+            match FieldType::parse(&written.kind) {
                 Some(kind) if sound => {
                     let (name, at) = (Name::from(&**name.get_ref()), name.span());
-                    fields.push(Field { name, kind, was, at });
+                    fields.push(Field { name, kind, was: written.was, cast: written.cast, at });
                 }
                 Some(_) => {}
                 None => {
@@ -219,23 +252,33 @@ impl Reader<'_> {
         fields
     }
 
-    /// `"decimal"`, or `{ type = "decimal", was = ["weight"] }`.
-    fn kind_and_names(&mut self, value: &Spanned<DeValue<'_>>) -> (String, Vec<Name>) {
+    /// `"decimal"`, or `{ type = "decimal", was = ["weight"], up = "..." }`.
+    fn written(&mut self, value: &Spanned<DeValue<'_>>, cast: &str) -> Written {
+        let text = |value: &Spanned<DeValue<'_>>| value.get_ref().as_str().unwrap_or("").into();
+        let mut written = Written::default();
         let DeValue::Table(table) = value.get_ref() else {
-            return (value.get_ref().as_str().unwrap_or("").to_string(), Vec::new());
+            return Written { kind: text(value), ..written };
         };
-        let (mut kind, mut was) = (String::new(), Vec::new());
         for (key, value) in table {
             match &**key.get_ref() {
-                "type" => kind = value.get_ref().as_str().unwrap_or("").to_string(),
-                "was" => was = self.texts(value),
+                "type" => written.kind = text(value),
+                "was" => written.was = self.texts(value),
+                word if word == cast => {
+                    written.cast = self.text(value).map(|expr| Cast {
+                        expr: expr.to_string(),
+                        file: self.file.file.as_str().into(),
+                        line: line_of(&self.file.text, value.span().start),
+                    });
+                }
                 other => {
                     let what = format!("unknown key `{other}`");
-                    self.problem(key.span(), what, "A field has type, and was: its old names.");
+                    let remedy = "A field has type, was (its old names) and up (an expression over \
+                                  `old`); one among the earlier ones type and down (over `rec`).";
+                    self.problem(key.span(), what, remedy);
                 }
             }
         }
-        (kind, was)
+        written
     }
 
     /// Reports a name that cannot be one; true when it can.

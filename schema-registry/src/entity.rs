@@ -33,12 +33,44 @@ pub struct EntityDef {
     /// Earlier names of fields that have been renamed, by the present one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub was: BTreeMap<Name, Vec<Name>>,
+    /// How fields are computed from those of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub up: BTreeMap<Name, Cast>,
+    /// Fields that earlier versions had and that there are no more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<Name, Earlier>,
+}
+
+/// An expression that makes a field of one version from those of another. What it means is not
+/// known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cast {
+    /// As it is written.
+    pub expr: String,
+    /// File as the user named it.
+    pub file: Name,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+/// A field that there is no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// Its type.
+    pub kind: FieldType,
+    /// How those who still read it get it; `None`: as NULL.
+    pub down: Option<Cast>,
 }
 
 impl EntityDef {
     /// The type of a field; `None` when the entity has no such field.
     pub fn field(&self, name: &str) -> Option<FieldType> {
         self.fields.get(name).copied()
+    }
+
+    /// Whether its records had another shape once.
+    pub fn was_otherwise(&self) -> bool {
+        !(self.was.is_empty() && self.up.is_empty() && self.earlier.is_empty())
     }
 
     /// True when the field is part of the key.

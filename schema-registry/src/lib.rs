@@ -16,7 +16,7 @@ mod subjects;
 
 pub use avro::{AvroSchema, avro};
 pub use compatibility::Compatibility;
-pub use entity::{Entities, EntityDef};
+pub use entity::{Cast, Earlier, Entities, EntityDef};
 pub use field_type::FieldType;
 pub use json_schema::json_schema;
 pub use shape::shaped;

@@ -25,11 +25,16 @@ pub struct Metrics {
     duplicates: IntCounterVec,
     unknown_codes: IntCounterVec,
     late_evidence: IntCounterVec,
+    unsubscribed: IntCounterVec,
     loops: IntCounterVec,
     reverts_withheld: IntCounterVec,
+    reverts_superseded: IntCounterVec,
     delivery_seconds: HistogramVec,
     deliveries_late: IntCounterVec,
     deliveries_pulled: IntCounterVec,
+    source_info: IntGaugeVec,
+    target_info: IntGaugeVec,
+    deliveries_coalesced: IntCounterVec,
     source_lag: GaugeVec,
     source_behind: IntGaugeVec,
     source_retained: IntGaugeVec,
@@ -114,6 +119,12 @@ impl Metrics {
                 "Codes that no code table knows.",
                 &["table", "source"],
             )?,
+            unsubscribed: counter(
+                &r,
+                "unsubscribed_total",
+                "Changes of records of which no subscription told anybody.",
+                &["entity"],
+            )?,
             late_evidence: counter(
                 &r,
                 "late_evidence_total",
@@ -132,6 +143,12 @@ impl Metrics {
                 "Reverts that were not made, because the target insists on its value.",
                 &["target"],
             )?,
+            reverts_superseded: counter(
+                &r,
+                "reverts_superseded_total",
+                "Reverts that were not made, because the record has no value there any more.",
+                &["target"],
+            )?,
             delivery_seconds: histogram(
                 &r,
                 "delivery_seconds",
@@ -144,11 +161,29 @@ impl Metrics {
                 "Deliveries that took longer than their lane promises.",
                 &["target", "lane"],
             )?,
+            deliveries_coalesced: counter(
+                &r,
+                "deliveries_coalesced_total",
+                "Deliveries that were not made, because a later one of the record says it all.",
+                &["target"],
+            )?,
             deliveries_pulled: counter(
                 &r,
                 "deliveries_pulled_total",
                 "Deliveries made out of turn, to keep the order of their records over lanes.",
                 &["target"],
+            )?,
+            source_info: int_gauge(
+                &r,
+                "source_info",
+                "1 for each source with its region, to group what is said of sources.",
+                &["source", "region"],
+            )?,
+            target_info: int_gauge(
+                &r,
+                "target_info",
+                "1 for each target with its region, to group what is said of targets.",
+                &["target", "region"],
             )?,
             source_lag: gauge(
                 &r,
@@ -273,6 +308,16 @@ impl Metrics {
         })
     }
 
+    /// Which region a source belongs to.
+    pub fn source_region(&self, source: &str, region: &str) {
+        self.source_info.with_label_values(&[source, region]).set(1);
+    }
+
+    /// Which region a target belongs to.
+    pub fn target_region(&self, target: &str, region: &str) {
+        self.target_info.with_label_values(&[target, region]).set(1);
+    }
+
     /// Row changes journaled.
     pub fn events(&self, source: &str, table: &TableName, op: Op, count: u64) {
         self.events.with_label_values(&[source, &table.to_string(), op.letter()]).inc_by(count);
@@ -300,6 +345,7 @@ impl Metrics {
                 self.unknown_codes.with_label_values(&[table, source])
             }
             Tally::Loop { source } => self.loops.with_label_values(&[&**source]),
+            Tally::Unsubscribed { entity } => self.unsubscribed.with_label_values(&[entity]),
             Tally::LateEvidence { entity } => self.late_evidence.with_label_values(&[entity]),
         }
         .inc_by(count);
@@ -320,6 +366,16 @@ impl Metrics {
     /// A revert was not made.
     pub fn revert_withheld(&self, target: &str) {
         self.reverts_withheld.with_label_values(&[target]).inc();
+    }
+
+    /// Deliveries were gathered into later ones.
+    pub fn coalesced(&self, target: &str, many: usize) {
+        self.deliveries_coalesced.with_label_values(&[target]).inc_by(many as u64);
+    }
+
+    /// A revert had nothing left to write.
+    pub fn revert_superseded(&self, target: &str) {
+        self.reverts_superseded.with_label_values(&[target]).inc();
     }
 
     /// Size and age of a journal.
@@ -461,3 +517,6 @@ fn single(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prome
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
+
+#[cfg(test)]
+mod tests;

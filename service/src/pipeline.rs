@@ -12,7 +12,7 @@
 
 use std::convert::Infallible;
 
-use crate::stage::{DeliverStage, IngestStage, IntegrateStage, MirrorStage, StageError};
+use crate::stage::{DeliverStage, IngestStage, IntegrateStage, MirrorStage, Next, StageError};
 
 /// Source log → journal. Acknowledged only what is durable (I1).
 pub async fn ingest(stage: &mut IngestStage) -> Result<Infallible, StageError> {
@@ -30,9 +30,14 @@ pub async fn ingest(stage: &mut IngestStage) -> Result<Infallible, StageError> {
 pub async fn integrate(stage: &mut IntegrateStage) -> Result<Infallible, StageError> {
     let (mut store, mut reading) = stage.open_store().await?;
     loop {
-        let mut batch = stage.next_batch(&mut store, &mut reading).await?;
-        let outcome = stage.judge(&mut store, &mut batch).await?;
-        stage.commit(&mut store, outcome, batch).await?;
+        match stage.next_batch(&mut store, &mut reading).await? {
+            Next::Batch(mut batch) => {
+                let outcome = stage.judge(&mut store, &mut batch).await?;
+                stage.commit(&mut store, outcome, *batch).await?;
+            }
+            // The same in pieces, within one transaction of the store.
+            Next::Large(run) => stage.integrate_large(&mut store, &mut reading, run).await?,
+        }
     }
 }
 

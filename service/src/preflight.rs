@@ -27,7 +27,7 @@ pub async fn look(config: &Config) -> Vec<Looked> {
     findings.extend(refused_schemas(config, &store).await);
     looked.push(Looked { subject: "store".into(), findings });
     for target in &config.targets {
-        let options = wiring::target_options(target);
+        let options = wiring::target_options(config, target);
         looked.push(look_at_target(config, &target.name, &options).await);
     }
     looked

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use crossdock_apply::{ConnectOptions, FileOptions, HttpOptions, TargetOptions};
+use crossdock_apply::{
+    ColumnKind, ConnectOptions, FileFormat, FileOptions, HttpOptions, TargetOptions,
+};
 use crossdock_capture::{BLOCK_BYTES, PollOptions, PollTable, SnapshotOptions, SourceOptions};
 use crossdock_config::{Config, Connection, Place, PollConfig, SourceConfig, TargetConfig};
 use crossdock_model::canonical::Name;
+use crossdock_schema_registry::FieldType;
 use crossdock_state::checkpoints::saved::{integrate_key, load};
 use crossdock_state::{JournalOptions, LocalJournal, SledCheckpoints, StageCheckpoint};
 
@@ -137,7 +140,7 @@ pub fn connect_options(at: &Connection) -> ConnectOptions {
 }
 
 /// How a target is reached.
-pub fn target_options(target: &TargetConfig) -> TargetOptions {
+pub fn target_options(config: &Config, target: &TargetConfig) -> TargetOptions {
     let name = target.name.clone();
     match &target.place {
         Place::Database(connection) => TargetOptions::Database(connect_options(connection)),
@@ -154,8 +157,25 @@ pub fn target_options(target: &TargetConfig) -> TargetOptions {
             folder: file.folder.clone(),
             rotate_bytes: file.rotate_bytes,
             rotate_every: file.rotate_every,
+            format: match file.parquet {
+                true => FileFormat::Parquet(column_kinds(config, &target.name)),
+                false => FileFormat::Lines,
+            },
         }),
     }
+}
+
+/// Types of columns that hold a field of a record as it is.
+fn column_kinds(config: &Config, target: &str) -> BTreeMap<String, ColumnKind> {
+    let kind = |kind: FieldType| match kind {
+        FieldType::Integer => ColumnKind::Integer,
+        FieldType::Boolean => ColumnKind::Boolean,
+        FieldType::Date => ColumnKind::Date,
+        FieldType::Instant => ColumnKind::Instant,
+        FieldType::Text | FieldType::Decimal | FieldType::Json => ColumnKind::Text,
+    };
+    let kinds = config.rules.column_kinds(target).into_iter();
+    kinds.map(|(column, of)| (column.to_string(), kind(of))).collect()
 }
 
 /// Who reads a source's journal: blocks that one of them has not passed are kept.
@@ -193,7 +213,7 @@ pub fn operator(
         checkpoints: state.checkpoints.clone(),
         journals: state.journals.clone(),
         store: connect_options(&config.store),
-        targets: targets.map(|t| (t.name.to_string(), target_options(t))).collect(),
+        targets: targets.map(|t| (t.name.to_string(), target_options(config, t))).collect(),
         sources,
         handles,
         reloading: None,

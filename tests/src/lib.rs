@@ -69,6 +69,23 @@ impl Crossdock {
         ended
     }
 
+    /// Whether it stands still, as a signal or a point of a test has told it to.
+    pub fn is_stopped(&self) -> bool {
+        let state = self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        state.is_some_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+    }
+
+    /// Lets it go on that stands still.
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(nix::sys::signal::Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) -> Result<()> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
+        Ok(nix::sys::signal::kill(pid, signal)?)
+    }
+
     /// Kills it without warning.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -80,9 +97,8 @@ impl Crossdock {
 
     /// Asks it to stop, as Ctrl-C does, and returns whether it ended well.
     pub fn stop(&mut self) -> Result<bool> {
+        self.signal(nix::sys::signal::Signal::SIGINT)?;
         let Some(mut child) = self.child.take() else { return Ok(true) };
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
         Ok(child.wait()?.success())
     }
 

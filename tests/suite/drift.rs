@@ -91,3 +91,62 @@ fn a_change_of_kind_is_accepted_by_an_operator() {
     let mended = || weight(&world, 1) == "3.5" && drift(&world).is_none();
     assert!(wait_until(Duration::from_secs(60), mended), "{}", world.crossdock.log_tail());
 }
+
+const GRAMS: &str = "CREATE TABLE parcels (no int PRIMARY KEY, grams int, note text);
+                     CREATE PUBLICATION crossdock FOR TABLE parcels;
+                     GRANT SELECT ON parcels TO crossdock;";
+
+/// The files of a table and an entity that weighed in grams, which nobody mapped, and weigh in
+/// kilograms now.
+fn weighs_in(world: &World, kilos: bool) {
+    let fields = "[entity.parcel]\nprefix = \"par\"\nkey = [\"no\"]\n[entity.parcel.fields]\n\
+                  no = \"integer\"\n";
+    let table = "source = \"shop\"\n[[table]]\ntable = \"public.parcels\"\nentity = \"parcel\"\n";
+    let (entity, mapping) = match kilos {
+        false => ("weight_g = \"integer\"\n", "[table.fields]\nno = \"no\"\n"),
+        true => (
+            "weight_kg = { type = \"decimal\", up = 'dec(old.weight_g) / 1000' }\n\
+             [entity.parcel.earlier]\n\
+             weight_g = { type = \"integer\", down = 'dec(rec.weight_kg) * 1000' }\n",
+            "was.kilos = { expr = 'dec(old.grams) / 1000' }\n\
+             [table.fields]\nno = \"no\"\nweight_kg = \"kilos\"\n",
+        ),
+    };
+    world.file("entities/parcel.toml", &(fields.to_string() + entity));
+    world.file("mappings/shop.toml", &(table.to_string() + mapping));
+}
+
+#[test]
+fn an_old_journal_replays_into_todays_shape_and_old_readers_get_theirs() {
+    let mut world = World::new(GRAMS, "publication = \"crossdock\"\nsnapshot = \"initial\"");
+    world.file("rules/parcel.toml", RULES);
+    weighs_in(&world, false);
+    world.sql("INSERT INTO parcels VALUES (1, 2500, 'a')");
+    world.start();
+    world.sql("INSERT INTO parcels VALUES (2, 1000, 'b')");
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    assert!(world.crossdock.stop().unwrap());
+
+    world.sql("ALTER TABLE parcels DROP COLUMN grams, ADD COLUMN kilos numeric");
+    weighs_in(&world, true);
+    world.start();
+    world.sql("INSERT INTO parcels VALUES (3, 'c', 0.75)");
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    world.done(&["rewind", "--integrate", "--to", "0"]);
+    world.crossdock.wait_caught_up(LIMIT).unwrap();
+    let weights = "SELECT key, fields->>'weight_kg', fields->>'weight_g' FROM crossdock.record
+                   ORDER BY key";
+    let expected = "par:1|2.5|\npar:2|1|\npar:3|0.75|";
+    let reads = || world.store.sql("canonical", weights).unwrap().trim() == expected;
+    assert!(
+        wait_until(LIMIT, reads),
+        "{}\n{}",
+        world.store.sql("canonical", weights).unwrap(),
+        world.crossdock.log_tail()
+    );
+    assert_eq!(drift(&world), None);
+    let first = world.done(&["schema", "record", "par:1", "--version", "1"]);
+    assert!(first.contains("\"weight_g\": 2500") && !first.contains("weight_kg"), "{first}");
+    let second = world.done(&["schema", "record", "par:1", "--version", "2"]);
+    assert!(second.contains("\"weight_kg\": \"2.5\""), "{second}");
+}

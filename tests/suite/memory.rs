@@ -9,7 +9,8 @@ use crate::world::{Kind, LIMIT, World};
 /// MiB that a compressed transaction may take more than the same one not compressed.
 const MORE_MIB_MAX: u64 = 24;
 
-fn peak_mib(world: &World) -> u64 {
+/// The most memory that the process has had in this life, MiB.
+pub fn peak_mib(world: &World) -> u64 {
     let pid = world.crossdock.pid().unwrap();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();

@@ -138,6 +138,7 @@ fn every_state_of_an_order_can_be_asked_for_and_s13_what_is_stuck_is_seen() {
          INSERT INTO shipments (shipment_no, order_ref) VALUES ('SHP-1', 'SO-1')",
     );
     desk.becomes("allocated");
+    s12_customer_service_asks(&desk);
     desk.wms(
         "INSERT INTO picks (pick_id, task_no, line_ref, shipment_no, qty_task, qty, picked_at)
          VALUES ('P-1', 'T-1', 'SO-1/1', 'SHP-1', 5, 5, '2026-05-01 09:00:00')",
@@ -165,11 +166,40 @@ fn every_state_of_an_order_can_be_asked_for_and_s13_what_is_stuck_is_seen() {
     desk.becomes("financially settled");
 }
 
+/// S12: one command says where an order stands, by whose word and since when, with its shipments.
+fn s12_customer_service_asks(desk: &Desk) {
+    let output = desk.crossdock.run(&["show", "ord:SO-1"]).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let order = said.lines().next().unwrap();
+    assert!(order.starts_with("ord:SO-1 (sales_order, version "), "{said}");
+    for expected in [
+        "  customer_status = Confirmed since 20",
+        "  fulfilment = allocated since 20",
+        "shp:EU:SHP-1 (shipment, version ",
+        "  status = planned since 20",
+    ] {
+        assert!(said.lines().any(|line| line.starts_with(expected)), "{expected}: {said}");
+    }
+    let output = desk.crossdock.run(&["show", "shp:EU:SHP-1", "--json"]).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json[0]["fields"]["status"]["value"], "planned");
+    assert_eq!(json[0]["key"], "shp:EU:SHP-1");
+    let output = desk.crossdock.run(&["show", "ord:SO-404"]).unwrap();
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("the store has no record ord:SO-404"), "{error}");
+}
+
 /// S13: latency, failures and stuck work are metrics of their own; what is stuck is an exception
 /// with its team.
 fn stuck_shipments_are_seen(desk: &Desk) {
     assert_eq!(desk.metric("crossdock_exceptions_open"), Some(0.0));
     desk.wms("UPDATE shipments SET status = 'CONFIRMED', confirmed_at = '2026-05-01 10:00:00'");
+    for (site, region) in [("wms_eu", "eu"), ("wms_us", "us")] {
+        let info = format!("crossdock_source_info{{region=\"{region}\",source=\"{site}\"}}");
+        assert_eq!(desk.metric(&info), Some(1.0), "S14: {info}");
+    }
     let stuck = || desk.metric("crossdock_exceptions_open") == Some(1.0);
     assert!(wait_until(LIMIT, stuck), "{}", desk.crossdock.log_tail());
     let open = "SELECT kind, team, key FROM crossdock.v_open_exceptions";

@@ -50,6 +50,25 @@ impl Source {
         }
     }
 
+    /// Kills the server without warning; its data stays.
+    pub fn kill(&mut self) {
+        match self {
+            Self::Postgres(server) => server.kill(),
+            Self::MariaDb(server) => server.kill(),
+            Self::MySql(server) => server.kill(),
+        }
+    }
+
+    /// Starts a killed server again, on the same port and data.
+    pub fn start_again(&mut self) {
+        let started = match self {
+            Self::Postgres(server) => server.start_again(),
+            Self::MariaDb(server) => server.start_again(),
+            Self::MySql(server) => server.start_again(),
+        };
+        started.unwrap();
+    }
+
     /// Runs SQL; columns of the answer stand behind `|`.
     pub fn sql(&self, database: &str, script: &str) -> Result<String> {
         let of = |server: &Daemon| Ok(server.sql(database, script)?.replace('\t', "|"));
@@ -71,7 +90,7 @@ pub struct World {
 }
 
 /// Makes a database that belongs to Crossdock's user.
-fn database(server: &Postgres, name: &str) {
+pub fn database(server: &Postgres, name: &str) {
     let role = "DO $$ BEGIN CREATE ROLE crossdock LOGIN REPLICATION PASSWORD 'pw';
                 EXCEPTION WHEN duplicate_object THEN NULL; END $$";
     server.sql("postgres", role).unwrap();

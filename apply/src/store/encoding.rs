@@ -1,20 +1,16 @@
-//! How values are kept in the store: exactly typed where they are read back, as JSON where
-//! people query them.
+//! How values are kept in the store where they are read back: exactly typed.
 
 use std::borrow::Cow;
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
-use crossdock_model::block::{decode_value, encode_value};
-use crossdock_model::canonical::Fields;
+pub(crate) use crossdock_model::block::{decode_fields, encode_fields};
 use crossdock_model::{LogOrder, Value};
 use serde_json::Value as Json;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use crate::ApplyError;
 
-/// First byte of encoded fields.
-const FIELDS_VERSION: u8 = 1;
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// PostgreSQL's last instant is in 294276; what is later is taken for infinity.
@@ -60,48 +56,7 @@ pub(crate) fn text(given: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON as text that `jsonb` takes; see [`text`] for what it does not.
-pub(crate) fn json(given: &Json) -> String {
-    let written = given.to_string();
-    if !written.contains("\\u0000") {
-        return written;
-    }
-    without_nul(given).to_string()
-}
-
-/// The same for JSON that is text already.
-pub(crate) fn json_text(given: &str) -> Cow<'_, str> {
-    match given.contains("\\u0000") {
-        true => Cow::Owned(
-            serde_json::from_str(given).map_or_else(|_| text(given).into_owned(), |j| json(&j)),
-        ),
-        false => Cow::Borrowed(given),
-    }
-}
-
-fn without_nul(given: &Json) -> Json {
-    match given {
-        Json::String(s) => Json::String(text(s).into_owned()),
-        Json::Array(items) => Json::Array(items.iter().map(without_nul).collect()),
-        Json::Object(map) => {
-            Json::Object(map.iter().map(|(k, v)| (text(k).into_owned(), without_nul(v))).collect())
-        }
-        Json::Null | Json::Bool(_) | Json::Number(_) => given.clone(),
-    }
-}
-
-/// JSON of anything serialisable, for `jsonb`.
-pub(crate) fn json_of(given: &impl serde::Serialize) -> String {
-    json(&serde_json::to_value(given).unwrap_or_default())
-}
-
-/// Fields as people query them.
-pub(crate) fn fields_json(fields: &Fields) -> String {
-    let map = fields.iter().map(|(name, value)| (name.to_string(), value.to_json())).collect();
-    json(&Json::Object(map))
-}
-
-/// A value of [`fields_json`], as far as JSON knows its type.
+/// A value of `fields_json`, as far as JSON knows its type.
 pub(crate) fn value_of_json(given: Json) -> Value<'static> {
     match given {
         Json::Null => Value::Null,
@@ -114,35 +69,6 @@ pub(crate) fn value_of_json(given: Json) -> Value<'static> {
         },
         other @ (Json::Array(_) | Json::Object(_)) => Value::Json(other.to_string().into()),
     }
-}
-
-/// Fields with their exact types.
-pub(crate) fn encode_fields(fields: &Fields) -> Vec<u8> {
-    let mut out = vec![FIELDS_VERSION];
-    for (name, value) in fields {
-        out.put_u32_le(u32::try_from(name.len()).unwrap_or(u32::MAX));
-        out.extend_from_slice(name.as_bytes());
-        encode_value(&mut out, value);
-    }
-    out
-}
-
-/// Reads what [`encode_fields`] wrote. Never panics, whatever the bytes.
-pub(crate) fn decode_fields(bytes: &[u8]) -> Option<Fields> {
-    let (version, mut rest) = bytes.split_first()?;
-    if *version != FIELDS_VERSION {
-        return None;
-    }
-    let mut fields = Fields::new();
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (name, after) = after.split_at_checked(length)?;
-        let (value, used) = decode_value(after).ok()?;
-        fields.insert(std::str::from_utf8(name).ok()?.into(), value);
-        rest = after.get(used..)?;
-    }
-    Some(fields)
 }
 
 /// A place in a log as it is kept.
@@ -161,6 +87,8 @@ pub(crate) fn unreadable(server: &str, what: &str) -> ApplyError {
 
 #[cfg(test)]
 mod tests {
+    use crossdock_model::canonical::Fields;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -202,11 +130,5 @@ mod tests {
             };
             prop_assert_eq!(back.0, expected);
         }
-    }
-
-    #[test]
-    fn nul_becomes_visible() {
-        let given = serde_json::json!({"a\u{0}": ["x\u{0}y", "\\u0000"]});
-        assert_eq!(json(&given), "{\"a␀\":[\"x␀y\",\"\\\\u0000\"]}");
     }
 }

@@ -1,6 +1,6 @@
 //! Exceptions as people see them: looked at, let go, discarded, with a note of who did it.
 
-use crossdock_model::canonical::Name;
+use crossdock_model::canonical::{Name, RecordKey};
 use serde::Serialize;
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -18,15 +18,14 @@ SELECT e.id, e.kind, coalesce(e.entity, ''), coalesce(e.key, ''), e.source, e.ru
      WHERE p.exception = e.id AND p.state IN ('behind', 'again', 'withheld'))
 FROM crossdock.exception e";
 
-/// Of withheld reverts the last one is made, unless the record's target has been told something
-/// since: an older value must not come after a newer one.
+/// Of withheld reverts of a field the last one is made: all of them write what the record says.
 const RETRY: &str = "
 UPDATE crossdock.parked p SET changed_at = now(), state = CASE
     WHEN p.state = 'failed' THEN 'behind'
     WHEN EXISTS (
         SELECT FROM crossdock.delivery this
         JOIN crossdock.delivery d ON d.target = this.target AND d.entity = this.entity
-            AND d.key = this.key AND d.seq > this.seq
+            AND d.key = this.key AND d.reverts = this.reverts AND d.seq > this.seq
         WHERE this.seq = p.seq) THEN 'discarded'
     ELSE 'behind' END
 WHERE target = $1 AND exception = $2 AND state IN ('failed', 'withheld')";
@@ -110,6 +109,22 @@ impl PostgresStore {
         let rows = self
             .client
             .query(&sql, &[&filter.kind, &filter.source, &filter.closed, &limit])
+            .await
+            .map_err(failed(&self.name))?;
+        self.read(rows, line)
+    }
+
+    /// Open exceptions about a record, latest first.
+    pub async fn exceptions_about(
+        &mut self,
+        key: &RecordKey,
+    ) -> Result<Vec<ExceptionLine>, ApplyError> {
+        let sql = format!(
+            "{COLUMNS} WHERE e.open AND e.entity = $1 AND e.key = $2 ORDER BY e.last_at DESC, e.id"
+        );
+        let rows = self
+            .client
+            .query(&sql, &[&&*key.entity, &&*key.key])
             .await
             .map_err(failed(&self.name))?;
         self.read(rows, line)

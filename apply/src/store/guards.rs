@@ -2,7 +2,7 @@
 
 use crossdock_model::canonical::{GuardState, RowKey, SourceRow};
 
-use super::encoding::json_of;
+use super::json_text::json_of;
 use super::load;
 use super::writes::Write;
 use super::{PostgresStore, sql};

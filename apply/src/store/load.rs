@@ -10,14 +10,14 @@ use crossdock_model::canonical::{
 use futures_util::future::{OptionFuture, join_all};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use tokio_postgres::types::FromSql;
+use tokio_postgres::types::{FromSql, Json as PgJson};
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::deadlines::deadline;
 use super::encoding::{Micros, decode_fields, order, text, unreadable, value_of_json};
 use super::writes::counter;
-use super::{PostgresStore, sql};
+use super::{PostgresStore, json_text, sql};
 use crate::pipeline::Param;
 use crate::{ApplyError, classify};
 
@@ -171,8 +171,8 @@ impl<'r> Cells<'r> {
     }
 
     pub(super) fn json<T: DeserializeOwned>(&self, at: usize) -> Result<T, ApplyError> {
-        let value: Json = self.get(at)?;
-        serde_json::from_value(value).map_err(|_| unreadable(self.server, "a JSON document"))
+        let value = self.row.try_get::<_, PgJson<T>>(at);
+        value.map(|json| json.0).map_err(|_| unreadable(self.server, "a JSON document"))
     }
 
     fn fields(&self, at: usize) -> Result<Fields, ApplyError> {
@@ -204,14 +204,15 @@ pub(super) fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
     })
 }
 
-fn record(row: &Cells<'_>) -> Result<Record, ApplyError> {
+/// A record.
+pub(super) fn record(row: &Cells<'_>) -> Result<Record, ApplyError> {
     let fields: BTreeMap<Name, Json> = row.json(4)?;
     Ok(Record {
         key: row.record_key(0)?,
         version: row.counter(2)?,
         deleted: row.get(3)?,
         fields: fields.into_iter().map(|(name, value)| (name, value_of_json(value))).collect(),
-        origins: row.json(5)?,
+        origins: json_text::origins(row.json(5)?),
         links: row.json(6)?,
     })
 }

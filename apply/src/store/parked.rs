@@ -5,7 +5,7 @@
 //! what waits for nothing any more gets a number, and those numbers are the order in which it is
 //! applied. Numbers of one target become visible in their order.
 
-use crossdock_model::canonical::{Delivery, RecordKey};
+use crossdock_model::canonical::{Delivery, Record, RecordKey};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
@@ -296,6 +296,13 @@ impl PostgresStore {
                    WHERE target = $1 AND seq > $2 AND state = 'applied'";
         let done = self.client.execute(sql, &[&target, &number(after)]).await;
         done.map(|_| ()).map_err(failed(&self.name))
+    }
+
+    /// A record as it is now; `None` when there is none. Its values have the types of JSON.
+    pub async fn record(&mut self, record: &RecordKey) -> Result<Option<Record>, ApplyError> {
+        let (entities, keys) = (vec![&*record.entity], vec![&*record.key]);
+        let rows = self.query(super::sql::GET_RECORDS, &[&entities, &keys]).await?;
+        Ok(self.read(rows, super::load::record)?.pop())
     }
 
     /// What the last change of a record was when something was owed about it:

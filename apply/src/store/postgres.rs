@@ -144,6 +144,14 @@ impl PostgresStore {
         Ok(before)
     }
 
+    /// The epoch that every commit checks.
+    pub(super) fn writing_epoch(&self) -> Result<i64, ApplyError> {
+        self.epoch.ok_or_else(|| ApplyError::Definite {
+            what: format!("{}: the canonical store was opened for reading", self.name),
+            remedy: "report this: a stage that reads has tried to commit".into(),
+        })
+    }
+
     /// A prepared statement, kept for the life of the connection.
     pub(super) async fn prepared(&mut self, sql: &'static str) -> Result<Statement, ApplyError> {
         if let Some(known) = self.statements.get(sql) {
@@ -216,12 +224,7 @@ impl CanonicalStore for PostgresStore {
         progress: &[Progress],
         ruleset: &str,
     ) -> Result<(), ApplyError> {
-        let Some(epoch) = self.epoch else {
-            return Err(ApplyError::Definite {
-                what: format!("{}: the canonical store was opened for reading", self.name),
-                remedy: "report this: a stage that reads has tried to commit".into(),
-            });
-        };
+        let epoch = self.writing_epoch()?;
         let writes = writes::all(outcome, progress, ruleset);
         let mut statements = Vec::with_capacity(writes.len());
         for (sql, _) in &writes {

@@ -39,6 +39,14 @@ impl PostgresStore {
         Ok(found.first().is_some_and(|(count, withheld)| *withheld || *count >= most))
     }
 
+    /// Whether there are reverts to a target that were not made and that nobody has dealt with.
+    pub async fn has_withheld(&mut self, target: &str) -> Result<bool, ApplyError> {
+        let sql = "SELECT EXISTS (SELECT FROM crossdock.parked
+                                  WHERE target = $1 AND state = 'withheld')";
+        let rows = self.query(sql, &[&target]).await?;
+        Ok(self.read(rows, |row| row.get(0))?.pop().unwrap_or(false))
+    }
+
     /// Does not make a revert, and raises an exception that says so. Durable on return.
     pub async fn withhold_revert(&mut self, revert: &Owed, most: u64) -> Result<(), ApplyError> {
         let Owed { seq, delivery, .. } = revert;

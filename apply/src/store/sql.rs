@@ -1,15 +1,27 @@
 //! Every statement of the canonical store. All take arrays and run once for a whole batch.
 
-pub(super) const PUT_ROWS: &str = "
+macro_rules! insert_rows {
+    () => {
+        "
 INSERT INTO crossdock.source_row
     (source, table_name, pk, image, at_order, deleted, waiting_for, refers_to)
 SELECT a, b, c, d, e, f, g::jsonb, h::jsonb
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bool[], $7::text[],
             $8::text[])
-    AS n(a, b, c, d, e, f, g, h)
+    AS n(a, b, c, d, e, f, g, h)"
+    };
+}
+
+/// Rows that the store does not have: looking for them first is half as much work again.
+pub(super) const ADD_ROWS: &str = insert_rows!();
+
+pub(super) const PUT_ROWS: &str = concat!(
+    insert_rows!(),
+    "
 ON CONFLICT (source, table_name, pk) DO UPDATE SET
     image = excluded.image, at_order = excluded.at_order, deleted = excluded.deleted,
-    waiting_for = excluded.waiting_for, refers_to = excluded.refers_to";
+    waiting_for = excluded.waiting_for, refers_to = excluded.refers_to"
+);
 
 /// Only references that are not there any more: most changes leave them as they are.
 pub(super) const DROP_REFERENCES: &str = "
@@ -31,23 +43,45 @@ DELETE FROM crossdock.contribution c
 USING unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS n(a, b, c, d, e)
 WHERE c.entity = n.a AND c.key = n.b AND c.source = n.c AND c.table_name = n.d AND c.pk = n.e";
 
-pub(super) const PUT_CONTRIBUTIONS: &str = "
+macro_rules! insert_contributions {
+    () => {
+        "
 INSERT INTO crossdock.contribution
     (entity, key, source, table_name, pk, fields, links, at_order)
 SELECT a, b, c, d, e, f, g::jsonb, h
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
-    $8::text[]) AS n(a, b, c, d, e, f, g, h)
-ON CONFLICT (entity, key, source, table_name, pk) DO UPDATE SET
-    fields = excluded.fields, links = excluded.links, at_order = excluded.at_order";
+    $8::text[]) AS n(a, b, c, d, e, f, g, h)"
+    };
+}
 
-pub(super) const PUT_RECORDS: &str = "
+pub(super) const ADD_CONTRIBUTIONS: &str = insert_contributions!();
+
+pub(super) const PUT_CONTRIBUTIONS: &str = concat!(
+    insert_contributions!(),
+    "
+ON CONFLICT (entity, key, source, table_name, pk) DO UPDATE SET
+    fields = excluded.fields, links = excluded.links, at_order = excluded.at_order"
+);
+
+macro_rules! insert_records {
+    () => {
+        "
 INSERT INTO crossdock.record (entity, key, version, deleted, fields, origins, links)
 SELECT a, b, c, d, e::jsonb, f::jsonb, g::jsonb
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[], $7::text[])
-    AS n(a, b, c, d, e, f, g)
+    AS n(a, b, c, d, e, f, g)"
+    };
+}
+
+pub(super) const ADD_RECORDS: &str = insert_records!();
+
+pub(super) const PUT_RECORDS: &str = concat!(
+    insert_records!(),
+    "
 ON CONFLICT (entity, key) DO UPDATE SET
     version = excluded.version, deleted = excluded.deleted, fields = excluded.fields,
-    origins = excluded.origins, links = excluded.links, updated_at = excluded.updated_at";
+    origins = excluded.origins, links = excluded.links, updated_at = excluded.updated_at"
+);
 
 /// Links change far less often than their records: only what differs is touched. $3 is the names
 /// of the links that a record still has, joined by U+001F.

@@ -12,7 +12,8 @@ use crossdock_model::canonical::{
     RecordKey, Release, RowKey, RowWrite, SourceRow,
 };
 
-use super::encoding::{Micros, encode_fields, fields_json, json, json_of, json_text, text};
+use super::encoding::{Micros, encode_fields, text};
+use super::json_text::{fields_json, json, json_of, json_text, origins_json};
 use super::{Progress, guards, sql};
 use crate::pipeline::Param;
 
@@ -26,8 +27,9 @@ pub(crate) fn all<'a>(
     ruleset: &'a str,
 ) -> Vec<Write<'a>> {
     let mut out = Vec::new();
-    source_rows(&mut out, &last_shared(&outcome.rows, |r| &r.key));
-    contributions(&mut out, &last_shared(&outcome.contributions, |c| (&c.record, &c.row)));
+    new_rows(&mut out, &outcome.new_rows.iter().map(|row| &**row).collect::<Vec<_>>());
+    known_rows(&mut out, &last_shared(&outcome.rows, |r| &r.key));
+    contributions(&mut out, outcome);
     records(&mut out, &last_shared(&outcome.records, |r| &r.key));
     evidence(&mut out, &last_shared(&outcome.evidence, |e| e.id));
     history(&mut out, &outcome.history, ruleset);
@@ -85,33 +87,58 @@ fn record_columns<'a, T: Copy>(items: &[T], key: impl Fn(T) -> &'a RecordKey) ->
     [texts(items, |i| &key(i).entity), texts(items, |i| &key(i).key)]
 }
 
-fn source_rows<'a>(out: &mut Vec<Write<'a>>, rows: &[&'a SourceRow]) {
-    if rows.is_empty() {
-        return;
-    }
+fn row_params<'a>(rows: &[&'a SourceRow]) -> Vec<Param<'a>> {
     let mut params: Vec<Param<'a>> = row_columns(rows, |r| &r.key).into();
     params.push(column(rows, |r| encode_fields(&r.image)));
     params.push(column(rows, |r| r.at.to_sortable()));
     params.push(column(rows, |r| r.deleted));
     params.push(column(rows, |r| json_of(&r.waiting_for)));
     params.push(column(rows, |r| json_of(&r.refers_to)));
-    out.push((sql::PUT_ROWS, params));
-    let references: Vec<(&RowKey, &RowKey)> =
-        rows.iter().flat_map(|r| r.refers_to.iter().map(move |on| (&r.key, on))).collect();
-    let kept = || -> Vec<Param<'a>> {
-        let mut params: Vec<Param<'a>> = row_columns(&references, |p| p.0).into();
-        params.extend(row_columns(&references, |p| p.1));
-        params
-    };
-    let mut params: Vec<Param<'a>> = row_columns(rows, |r| &r.key).into();
-    params.extend(kept());
-    out.push((sql::DROP_REFERENCES, params));
+    params
+}
+
+/// Each row with each row that it refers to.
+fn references<'a>(rows: &[&'a SourceRow]) -> Vec<(&'a RowKey, &'a RowKey)> {
+    rows.iter().flat_map(|r| r.refers_to.iter().map(move |on| (&r.key, on))).collect()
+}
+
+fn reference_params<'a>(references: &[(&'a RowKey, &'a RowKey)]) -> Vec<Param<'a>> {
+    let mut params: Vec<Param<'a>> = row_columns(references, |p| p.0).into();
+    params.extend(row_columns(references, |p| p.1));
+    params
+}
+
+fn new_rows<'a>(out: &mut Vec<Write<'a>>, rows: &[&'a SourceRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    out.push((sql::ADD_ROWS, row_params(rows)));
+    let references = references(rows);
     if !references.is_empty() {
-        out.push((sql::PUT_REFERENCES, kept()));
+        out.push((sql::PUT_REFERENCES, reference_params(&references)));
     }
 }
 
-fn contributions<'a>(out: &mut Vec<Write<'a>>, all: &[&'a Contribution]) {
+fn known_rows<'a>(out: &mut Vec<Write<'a>>, rows: &[&'a SourceRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    out.push((sql::PUT_ROWS, row_params(rows)));
+    let references = references(rows);
+    let mut params: Vec<Param<'a>> = row_columns(rows, |r| &r.key).into();
+    params.extend(reference_params(&references));
+    out.push((sql::DROP_REFERENCES, params));
+    if !references.is_empty() {
+        out.push((sql::PUT_REFERENCES, reference_params(&references)));
+    }
+}
+
+fn contributions<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
+    let new: Vec<&Contribution> = outcome.new_contributions.iter().map(|c| &**c).collect();
+    if !new.is_empty() {
+        out.push((sql::ADD_CONTRIBUTIONS, contribution_params(&new)));
+    }
+    let all = last_shared(&outcome.contributions, |c| (&c.record, &c.row));
     let (gone, put): (Vec<&Contribution>, Vec<&Contribution>) = all.iter().partition(|c| c.gone);
     if !gone.is_empty() {
         let mut params: Vec<Param<'a>> = record_columns(&gone, |c| &c.record).into();
@@ -119,32 +146,33 @@ fn contributions<'a>(out: &mut Vec<Write<'a>>, all: &[&'a Contribution]) {
         out.push((sql::DROP_CONTRIBUTIONS, params));
     }
     if !put.is_empty() {
-        let mut params: Vec<Param<'a>> = record_columns(&put, |c| &c.record).into();
-        params.extend(row_columns(&put, |c| &c.row));
-        params.push(column(&put, |c| encode_fields(&c.fields)));
-        params.push(column(&put, |c| json_of(&c.links)));
-        params.push(column(&put, |c| c.at.to_sortable()));
-        out.push((sql::PUT_CONTRIBUTIONS, params));
+        out.push((sql::PUT_CONTRIBUTIONS, contribution_params(&put)));
     }
 }
 
+fn contribution_params<'a>(all: &[&'a Contribution]) -> Vec<Param<'a>> {
+    let mut params: Vec<Param<'a>> = record_columns(all, |c| &c.record).into();
+    params.extend(row_columns(all, |c| &c.row));
+    params.push(column(all, |c| encode_fields(&c.fields)));
+    params.push(column(all, |c| json_of(&c.links)));
+    params.push(column(all, |c| c.at.to_sortable()));
+    params
+}
+
 fn records<'a>(out: &mut Vec<Write<'a>>, records: &[&'a Record]) {
-    if records.is_empty() {
-        return;
+    let (new, known): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.version == 1);
+    if !new.is_empty() {
+        out.push((sql::ADD_RECORDS, record_params(&new)));
     }
-    let mut params: Vec<Param<'a>> = record_columns(records, |r| &r.key).into();
-    params.push(column(records, |r| number(r.version)));
-    params.push(column(records, |r| r.deleted));
-    params.push(column(records, |r| fields_json(&r.fields)));
-    params.push(column(records, |r| json_of(&r.origins)));
-    params.push(column(records, |r| json_of(&r.links)));
-    out.push((sql::PUT_RECORDS, params));
-    let mut params: Vec<Param<'a>> = record_columns(records, |r| &r.key).into();
-    params.push(column(records, |r| {
-        let names: Vec<&str> = r.links.keys().map(|name| &**name).collect();
-        text(&names.join("\u{1f}")).into_owned()
-    }));
-    out.push((sql::DROP_LINKS, params));
+    if !known.is_empty() {
+        out.push((sql::PUT_RECORDS, record_params(&known)));
+        let mut params: Vec<Param<'a>> = record_columns(&known, |r| &r.key).into();
+        params.push(column(&known, |r| {
+            let names: Vec<&str> = r.links.keys().map(|name| &**name).collect();
+            text(&names.join("\u{1f}")).into_owned()
+        }));
+        out.push((sql::DROP_LINKS, params));
+    }
     let links: Vec<(&RecordKey, &str, &RecordKey)> = records
         .iter()
         .flat_map(|r| r.links.iter().map(move |(name, to)| (&r.key, &**name, to)))
@@ -155,6 +183,16 @@ fn records<'a>(out: &mut Vec<Write<'a>>, records: &[&'a Record]) {
         params.extend(record_columns(&links, |l| l.2));
         out.push((sql::PUT_LINKS, params));
     }
+}
+
+fn record_params<'a>(records: &[&'a Record]) -> Vec<Param<'a>> {
+    let mut params: Vec<Param<'a>> = record_columns(records, |r| &r.key).into();
+    params.push(column(records, |r| number(r.version)));
+    params.push(column(records, |r| r.deleted));
+    params.push(column(records, |r| fields_json(&r.fields)));
+    params.push(column(records, |r| origins_json(&r.origins)));
+    params.push(column(records, |r| json_of(&r.links)));
+    params
 }
 
 fn evidence<'a>(out: &mut Vec<Write<'a>>, evidence: &[&'a Evidence]) {

@@ -4,6 +4,9 @@
 //! has come, stands in a small file beside it, which is replaced as a whole after the lines are on
 //! the disk. What lies beyond that after a crash is cut off: there is no half line, and no
 //! delivery twice.
+//!
+//! A file that is closed gets its final name; or it is written again as Parquet, and only the whole
+//! of that gets one. Until then the lines stay, and a start after a crash does it anew.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +18,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::document::{deliveries, document};
+use super::parquet;
 use super::{Target, TargetBatch, TargetProgress};
-use crate::{ApplyError, FileOptions, points};
+use crate::{ApplyError, FileFormat, FileOptions, points};
 
 /// What stands in the small file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -93,11 +97,11 @@ impl FileTarget {
         if !lines.is_empty() {
             let (first, second) = lines.split_at(lines.len() / 2);
             self.file.write_all(first)?;
-            points::pass("file.half_written");
+            points::pass("file.half_written", &self.options.name);
             self.file.write_all(second)?;
-            points::pass("file.before_sync");
+            points::pass("file.before_sync", &self.options.name);
             self.file.sync_data()?;
-            points::pass("file.after_sync");
+            points::pass("file.after_sync", &self.options.name);
         }
         let mut state = self.state.clone();
         state.bytes += lines.len() as u64;
@@ -123,7 +127,7 @@ impl FileTarget {
         };
         let file = open_lines(&self.options, next.file, 0)?;
         note(&self.options, &next)?;
-        points::pass("file.before_close");
+        points::pass("file.before_close", &self.options.name);
         close(&self.options, self.state.file)?;
         (self.file, self.state) = (file, next);
         Ok(())
@@ -186,11 +190,17 @@ fn recover(options: &FileOptions) -> Result<(State, File), ApplyError> {
     let state = match fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map_err(|_| damaged(options, &path))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if lines_path(options, 1, true).exists() || lines_path(options, 1, false).exists() {
+            let begun = [
+                lines_path(options, 1, true),
+                lines_path(options, 1, false),
+                parquet_path(options, 1),
+            ];
+            if begun.iter().any(|path| path.exists()) {
                 let first = lines_path(options, 1, true);
                 // Begun, and killed before anything counted.
                 if fs::metadata(&first).is_ok_and(|m| m.len() > 0)
                     || lines_path(options, 1, false).exists()
+                    || parquet_path(options, 1).exists()
                 {
                     return Err(damaged(options, &path));
                 }
@@ -245,8 +255,25 @@ fn open_lines(options: &FileOptions, number: u64, bytes: u64) -> io::Result<File
 }
 
 fn close(options: &FileOptions, number: u64) -> io::Result<()> {
-    fs::rename(lines_path(options, number, true), lines_path(options, number, false))?;
+    let lines = lines_path(options, number, true);
+    match &options.format {
+        FileFormat::Lines => fs::rename(lines, lines_path(options, number, false))?,
+        FileFormat::Parquet(kinds) => {
+            let whole = parquet_path(options, number);
+            let part = whole.with_extension("parquet.part");
+            parquet::convert(&lines, &part, kinds)?;
+            points::pass("file.before_rename", &options.name);
+            fs::rename(part, whole)?;
+            sync_folder(options)?;
+            points::pass("file.before_remove", &options.name);
+            fs::remove_file(lines)?;
+        }
+    }
     sync_folder(options)
+}
+
+fn parquet_path(options: &FileOptions, number: u64) -> PathBuf {
+    options.folder.join(format!("{}-{number:08}.parquet", options.name))
 }
 
 /// Replaces the small file as a whole; durable on return.

@@ -82,7 +82,7 @@ impl HttpTarget {
         let place = place(options)?;
         let reaching = connect_to(&place);
         match tokio::time::timeout(options.timeout, reaching).await {
-            Ok(reached) => reached.map(|_| ()).map_err(|e| busy(options, &e.to_string())),
+            Ok(reached) => reached.map(|_| ()).map_err(|e| lost(options, unreached(e))),
             Err(_) => Err(busy(options, "no answer in time")),
         }
     }
@@ -97,8 +97,7 @@ impl HttpTarget {
         }
         match answered {
             Ok((status, headers)) => judge(&self.options, status, &headers),
-            Err(Failed::Connection(what)) => Err(busy(&self.options, &what)),
-            Err(Failed::TimedOut) => Err(busy(&self.options, "no answer in time")),
+            Err(failed) => Err(lost(&self.options, failed)),
         }
     }
 
@@ -111,7 +110,7 @@ impl HttpTarget {
         let asking = async {
             let mut sender = match self.sender.take().filter(|s| !s.is_closed()) {
                 Some(sender) => sender,
-                None => connect_to(&self.place).await.map_err(broken)?,
+                None => connect_to(&self.place).await.map_err(unreached)?,
             };
             sender.ready().await.map_err(broken)?;
             let request = self.request(event_id, body)?;
@@ -167,7 +166,7 @@ impl Target for HttpTarget {
                 }
                 return Err(error);
             }
-            points::pass("http.after_post");
+            points::pass("http.after_post", &self.options.name);
             posted += 1;
             noted = told.place;
             if (at + 1) % NOTED_EVERY == 0 {
@@ -181,7 +180,52 @@ impl Target for HttpTarget {
 
 enum Failed {
     Connection(String),
+    /// There is somebody, and he is not to be trusted: what is wrong, and what to do.
+    Untrusted(String, &'static str),
     TimedOut,
+}
+
+/// Why there is no connection. What a certificate or the lack of one stops is not tried again and
+/// again as if it were a cable.
+fn unreached(error: std::io::Error) -> Failed {
+    use rustls::{CertificateError as Bad, Error as Tls};
+    let tls = error.get_ref().and_then(|cause| cause.downcast_ref::<Tls>());
+    let remedy = match tls {
+        Some(Tls::InvalidCertificate(bad)) => match bad {
+            Bad::Expired | Bad::ExpiredContext { .. } => {
+                "renew the service's certificate, and look at the clocks of both machines"
+            }
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                "look at the clocks of both machines"
+            }
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                "write the host name that the certificate is for into `url`"
+            }
+            Bad::UnknownIssuer => {
+                "name the certificate of the authority that has signed the service's in `ca_file`"
+            }
+            _ => "correct the service's certificate, or name its authority's in `ca_file`",
+        },
+        Some(Tls::InvalidMessage(_)) => {
+            "write the port at which the service speaks TLS, or http:// for one that does not"
+        }
+        Some(Tls::PeerIncompatible(_) | Tls::AlertReceived(_)) => {
+            "let the service speak TLS 1.2 or 1.3, and ask for no certificate of ours"
+        }
+        _ => return broken(error),
+    };
+    Failed::Untrusted(tls.map_or_else(String::new, ToString::to_string), remedy)
+}
+
+fn lost(options: &HttpOptions, failed: Failed) -> ApplyError {
+    match failed {
+        Failed::Connection(what) => busy(options, &what),
+        Failed::TimedOut => busy(options, "no answer in time"),
+        Failed::Untrusted(what, remedy) => ApplyError::Definite {
+            what: format!("{}: the service cannot be trusted: {what}", options.name),
+            remedy: remedy.into(),
+        },
+    }
 }
 
 /// What went wrong with the connection; never the content of a request or an answer.

@@ -11,6 +11,7 @@ mod http;
 mod mysql;
 mod mysql_values;
 mod others;
+mod parquet;
 mod postgres;
 mod postgres_text;
 
@@ -53,6 +54,9 @@ pub struct TargetBatch {
     /// The deliveries that the writes belong to, in order; none for a mirror. Targets that are
     /// told deliveries rather than rows look here.
     pub told: Vec<Told>,
+    /// The transaction goes on with the next batch, of the same stream: what is too large to be held
+    /// at once is applied in pieces. Only databases can.
+    pub more: bool,
 }
 
 /// A delivery within a batch.
@@ -81,6 +85,8 @@ pub struct Told {
 ///   transactions does one delivery after the other, each with the same identity whenever it is
 ///   repeated; its progress is that of the last one done, and after an error it may have moved.
 /// - What `apply` has done is durable on return. Cancelled, it is done or not: ask `progress`.
+/// - Batches with `more`, and the first without it, are one transaction: nothing of them is durable
+///   or visible before the last. An error, or the end of the connection, undoes all of them.
 /// - A batch whose `upto` is not above the stored progress is skipped (it has been applied).
 /// - [`ApplyError::Refused`] means that one of the deliveries is refused, and that the same batch
 ///   will be refused again; without that delivery it may not be.

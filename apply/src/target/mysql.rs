@@ -11,7 +11,7 @@ use mysql_async::{Conn, Params, Value as Given};
 use super::group::{Group, groups, mark};
 use super::mysql_values::{given, size};
 use super::{Target, TargetBatch, TargetProgress};
-use crate::{ApplyError, ConnectOptions, classify, connect};
+use crate::{ApplyError, ConnectOptions, classify, connect, points};
 
 /// Rows of one statement. A power of two: statements are made for powers of two only, so that
 /// few different ones are prepared.
@@ -30,6 +30,8 @@ pub struct MysqlTarget {
     pub(super) conn: Conn,
     /// A transaction was begun and it is not known to have ended.
     half_done: bool,
+    /// The last batch has left its transaction open for the next one.
+    open: bool,
 }
 
 impl fmt::Debug for MysqlTarget {
@@ -69,6 +71,7 @@ impl MysqlTarget {
             progress_table: table_sql(&TableName::new(&options.database, PROGRESS_TABLE)),
             conn,
             half_done: false,
+            open: false,
         })
     }
 
@@ -104,8 +107,10 @@ impl MysqlTarget {
         let groups = groups(&self.name, batch)?;
         let mark = mark(&self.installation, &groups, batch.hops).to_json();
         self.half_done = true;
-        let begun = self.conn.query_drop("START TRANSACTION").await;
-        begun.map_err(|e| classify::mysql(&self.name, "beginning", e))?;
+        if !self.open {
+            let begun = self.conn.query_drop("START TRANSACTION").await;
+            begun.map_err(|e| classify::mysql(&self.name, "beginning", e))?;
+        }
         // Locks the stream's row, and touches nothing when the batch has been applied already.
         // Assignments run from left to right: `seq` must come last.
         let advance = format!(
@@ -124,14 +129,20 @@ impl MysqlTarget {
         for group in &groups {
             written += self.write_group(group).await?;
         }
-        self.end("COMMIT").await?;
+        match batch.more {
+            true => (self.open, self.half_done) = (true, false),
+            false => {
+                points::pass("mysql.before_commit", &self.name);
+                self.end("COMMIT").await?;
+            }
+        }
         Ok(Some(written))
     }
 
     async fn end(&mut self, how: &'static str) -> Result<(), ApplyError> {
         let ended = self.conn.query_drop(how).await;
         ended.map_err(|e| classify::mysql(&self.name, how, e))?;
-        self.half_done = false;
+        (self.open, self.half_done) = (false, false);
         Ok(())
     }
 

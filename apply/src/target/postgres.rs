@@ -14,7 +14,7 @@ use super::postgres_text::{ColumnType, text};
 use super::{Target, TargetBatch, TargetProgress};
 use crate::pipeline::{self, Param, execute, simple};
 pub(super) use crate::sql_text::quoted;
-use crate::{ApplyError, ConnectOptions, classify, connect};
+use crate::{ApplyError, ConnectOptions, classify, connect, points};
 
 /// More rows than this go into a further statement of the same transaction.
 const ROWS_MAX: usize = 5_000;
@@ -40,6 +40,8 @@ pub struct PostgresTarget {
     statements: HashMap<String, Statement>,
     /// A call was cancelled between BEGIN and COMMIT.
     half_done: bool,
+    /// The last batch has left its transaction open for the next one.
+    open: bool,
 }
 
 impl fmt::Debug for PostgresTarget {
@@ -71,6 +73,7 @@ impl PostgresTarget {
             tables: HashMap::new(),
             statements: HashMap::new(),
             half_done: false,
+            open: false,
         })
     }
 
@@ -143,27 +146,36 @@ impl PostgresTarget {
         Ok(out)
     }
 
-    /// Begins the transaction with the mark and the progress; false when the batch is old.
+    /// Begins the transaction, or goes on with it, with the mark and the progress; false when the
+    /// batch is old.
     async fn begin(&mut self, batch: &TargetBatch, mark: &str) -> Result<bool, ApplyError> {
         let emit = self.prepared(EMIT.into()).await?;
         let advance = self.prepared(ADVANCE.into()).await?;
         let emit_params: Vec<Param<'_>> = vec![Box::new(PREFIX), Box::new(mark)];
         let advance_params: Vec<Param<'_>> =
             vec![Box::new(batch.stream.as_str()), Box::new(signed(batch.upto))];
-        let steps = vec![
-            simple(&self.client, "BEGIN"),
-            execute(&self.client, &emit, &emit_params),
-            execute(&self.client, &advance, &advance_params),
-        ];
+        let mut steps = Vec::with_capacity(3);
+        if !self.open {
+            steps.push(simple(&self.client, "BEGIN"));
+        }
+        steps.push(execute(&self.client, &emit, &emit_params));
+        steps.push(execute(&self.client, &advance, &advance_params));
         self.half_done = true;
         let touched = pipeline::run(steps).await;
-        let new = matches!(touched.as_deref(), Ok([_, _, 1]));
+        let new = matches!(touched.as_deref(), Ok([.., 1]));
         if !new {
-            let ended = self.client.batch_execute("ROLLBACK").await;
-            self.half_done = ended.is_err();
+            self.roll_back().await;
         }
         touched.map_err(|e| self.failed("writing the progress", e))?;
         Ok(new)
+    }
+
+    /// Undoes the transaction. When this fails, the connection is of no more use, and `half_done`
+    /// says so.
+    async fn roll_back(&mut self) {
+        self.open = false;
+        let ended = self.client.batch_execute("ROLLBACK").await;
+        self.half_done = ended.is_err();
     }
 
     /// Runs statements without parameters.
@@ -207,14 +219,18 @@ impl PostgresTarget {
         if !self.begin(batch, &mark).await? {
             return Ok(None);
         }
+        points::pass("postgres.in_transaction", &self.name);
         let mut steps = Vec::with_capacity(statements.len() + 1);
         for (statement, params) in &statements {
             steps.push(execute(&self.client, statement, params));
         }
-        // After a failed statement this rolls back.
-        steps.push(simple(&self.client, "COMMIT"));
+        if !batch.more {
+            // After a failed statement this rolls back.
+            steps.push(simple(&self.client, "COMMIT"));
+        }
         let touched = pipeline::run(steps).await;
         self.half_done = false;
+        self.open = batch.more;
         Ok(Some(touched.map_err(|e| self.failed("writing rows", e))?.iter().sum()))
     }
 }
@@ -240,6 +256,9 @@ impl Target for PostgresTarget {
         }
         let written = self.write(batch).await;
         if written.is_err() {
+            if self.open {
+                self.roll_back().await;
+            }
             // A changed table may be why; look at it again next time.
             self.tables.clear();
             self.statements.clear();

@@ -1,6 +1,7 @@
 //! `bench-apply`: a backlog of transactions from the slot into the canonical store, with history,
 //! against a native subscription that applies the same backlog to a plain table.
 
+pub mod latency;
 mod world;
 
 use std::time::Instant;
@@ -10,7 +11,7 @@ use crossdock_harness::{Postgres, wait_until};
 
 use crate::postgres;
 use crate::report::{Row, publish};
-use crate::workload::{BASE, CHANGES, postgres_base, postgres_schema};
+use crate::workload::{CHANGES, postgres_base, postgres_schema};
 use world::World;
 
 const NAME: &str = "apply";
@@ -51,24 +52,25 @@ struct Pairs {
     memory: Vec<(f64, f64)>,
 }
 
-/// Runs the benchmark: `transactions` of 100 row changes each in every run.
-pub fn bench(runs: u32, transactions: u32) -> Result<()> {
+/// Runs the benchmark: `transactions` of 100 row changes each in every run, after a first copy of
+/// `base` rows.
+pub fn bench(runs: u32, transactions: u32, base: u32) -> Result<()> {
     let mut world = World::new(MAPPING, RULES, "")?;
-    world.source.sql("bench", &postgres_base())?;
+    world.source.sql("bench", &postgres_base(base))?;
     world.source.sql("bench", "CREATE PUBLICATION native FOR TABLE sales.order_line")?;
     let subscriber = subscriber(&world.source)?;
     // Its parts come in any order.
-    let all = format!("SELECT count(*) = {BASE} FROM crossdock.record");
+    let all = format!("SELECT count(*) = {base} FROM crossdock.record");
     let first = world.run_until(&all)?;
-    let rows = f64::from(BASE);
-    eprintln!("first copy of {BASE} rows: {:.0}/s; {first:?}", rows / first.seconds);
+    let rows = f64::from(base);
+    eprintln!("first copy of {base} rows: {:.0}/s; {first:?}", rows / first.seconds);
     let mut pairs = Pairs::default();
     for run in 0..runs {
         ensure!(world.crossdock.stop()?, "it did not end well");
         subscriber.sql("bench", "ALTER SUBSCRIPTION native DISABLE")?;
         let from = run * transactions;
         world.source.sql("bench", &format!("CALL sales.fill({transactions}, {from})"))?;
-        let last = u64::from(BASE) + 60 * u64::from(from + transactions);
+        let last = u64::from(base) + 60 * u64::from(from + transactions);
         let theirs = native(&subscriber, last)?;
         let ours = world.run_until(&there(last))?;
         let changes = f64::from(transactions) * f64::from(CHANGES);

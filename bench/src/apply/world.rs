@@ -45,7 +45,7 @@ impl World {
     /// Two servers that write to disk for real, and config, mapping and rule files.
     pub fn new(mapping: &str, rules: &str, entities: &str) -> Result<Self> {
         let source = postgres::server(&[("track_commit_timestamp", "on")])?;
-        let store = postgres::server(&[])?;
+        let store = postgres::server(&[("track_commit_timestamp", "on")])?;
         let folder = tempfile::tempdir()?;
         let port = free_port()?;
         let write = |name: &str, text: &str| -> Result<()> {

@@ -106,7 +106,8 @@ impl Store {
 
     /// Commits an outcome.
     pub fn commit(&mut self, outcome: Outcome) {
-        for row in outcome.rows.into_iter().map(Arc::unwrap_or_clone) {
+        let rows = outcome.rows.into_iter().chain(outcome.new_rows);
+        for row in rows.map(Arc::unwrap_or_clone) {
             let before = self.rows.get(&row.key).map(|r| r.refers_to.clone()).unwrap_or_default();
             for on in before.iter().filter(|on| !row.refers_to.contains(on)) {
                 self.referring.entry(on.clone()).or_default().remove(&row.key);
@@ -123,7 +124,8 @@ impl Store {
                 false => _ = of.insert(deadline.id, deadline),
             }
         }
-        for contribution in outcome.contributions.into_iter().map(Arc::unwrap_or_clone) {
+        let put = outcome.contributions.into_iter().chain(outcome.new_contributions);
+        for contribution in put.map(Arc::unwrap_or_clone) {
             let of = self.contributions.entry(contribution.record.clone()).or_default();
             match contribution.gone {
                 true => _ = of.remove(&contribution.row),

@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use crossdock_model::canonical::{Name, Record, RecordKey};
 
-use super::{Judge, Tx};
+use super::{Judge, LEVELS_MAX, Tx};
 use crate::compute::{Around, Computed, Dirt, Part, Patched, Rec, changed_fields, compute};
-
-/// Changes of children are followed upwards this far.
-const DEPTH_MAX: usize = 8;
 
 /// Records, and what has changed about each.
 #[derive(Debug, Default)]
-pub(super) struct Touched(Vec<(RecordKey, Dirt)>);
+pub(crate) struct Touched(Vec<(RecordKey, Dirt)>);
 
 /// A record after it was computed.
 struct Settled {
@@ -32,6 +29,11 @@ impl Touched {
             Some((_, known)) => known.add(dirt),
             None => self.0.push((key.clone(), dirt)),
         }
+    }
+
+    /// The records.
+    pub fn into_keys(self) -> impl Iterator<Item = RecordKey> {
+        self.0.into_iter().map(|(key, _)| key)
     }
 
     /// In the order of keys, each once.
@@ -56,7 +58,7 @@ impl Judge<'_> {
     pub(super) fn settle(&mut self, tx: &mut Tx<'_>, touched: Touched) -> Vec<RecordKey> {
         let mut level = touched.in_order();
         let first = level.iter().map(|(key, _)| key.clone()).collect();
-        for _ in 0..DEPTH_MAX {
+        for _ in 0..LEVELS_MAX {
             let mut above = Touched::default();
             for (key, dirt) in &level {
                 self.compute(tx, key, dirt, &mut above);
@@ -74,7 +76,13 @@ impl Judge<'_> {
     }
 
     /// Computes a record; if it has changed, adds those above it.
-    fn compute(&mut self, tx: &mut Tx<'_>, key: &RecordKey, dirt: &Dirt, above: &mut Touched) {
+    pub(super) fn compute(
+        &mut self,
+        tx: &mut Tx<'_>,
+        key: &RecordKey,
+        dirt: &Dirt,
+        above: &mut Touched,
+    ) {
         let rec = self.load(key).clone();
         let plain = self.rules.plans.get(&key.entity).is_some_and(|plan| plan.plain);
         if plain && rec.settled && dirt.is_clean() {

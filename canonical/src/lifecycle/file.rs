@@ -5,16 +5,22 @@ use std::collections::BTreeMap;
 use crossdock_model::canonical::Name;
 use crossdock_schema_registry::{Entities, EntityDef};
 
-use super::{Lifecycle, Lifecycles, Setting, Transition};
+use super::{Lifecycle, Lifecycles, Setting, Transition, overlay};
 use crate::deadline;
 use crate::deliver::exception;
 use crate::document::{Item, Section};
 use crate::expr::Expr;
 use crate::mapping::Reader;
 use crate::problems::{Spot, did_you_mean};
+use crate::ruleset::{Replace, Rulesets};
 
 /// Reads `[lifecycle.*]` of a rule file.
-pub(crate) fn read(root: &Section<'_>, reader: &Reader<'_>, into: &mut Lifecycles) {
+pub(crate) fn read(
+    root: &Section<'_>,
+    reader: &Reader<'_>,
+    rulesets: &Rulesets,
+    into: &mut Lifecycles,
+) {
     let Some(section) = root.table("lifecycle") else { return };
     for (name, item) in section.entries() {
         let Some(block) = item.table() else { continue };
@@ -22,8 +28,15 @@ pub(crate) fn read(root: &Section<'_>, reader: &Reader<'_>, into: &mut Lifecycle
             unknown_entity(&item, name, reader.entities);
             continue;
         };
+        if block.get("order").is_none() && rulesets.region(&block.spot().file).is_some() {
+            overlay::extend((&block, &item), entity, reader, rulesets, into);
+            continue;
+        }
         let Some(lifecycle) = read_one(&block, entity, reader) else { continue };
-        if let Some(earlier) = into.get(name) {
+        if let Some(earlier) = into.get(name)
+            && rulesets.replaces(&item, &format!("the lifecycle of {name}"), &earlier.spot)
+                == Replace::Conflict
+        {
             let what = format!("{name} has a lifecycle already, at {}", earlier.spot.name());
             item.problem(what, "keep one of the two");
         }
@@ -63,18 +76,33 @@ fn read_one(block: &Section<'_>, entity: &EntityDef, reader: &Reader<'_>) -> Opt
     let blocks = block.tables("transition");
     let mut transitions: Vec<Transition> =
         blocks.iter().filter_map(|t| read_transition(t, entity, &states, reader)).collect();
-    let limits = deadline::read(block, entity, &states);
+    let limits = deadline::read(block, entity, &states, reader.report);
+    let open = overlay::open(block);
     block.done();
     let spot = block.spot();
-    transitions.extend(plain_transitions(entity, &order, &transitions, &spot));
+    transitions.extend(plain_transitions(entity, &order, &order, &transitions, &spot));
     let (field, initial) = (field.into(), initial.into());
     let rule = spot.name();
-    Some(Lifecycle { spot, rule, field, order, side, initial, limits, transitions })
+    let additions = Vec::new();
+    Some(Lifecycle {
+        spot,
+        rule,
+        field,
+        order,
+        side,
+        initial,
+        limits,
+        open,
+        additions,
+        transitions,
+    })
 }
 
-/// States of the main line of which nothing is said are reached by evidence of their name.
-fn plain_transitions(
+/// Of some states, those of the main line of which nothing is said are reached by evidence of their
+/// name.
+pub(super) fn plain_transitions(
     entity: &EntityDef,
+    of: &[Name],
     order: &[Name],
     written: &[Transition],
     spot: &Spot,
@@ -92,7 +120,8 @@ fn plain_transitions(
         sets: Vec::new(),
         rule: spot.name(),
     };
-    order.iter().enumerate().filter(|(_, state)| !said(state)).map(plain).collect()
+    let states = order.iter().enumerate().filter(|(_, state)| of.contains(state) && !said(state));
+    states.map(plain).collect()
 }
 
 /// The states of a lifecycle.
@@ -101,7 +130,12 @@ pub(crate) struct States<'s> {
     side: &'s [Name],
 }
 
-impl States<'_> {
+impl<'s> States<'s> {
+    /// Those of a lifecycle.
+    pub fn of(lifecycle: &'s Lifecycle) -> Self {
+        States { order: &lifecycle.order, side: &lifecycle.side }
+    }
+
     /// Reports a state that there is not.
     pub fn check(&self, item: &Item<'_>, state: &str) {
         let all = || self.order.iter().chain(self.side).map(|s| &**s);
@@ -111,7 +145,7 @@ impl States<'_> {
     }
 }
 
-fn read_transition(
+pub(super) fn read_transition(
     block: &Section<'_>,
     entity: &EntityDef,
     states: &States<'_>,

@@ -19,6 +19,8 @@ pub(crate) enum Found {
     Waiting(RowKey),
     /// What is there is not known yet.
     NotLoaded,
+    /// A row in an earlier shape that cannot be brought into today's.
+    Broken(RowTrouble),
 }
 
 /// A row that has been looked up.
@@ -40,6 +42,13 @@ pub(crate) struct Speech {
     pub(super) waiting_for: Vec<RowKey>,
     /// What each mapping has found.
     pub found: Vec<Found>,
+}
+
+impl Speech {
+    /// What is said, as it was noted.
+    pub fn of(said: Vec<Said>) -> Self {
+        Self { said, ..Self::default() }
+    }
 }
 
 impl<'w> Work<'w> {
@@ -127,6 +136,15 @@ impl<'w> Work<'w> {
         found: Vec<Found>,
     ) -> Speech {
         let mut speech = Speech::default();
+        let shaped = mappings.first().map(|m| (&m.source, &m.table));
+        let olders = &self.rules.olders;
+        let trouble = shaped.and_then(|(source, table)| olders.trouble(source, table, image));
+        if let Some(trouble) = trouble {
+            speech.troubles.push(trouble);
+            speech.failed.extend(mappings.iter().map(|m| m.entity.clone()));
+            speech.found = found;
+            return speech;
+        }
         for (mapping, found) in mappings.iter().zip(&found) {
             let lookups = match found {
                 Found::All(lookups) => lookups,
@@ -135,6 +153,11 @@ impl<'w> Work<'w> {
                     continue;
                 }
                 Found::NotLoaded => continue,
+                Found::Broken(trouble) => {
+                    speech.troubles.push(trouble.clone());
+                    speech.failed.push(mapping.entity.clone());
+                    continue;
+                }
             };
             let view = RowView::new(image, refs(lookups));
             let answer = map_row(mapping, &self.rules.entities, &view);
@@ -190,6 +213,10 @@ impl<'w> Work<'w> {
                     });
                 }
                 refers_to.push(key.clone());
+                if let Some(image) = other.as_ref().filter(|_| stops.is_none()) {
+                    let broken = self.rules.olders.trouble(&key.source, &key.table, image);
+                    stops = broken.map(Found::Broken);
+                }
                 found.push(other.map(|image| Looked { key, image }));
             }
             all.push(stops.unwrap_or(Found::All(found)));

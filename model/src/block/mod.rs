@@ -18,11 +18,13 @@ use std::sync::Arc;
 
 mod decode;
 mod encode;
+mod fields;
 #[cfg(test)]
 mod tests;
 
 pub use decode::{decode, decode_value};
 pub use encode::encode_value;
+pub use fields::{decode_fields, encode_fields};
 
 use encode::{put_bytes, put_position, put_signed, put_unsigned, put_value};
 

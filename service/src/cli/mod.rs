@@ -13,6 +13,7 @@ mod outbox;
 mod rules;
 mod run;
 mod schema;
+mod show;
 mod snapshot;
 mod status;
 mod tables;
@@ -127,6 +128,17 @@ enum Command {
     Tables {
         #[command(subcommand)]
         command: tables::TablesCommand,
+    },
+    /// Show where a record stands: its states, since when and by whose word, what it waits for.
+    ///
+    /// With those that link to it and have states of their own: an order with its shipments.
+    #[command(after_help = "Examples:\n  crossdock show ord:SO-1\n  \
+        crossdock show shp:EU:SHP-000812 --all --json")]
+    Show {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        arguments: show::ShowArguments,
     },
     /// Check and test the rule files, and see who owns what and why a field has its value.
     Rules {
@@ -291,6 +303,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             },
             Command::Snapshot { command } => snapshot::snapshot(command).await,
             Command::Tables { command } => tables::tables(command).await,
+            Command::Show { config, arguments } => show::show(&config.config, &arguments).await,
             Command::Rules { command } => rules::rules(command).await,
             Command::Epcis { config, arguments } => epcis::epcis(&config.config, &arguments).await,
             Command::Exceptions { command } => exceptions::exceptions(command).await,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use crossdock_apply::PostgresStore;
 use crossdock_apply::store::LastChange;
-use crossdock_canonical::Ownership;
+use crossdock_canonical::{Ownership, State};
 use crossdock_config::Config;
 use crossdock_model::canonical::{RecordKey, RecordState};
 use crossdock_model::time::instant_text;
@@ -117,6 +117,7 @@ fn check(config: &Config) -> ExitCode {
         let region = ruleset.region.as_ref().map_or(String::new(), |r| format!(", region {r}"));
         say!("{} version {}{locked}{region}: {}", ruleset.name, ruleset.version, ruleset.file);
     }
+    config.rules.additions().iter().for_each(|added| say!("{added}"));
     say!("rules {} can be loaded, {} doubts", config.rules.hash(), doubts.len());
     ExitCode::SUCCESS
 }
@@ -136,39 +137,64 @@ fn test(config: &Config) -> ExitCode {
     ExitCode::from(if failed == 0 { 0 } else { 1 })
 }
 
-const HEADS: [&str; 7] =
+const FIELD_HEADS: [&str; 7] =
     ["field", "owner", "when", "others' values", "written by", "read by", "rule"];
+const STATE_HEADS: [&str; 4] = ["state", "region", "reached by", "limits"];
 
 fn matrix(config: &Config, format: Format) -> ExitCode {
-    let rows = config.rules.matrix();
-    let entities: BTreeSet<&str> = rows.iter().map(|r| &*r.entity).collect();
+    let (rows, states) = (config.rules.matrix(), config.rules.states());
+    let entities: BTreeSet<&str> =
+        rows.iter().map(|r| &*r.entity).chain(states.iter().map(|s| &*s.entity)).collect();
     if matches!(format, Format::Html) {
         say!("<!doctype html><meta charset=\"utf-8\"><title>Who owns what</title>");
     }
     for entity in entities {
-        let of: Vec<[String; 7]> =
-            rows.iter().filter(|r| &*r.entity == entity).map(cells).collect();
         match format {
-            Format::Markdown => {
-                say!("## {entity}\n\n| {} |", HEADS.join(" | "));
-                say!("|{}", " --- |".repeat(HEADS.len()));
-                for row in of {
-                    say!("| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
-                }
-                say!();
-            }
-            Format::Html => {
-                say!("<h2>{}</h2>\n<table border=\"1\">", escaped(entity));
-                say!("<tr><th>{}</th></tr>", HEADS.map(escaped).join("</th><th>"));
-                for row in of {
-                    let row = row.map(|cell| escaped(&cell)).join("</td><td>");
-                    say!("<tr><td>{row}</td></tr>");
-                }
-                say!("</table>");
-            }
+            Format::Markdown => say!("## {entity}\n"),
+            Format::Html => say!("<h2>{}</h2>", escaped(entity)),
+        }
+        let fields = rows.iter().filter(|r| &*r.entity == entity).map(cells);
+        table(&FIELD_HEADS, fields.collect(), format);
+        let of: Vec<_> = states.iter().filter(|s| &*s.entity == entity).map(state_cells).collect();
+        if !of.is_empty() {
+            table(&STATE_HEADS, of, format);
         }
     }
     ExitCode::SUCCESS
+}
+
+fn table<const N: usize>(heads: &[&str; N], rows: Vec<[String; N]>, format: Format) {
+    match format {
+        Format::Markdown => {
+            say!("| {} |", heads.join(" | "));
+            say!("|{}", " --- |".repeat(N));
+            for row in rows {
+                say!("| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+            }
+            say!();
+        }
+        Format::Html => {
+            say!(
+                "<table border=\"1\">\n<tr><th>{}</th></tr>",
+                heads.map(escaped).join("</th><th>")
+            );
+            for row in rows {
+                let row = row.map(|cell| escaped(&cell)).join("</td><td>");
+                say!("<tr><td>{row}</td></tr>");
+            }
+            say!("</table>");
+        }
+    }
+}
+
+fn state_cells(row: &State) -> [String; 4] {
+    let beside = if row.beside { " (beside the others)" } else { "" };
+    [
+        format!("{}{beside}", row.state),
+        row.region.as_ref().map_or(String::new(), |region| region.to_string()),
+        row.ways.join("; "),
+        row.limits.join("; "),
+    ]
 }
 
 fn cells(row: &Ownership) -> [String; 7] {

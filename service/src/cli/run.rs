@@ -45,6 +45,8 @@ pub async fn run(path: &Path) -> ExitCode {
 async fn serve(path: &Path, config: &Config) -> anyhow::Result<()> {
     let state = wiring::open_state(config)?;
     let metrics = Arc::new(Metrics::new()?);
+    config.sources.iter().for_each(|s| metrics.source_region(&s.name, &s.region));
+    config.targets.iter().for_each(|t| metrics.target_region(&t.name, &t.region));
     let board = board(config);
     let mut stages = JoinSet::new();
     let sources = wiring::captured(config);
@@ -210,7 +212,7 @@ fn start_targets(
         let Some(status) = on_board(&target.name) else { continue };
         let stage = DeliverStage {
             name: config.name.to_string(),
-            target: wiring::target_options(target),
+            target: wiring::target_options(config, target),
             batch_rows: target.batch_rows,
             exceptions_max: target.exceptions_max,
             reverts_max: target.reverts_max,
@@ -243,6 +245,7 @@ fn start_targets(
             checkpoints: state.checkpoints.clone(),
             board: status.clone(),
             metrics: metrics.clone(),
+            unfinished: false,
         };
         let (_, jobs) = handle();
         let name = format!("mirror {}", mirror.name);

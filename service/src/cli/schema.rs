@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Subcommand, ValueEnum};
 use crossdock_apply::PostgresStore;
 use crossdock_config::Config;
@@ -150,7 +150,11 @@ async fn record(config: &Config, key: &str, version: Option<u32>) -> anyhow::Res
     let record = loaded.records.into_iter().next().and_then(|(_, state)| state.record);
     let record = record.with_context(|| format!("the store has no record {key}"))?;
     let fields = record.fields.iter().map(|(name, value)| (name.clone(), value.to_json()));
-    let known = BTreeMap::from([
+    let earlier = config.rules.earlier_fields(&asked, &record.fields);
+    let earlier = earlier.map_err(|what| anyhow!("what {key} was cannot be computed: {what}"))?;
+    let mut known: BTreeMap<&str, Json> =
+        earlier.iter().map(|(name, value)| (&**name, value.to_json())).collect();
+    known.extend([
         ("_key", Json::from(key)),
         ("_version", Json::from(record.version)),
         ("_deleted", Json::from(record.deleted)),

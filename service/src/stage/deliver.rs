@@ -3,9 +3,12 @@
 //! A delivery that its target refuses is set aside (`refused`), later ones of its record wait
 //! behind it, and all others go on.
 
+mod batch;
 mod breaker;
+mod coalesce;
 mod lanes;
 mod refused;
+mod reverts;
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
@@ -17,7 +20,7 @@ use anyhow::anyhow;
 use crossdock_apply::store::{Again, Layout, Owed};
 use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{
-    ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions, Told,
+    ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions,
 };
 use crossdock_canonical::Rules;
 use crossdock_model::canonical::RecordKey;
@@ -26,14 +29,15 @@ use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 use tracing::info;
 
+use self::batch::batch;
 pub use self::breaker::Breaker;
-use self::lanes::Lanes;
+use self::lanes::{Lane, Lanes};
 pub use self::lanes::{present_streams, stream_names};
 use self::refused::Parents;
 use super::StageError;
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
-use crate::crash_points::pass;
+use crate::crash_points::pass_of;
 use crate::in_force::InForce;
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
@@ -89,6 +93,8 @@ pub struct Work {
     later: VecDeque<Layout>,
     /// Records of which deliveries are parked.
     blocked: HashSet<RecordKey>,
+    /// There are reverts that were not made, and that somebody may let go.
+    withheld: bool,
     /// As [`lanes::Lane::limit`], of deliveries that are made after all.
     again_limit: usize,
     /// When idle lanes last said how far they have looked.
@@ -142,8 +148,20 @@ impl DeliverStage {
         self.board.seq.store(lanes.at(), Ordering::Relaxed);
         self.board.stage.set(StageState::Running, None);
         let (again_limit, noted) = (self.batch_rows, Instant::now());
+        let withheld = store.has_withheld(name).await?;
         let (looked, parents) = (None, Parents::default());
-        Ok(Work { store, target, lanes, later, blocked, again_limit, noted, looked, parents })
+        Ok(Work {
+            store,
+            target,
+            lanes,
+            later,
+            blocked,
+            withheld,
+            again_limit,
+            noted,
+            looked,
+            parents,
+        })
     }
 
     /// Other rules, perhaps other lanes: what is owed already goes through those that were.
@@ -264,6 +282,10 @@ impl DeliverStage {
                 }
                 continue;
             }
+            if owed.first().is_some_and(|first| lane.gathers(first.owed_micros)) {
+                pending += owed.len() as u64;
+                continue;
+            }
             self.board.pending.store(owed.len() as u64, Ordering::Relaxed);
             if self.pull_earlier(work, at, &owed).await? {
                 return Ok(None);
@@ -295,7 +317,7 @@ impl DeliverStage {
         let own = owed.iter().filter(|o| records.contains(&o.delivery.record)).map(|o| o.seq);
         pulled.extend(own);
         work.store.pull(target, &pulled).await?;
-        pass("deliver.after_pull");
+        pass_of("deliver.after_pull", target);
         self.metrics.pulled(target, pulled.len());
         work.blocked.extend(records);
         work.looked = None;
@@ -331,7 +353,7 @@ impl DeliverStage {
         // One mark stands for a whole batch.
         let hops = owed.first().map_or(0, |owed| owed.delivery.hops);
         let (mut behind, mut made, mut upto) = (Vec::new(), Vec::new(), 0);
-        for owed in owed.into_iter().take_while(|owed| owed.delivery.hops == hops) {
+        for mut owed in owed.into_iter().take_while(|owed| owed.delivery.hops == hops) {
             upto = owed.seq;
             let revert = owed.delivery.reverts.is_some();
             if revert && self.is_withheld(work, &owed).await? {
@@ -339,28 +361,24 @@ impl DeliverStage {
             } else if work.blocked.contains(&owed.delivery.record) {
                 behind.push(owed.seq);
             } else {
+                self.renew(work, &mut owed).await?;
                 made.push(owed);
             }
         }
-        let stream = work.lanes.all.get(at).map_or(String::new(), |lane| lane.stream.clone());
+        let lane = work.lanes.all.get(at);
+        if lane.is_some_and(Lane::coalesces) {
+            let gathered = coalesce::last_of_each(&mut made);
+            self.metrics.coalesced(self.target.name(), gathered);
+        }
+        let stream = lane.map_or(String::new(), |lane| lane.stream.clone());
         let write = batch(stream, upto, &made);
         Ok(Batch { write, owed: made, behind, lane: Some(at) })
-    }
-
-    /// Whether a revert is one too many: then it is withheld now, and somebody must look at it.
-    async fn is_withheld(&self, work: &mut Work, revert: &Owed) -> Result<bool, StageError> {
-        let (most, within) = (self.reverts_max, self.reverts_within);
-        if !work.store.is_ping_pong(revert, most, within).await? {
-            return Ok(false);
-        }
-        work.store.withhold_revert(revert, most).await?;
-        Ok(true)
     }
 
     /// What people, or rows that have arrived, have let go: looked for once in a while.
     async fn due_again(&mut self, work: &mut Work) -> Result<Option<Batch>, StageError> {
         let idle = work.looked.is_some_and(|at| at.elapsed() < POLL);
-        if work.blocked.is_empty() || idle {
+        if idle || (work.blocked.is_empty() && !work.withheld) {
             return Ok(None);
         }
         let target = self.target.name();
@@ -373,11 +391,15 @@ impl DeliverStage {
         let Some(upto) = due.last().map(|again| again.number) else {
             work.looked = Some(Instant::now());
             work.blocked = work.store.parked_records(target).await?.into_iter().collect();
+            work.withheld = work.withheld && work.store.has_withheld(target).await?;
             return Ok(None);
         };
         work.looked = None;
         let places: Vec<u64> = due.iter().map(|again| again.number).collect();
-        let owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
+        let mut owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
+        for owed in &mut owed {
+            self.renew(work, owed).await?;
+        }
         let mut write = batch(self.again_stream(), upto, &owed);
         write.told.iter_mut().zip(places).for_each(|(told, place)| told.place = place);
         Ok(Some(Batch { write, owed, behind: Vec::new(), lane: None }))
@@ -395,9 +417,9 @@ impl DeliverStage {
             }
         }
         let begun = Instant::now();
-        pass("deliver.before_apply");
+        pass_of("deliver.before_apply", self.target.name());
         let applied = work.target.apply(&batch.write).await;
-        pass("deliver.after_apply");
+        pass_of("deliver.after_apply", self.target.name());
         match applied {
             Ok(rows) => self.applied(work, batch, rows, begun).await?,
             Err(refusal @ ApplyError::Refused { .. }) => self.refused(work, batch, refusal).await?,
@@ -422,7 +444,7 @@ impl DeliverStage {
         let more = |limit: usize| limit.saturating_mul(2).clamp(1, self.batch_rows);
         let Some(at) = batch.lane else {
             work.again_limit = more(work.again_limit);
-            pass("deliver.before_again_done");
+            pass_of("deliver.before_again_done", self.target.name());
             work.store.again_done(self.target.name(), batch.write.upto).await?;
             work.parents.something_released();
             return self.look_anew(work).await;
@@ -458,27 +480,7 @@ impl DeliverStage {
             StageCheckpoint { seq: done, commit_micros: 0, saved_micros: now_micros() };
         let key = target_key(self.target.name());
         tokio::task::block_in_place(|| save(&*self.checkpoints, &key, &checkpoint))?;
-        pass("deliver.after_checkpoint");
+        pass_of("deliver.after_checkpoint", self.target.name());
         Ok(())
     }
-}
-
-/// What is written for some deliveries.
-fn batch(stream: String, upto: u64, owed: &[Owed]) -> TargetBatch {
-    let hops = owed.iter().map(|owed| owed.delivery.hops).max().unwrap_or(0);
-    let mut batch = TargetBatch { stream, upto, hops, ..TargetBatch::default() };
-    for Owed { seq, owed_micros, delivery } in owed {
-        let writes = delivery.writes.iter().cloned();
-        batch.writes.extend(writes.map(|write| (delivery.event_id, write)));
-        batch.told.push(Told {
-            place: *seq,
-            seq: *seq,
-            event_id: delivery.event_id,
-            rule: delivery.rule.clone(),
-            record: delivery.record.clone(),
-            owed_micros: *owed_micros,
-            writes: delivery.writes.len(),
-        });
-    }
-    batch
 }

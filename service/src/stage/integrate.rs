@@ -18,6 +18,7 @@ use super::StageError;
 use super::drift::DriftWatch;
 use super::guards::{self, Guards, Piece};
 use super::journals::{Cursor, Journals, Lone, Resynced, Run, Step};
+use super::large::Summary;
 use super::overlap::{Committed, OverlappedStore};
 use super::upkeep::{self, Upkeep};
 use crate::board::{Board, StageState};
@@ -29,6 +30,8 @@ use crate::supervisor::Stage;
 
 /// About as much of each source's journal is judged and committed at once.
 const BATCH_BYTES: usize = 64 * 1024;
+/// A transaction that takes more of the journal than this is not held, but judged in pieces.
+const WHOLE_BYTES: usize = 2 * 1024 * 1024;
 /// Records whose time has come, judged and committed at once.
 const DUE_RECORDS: usize = 200;
 /// A deadline that somebody changes in the store is seen after this long at the latest.
@@ -68,6 +71,14 @@ pub struct IntegrateStage {
     pub next_due: Option<i64>,
 }
 
+/// What comes next.
+pub enum Next {
+    /// Something that is judged and committed at once.
+    Batch(Box<Batch>),
+    /// A run of which the last transaction goes on: it is too large to be held.
+    Large(Run),
+}
+
 /// What is judged and committed at once.
 #[derive(Default)]
 pub struct Batch {
@@ -91,6 +102,8 @@ struct Gone {
 pub struct Reading {
     cursors: Vec<Cursor>,
     looking: VecDeque<Looking>,
+    /// Runs that were read and do not end with the end of a transaction.
+    large: VecDeque<Run>,
     drift: DriftWatch,
 }
 
@@ -105,6 +118,12 @@ struct Looking {
     found: usize,
     /// Progress once this is done; with the last table of a block.
     progress: Option<Progress>,
+}
+
+impl Next {
+    fn of(batch: Batch) -> Self {
+        Self::Batch(Box::new(batch))
+    }
 }
 
 impl Stage for IntegrateStage {
@@ -142,7 +161,7 @@ impl IntegrateStage {
         self.board.set_stopped(self.guards.stopped());
         let drift = DriftWatch::new(self.rules.clone(), self.checkpoints.clone());
         self.board.integrate.set(StageState::Running, None);
-        Ok((store, Reading { cursors, looking: VecDeque::new(), drift }))
+        Ok((store, Reading { cursors, looking: VecDeque::new(), large: VecDeque::new(), drift }))
     }
 
     /// Waits for whole transactions of any source, or takes further rows that are gone.
@@ -150,30 +169,36 @@ impl IntegrateStage {
         &mut self,
         store: &mut OverlappedStore,
         reading: &mut Reading,
-    ) -> Result<Batch, StageError> {
+    ) -> Result<Next, StageError> {
         // What is looked for in the store must not be on its way there.
         let looking = !reading.looking.is_empty() || self.guards.is_releasing();
         if looking || !self.journals.have_more(&reading.cursors) {
             self.settle(store).await?;
         }
         if let Some(batch) = look_further(&mut store.reader, reading).await? {
-            return Ok(batch);
+            return Ok(Next::of(batch));
+        }
+        if let Some(run) = reading.large.pop_front() {
+            return Ok(Next::Large(run));
         }
         if let Some(piece) = self.guards.next_piece(&mut store.reader).await? {
-            return Ok(Batch { piece: Some(piece), ..Batch::default() });
+            return Ok(Next::of(Batch { piece: Some(piece), ..Batch::default() }));
         }
         if let Some(batch) = self.due(&mut store.reader, reading).await? {
-            return Ok(batch);
+            return Ok(Next::of(batch));
         }
         let mut lone = Lone::default();
         // By source: what later blocks of the same source bring takes its place.
         let mut progress = BTreeMap::new();
         let mut runs;
         loop {
-            runs = self.journals.next_runs(&reading.cursors, BATCH_BYTES).await?;
+            runs = self.journals.next_runs(&reading.cursors, BATCH_BYTES, WHOLE_BYTES).await?;
             self.hold_back(reading, &mut runs)?;
             for run in &runs {
                 reading.passed(run);
+                if run.open {
+                    continue;
+                }
                 // What is looked for later moves the progress when it is done.
                 match run.resynced.is_empty() {
                     true => progress.insert(run.source.clone(), run.progress.clone()),
@@ -189,15 +214,21 @@ impl IntegrateStage {
                 self.note_read(&run.source, run.progress.seq);
             }
         }
+        reading.large.extend(runs.extract_if(.., |run| run.open));
         for run in &mut runs {
             reading.look_for_gone(run);
         }
-        Ok(Batch { runs, progress: progress.into_values().collect(), ..Batch::default() })
+        let progress = progress.into_values().collect();
+        Ok(Next::of(Batch { runs, progress, ..Batch::default() }))
     }
 
     /// Leaves out what must not be judged, because a table has changed under the files. What comes
     /// before it in the same journal is read once more, block by block.
-    fn hold_back(&self, reading: &mut Reading, runs: &mut Vec<Run>) -> Result<(), StageError> {
+    pub(super) fn hold_back(
+        &self,
+        reading: &mut Reading,
+        runs: &mut Vec<Run>,
+    ) -> Result<(), StageError> {
         let mut kept = Vec::with_capacity(runs.len());
         for run in runs.drain(..) {
             let found = tokio::task::block_in_place(|| reading.drift.look(&run))?;
@@ -280,7 +311,7 @@ impl IntegrateStage {
             if work.must_be_committed(&needs) {
                 self.settle(store).await?;
             }
-            work.provide(store.reader.load(&needs).await?);
+            work.provide(store.load(&needs).await?);
         }
     }
 
@@ -302,26 +333,15 @@ impl IntegrateStage {
     }
 
     /// Waits until the store has the batch that is on its way there, and tells everybody.
-    async fn settle(&mut self, store: &mut OverlappedStore) -> Result<(), StageError> {
+    pub(super) async fn settle(&mut self, store: &mut OverlappedStore) -> Result<(), StageError> {
         let Some(Committed { outcome, progress }) = store.settle().await? else { return Ok(()) };
-        self.count(&outcome);
-        let deadlines = outcome.deadlines.iter().filter(|d| !d.raised && !d.gone);
-        self.next_due = deadlines.map(|d| d.due_micros).chain(self.next_due).min();
-        for target in &self.board.targets {
-            let owed = outcome.deliveries.iter().filter(|d| *d.target == *target.name).count();
-            target.pending.fetch_add(owed as u64, Ordering::Relaxed);
-        }
-        for progress in &progress {
-            self.note(&progress.source, progress.seq);
-        }
-        if !outcome.deliveries.is_empty() {
-            self.committed.send_modify(|n| *n += 1);
-        }
-        self.checkpoint(&progress)
+        let mut summary = Summary::default();
+        summary.add(&outcome);
+        self.tell(&summary, &progress)
     }
 
     /// Notes copies of the progress in sled, not more often than is useful.
-    fn checkpoint(&mut self, progress: &[Progress]) -> Result<(), StageError> {
+    pub(super) fn checkpoint(&mut self, progress: &[Progress]) -> Result<(), StageError> {
         if self.checkpointed.is_some_and(|at| at.elapsed() < CHECKPOINT_EVERY) {
             return Ok(());
         }
@@ -338,7 +358,7 @@ impl IntegrateStage {
         Ok(())
     }
 
-    fn note(&self, source: &str, seq: u64) {
+    pub(super) fn note(&self, source: &str, seq: u64) {
         self.note_read(source, seq);
         if let Some(board) = self.board.source(source) {
             board.committed_seq.store(seq, Ordering::Relaxed);
@@ -352,8 +372,8 @@ impl IntegrateStage {
         }
     }
 
-    fn count(&self, outcome: &Outcome) {
-        for (tally, count) in &outcome.tallies {
+    pub(super) fn count(&self, tallies: &BTreeMap<Tally, u64>) {
+        for (tally, count) in tallies {
             self.metrics.tally(tally, *count);
             match tally {
                 Tally::Echo { .. } => &self.board.echo_dropped,
@@ -377,14 +397,20 @@ impl IntegrateStage {
 
 impl Reading {
     /// The next block of a source is the one after this run.
-    fn passed(&mut self, run: &Run) {
+    pub(super) fn passed(&mut self, run: &Run) {
         if let Some(cursor) = self.cursors.iter_mut().find(|c| c.source == run.source) {
             cursor.seq = run.progress.seq;
         }
     }
 
+    /// Where a source is read on, unless its changes wait.
+    pub(super) fn reads_on(&self, source: &Name) -> Option<Cursor> {
+        let cursor = self.cursors.iter().find(|c| c.source == *source);
+        cursor.filter(|c| c.step != Step::Halted).cloned()
+    }
+
     /// Tables that were read again: what the store has beyond them is looked for.
-    fn look_for_gone(&mut self, run: &mut Run) {
+    pub(super) fn look_for_gone(&mut self, run: &mut Run) {
         let mut resynced = std::mem::take(&mut run.resynced).into_iter().peekable();
         while let Some(table) = resynced.next() {
             let last = resynced.peek().is_none();

@@ -62,6 +62,8 @@ pub struct Run {
     /// Tables that were read again after a gap: what was not seen since is gone. Such a run is
     /// one block, and everything before it has been handed over.
     pub resynced: Vec<Resynced>,
+    /// The last transaction goes on after these blocks: it is too large to be read at once.
+    pub open: bool,
 }
 
 /// Progress that nothing else is to be committed with, since when it waits.
@@ -108,11 +110,13 @@ impl Journals {
     }
 
     /// Waits until a source has blocks after its cursor, then reads from every source that has,
-    /// about `bytes_max` from each.
+    /// about `bytes_max` from each. A transaction that spans blocks is read to its end, as long as
+    /// that takes about `whole_max` bytes at most.
     pub async fn next_runs(
         &self,
         cursors: &[Cursor],
         bytes_max: usize,
+        whole_max: usize,
     ) -> Result<Vec<Run>, StageError> {
         self.wait(cursors).await?;
         let mut runs = Vec::new();
@@ -123,7 +127,7 @@ impl Journals {
                 Step::Halted => continue,
             };
             if let Some(journal) = self.0.get(&cursor.source) {
-                runs.extend(read_run(journal, cursor, bytes_max)?);
+                runs.extend(read_run(journal, cursor, (bytes_max, whole_max))?);
             }
         }
         Ok(runs)
@@ -156,19 +160,20 @@ impl Journals {
     }
 }
 
-/// Reads whole transactions after the cursor. A transaction that spans blocks is read to its end,
-/// however long it is.
+/// Reads transactions after the cursor: whole ones, but for a last one that is too large for that.
+/// One that was begun by an earlier run goes on.
 fn read_run(
     journal: &LocalJournal,
     cursor: &Cursor,
-    bytes_max: usize,
+    (bytes_max, whole_max): (usize, usize),
 ) -> Result<Option<Run>, StageError> {
     let mut transactions: Vec<Transaction> = Vec::new();
     let mut resynced = Vec::new();
     let mut open = false;
     let mut seq = cursor.seq;
     let mut last = None;
-    'run: while open || last.is_none() {
+    let mut bytes = 0;
+    'run: while last.is_none() || (open && bytes < whole_max) {
         let entries = journal.read(seq + 1, bytes_max)?;
         if entries.is_empty() {
             break;
@@ -188,9 +193,8 @@ fn read_run(
                 open = !fragment.last;
             }
             seq = entry.seq;
-            if !open {
-                last = Some((entry.seq, entry.meta));
-            }
+            bytes += entry.bytes.len();
+            last = Some((entry.seq, entry.meta));
             if !resynced.is_empty() && !open {
                 break 'run;
             }
@@ -203,7 +207,7 @@ fn read_run(
         position: meta.position,
         commit_micros: meta.commit_micros,
     };
-    Ok(Some(Run { source: cursor.source.clone(), transactions, progress, resynced }))
+    Ok(Some(Run { source: cursor.source.clone(), transactions, progress, resynced, open }))
 }
 
 /// Tables that were read again whole, as the reader's own messages say.

@@ -21,7 +21,8 @@ use crate::crash_points::pass;
 use crate::metrics::Metrics;
 use crate::supervisor::Stage;
 
-/// About as much of the journal goes into one transaction of the target.
+/// About as much of the journal goes into one transaction of the target; a larger transaction of the
+/// source is applied in pieces of this size, within one transaction of the target.
 const BATCH_BYTES: usize = 512 * 1024;
 
 /// What `mirror` holds between its steps.
@@ -44,9 +45,11 @@ pub struct MirrorStage {
     pub board: Arc<TargetBoard>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The last batch did not end its transaction.
+    pub unfinished: bool,
 }
 
-/// What one transaction of the target does.
+/// What one transaction of the target does, or a piece of it.
 pub struct MirrorBatch {
     write: TargetBatch,
     /// Tables that were read again after a gap.
@@ -68,20 +71,25 @@ impl MirrorStage {
     pub async fn open_target(&mut self) -> Result<(AnyTarget, u64), StageError> {
         let mut target = AnyTarget::connect(&self.target, &self.name).await?;
         let done = target.progress(&self.stream()).await?.map_or(0, |p| p.seq);
+        self.unfinished = false;
         self.board.seq.store(done, Ordering::Relaxed);
         self.board.stage.set(StageState::Running, None);
         Ok((target, done))
     }
 
-    /// Waits for whole transactions after block `done`.
+    /// Waits for transactions after block `done`; the last one may go on after them.
     pub async fn next_batch(&mut self, done: u64) -> Result<MirrorBatch, StageError> {
         let mut cursor = Cursor::new(&self.source, done);
         let write = TargetBatch { stream: self.stream(), upto: done, ..TargetBatch::default() };
         let mut batch = MirrorBatch { write, resynced: Vec::new() };
         let mut lone = Lone::default();
         loop {
-            for run in self.journals.next_runs(&[cursor.clone()], BATCH_BYTES).await? {
+            let cursors = [cursor.clone()];
+            for run in self.journals.next_runs(&cursors, BATCH_BYTES, BATCH_BYTES).await? {
                 batch.write.upto = run.progress.seq;
+                // Blocks in which nothing is end no transaction.
+                let nothing = run.transactions.is_empty();
+                batch.write.more = run.open || (nothing && (batch.write.more || self.unfinished));
                 for (_, events) in &run.transactions {
                     for event in events {
                         self.writes(event, &mut batch.write.writes)?;
@@ -90,7 +98,9 @@ impl MirrorStage {
                 batch.resynced.extend(run.resynced);
             }
             batch.resynced.retain(|resynced| self.tables.contains(&resynced.table));
-            let has_content = !batch.write.writes.is_empty() || !batch.resynced.is_empty();
+            // What has been begun goes on with the next batch, even where there is nothing to write.
+            let content = !batch.write.writes.is_empty() || !batch.resynced.is_empty();
+            let has_content = content || batch.write.more || self.unfinished;
             if !lone.may_wait(has_content, Instant::now()) {
                 return Ok(batch);
             }
@@ -198,9 +208,13 @@ impl MirrorStage {
         Ok(seen)
     }
 
-    /// Notes a copy of the progress in sled.
+    /// Notes a copy of the progress in sled. What is not the end of a transaction is none.
     pub fn checkpoint(&mut self, batch: &MirrorBatch) -> Result<u64, StageError> {
         let batch = &batch.write;
+        self.unfinished = batch.more;
+        if batch.more {
+            return Ok(batch.upto);
+        }
         let checkpoint =
             StageCheckpoint { seq: batch.upto, commit_micros: 0, saved_micros: now_micros() };
         let key = format!("mirror/{}", self.mirror);

@@ -3,19 +3,11 @@
 #   tests/connectors/vendure/run.sh
 set -euo pipefail
 
-here=$(realpath --relative-to=. "$(dirname "$0")")
-target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-wanted=$(sha256sum "$here/package.json" | cut -c1-12)
-folder=$target/connectors/vendure/$wanted
-
-# The folder appears only when it is whole.
-if [ ! -e "$folder/ready" ]; then
-    rm -rf "$folder"
-    mkdir -p "$folder"
+install_system() {
     cp "$here/package.json" "$folder"
     npm install --silent --no-fund --no-audit --ignore-scripts --prefix "$folder" >/dev/null
-    touch "$folder/ready"
-fi
+}
 
+. "$(dirname "$0")/../installed.sh" package.json
 "$target/debug/crossdock-connectors" mariadb connectors/vendure "$here" -- \
     node "$here/drive.js" "$folder/node_modules"

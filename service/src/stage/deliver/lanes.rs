@@ -39,6 +39,8 @@ pub(super) struct Lane {
     had: f64,
     window: Option<Window>,
     slo: Option<Duration>,
+    /// How long changes of a record are gathered.
+    coalesce: Option<Duration>,
 }
 
 /// All lanes of a target.
@@ -61,6 +63,17 @@ impl Lane {
     /// Whether its window, if it has one, is open.
     pub fn may_move(&self) -> bool {
         self.window.as_ref().is_none_or(|window| window.contains(now_micros()))
+    }
+
+    /// Whether of several changes of a record the last one alone is told.
+    pub fn coalesces(&self) -> bool {
+        self.coalesce.is_some()
+    }
+
+    /// Whether a delivery that was owed at a time waits for others of its record.
+    pub fn gathers(&self, owed_micros: i64) -> bool {
+        let waited = u64::try_from(now_micros().saturating_sub(owed_micros)).unwrap_or(0);
+        self.coalesce.is_some_and(|span| Duration::from_micros(waited) < span)
     }
 
     /// Whether a delivery that was owed at a time comes too late.
@@ -155,6 +168,7 @@ impl Lanes {
         let none = [LaneRules { name: String::new(), rules: Vec::new() }];
         let lanes = if layout.lanes.is_empty() { &none[..] } else { &layout.lanes };
         let named: Vec<String> = lanes.iter().flat_map(|lane| lane.rules.clone()).collect();
+        let span = |micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0));
         let lane = |lane: &LaneRules| {
             let setting = match layout.lanes.is_empty() {
                 true => rules.lane_of(""),
@@ -174,9 +188,8 @@ impl Lanes {
                 weight: setting.map_or(1.0, |s| f64::from(s.weight.max(1))),
                 had: 0.0,
                 window: setting.and_then(|s| s.window.clone()),
-                slo: setting
-                    .and_then(|s| s.slo_micros)
-                    .map(|m| Duration::from_micros(u64::try_from(m).unwrap_or(0))),
+                slo: setting.and_then(|s| s.slo_micros).map(span),
+                coalesce: setting.and_then(|s| s.coalesce_micros).map(span),
             }
         };
         Self { all: lanes.iter().map(lane).collect(), end, clock: 0.0, rate: 20.0 }
@@ -199,7 +212,8 @@ impl Lanes {
     /// never waits long.
     pub fn limit(&self, at: usize) -> usize {
         let Some(lane) = self.all.get(at) else { return 1 };
-        let light = self.all.iter().any(|other| other.weight > lane.weight);
+        // What is gathered comes to few rows, and needs to be seen together.
+        let light = !lane.coalesces() && self.all.iter().any(|other| other.weight > lane.weight);
         match light {
             true => {
                 let rows = self.rate * LIGHT_BATCH.as_secs_f64() * 1_000.0;

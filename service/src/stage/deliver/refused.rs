@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use tracing::warn;
 
 use super::{Batch, DeliverStage, Work};
+use crate::crash_points::pass_of;
 use crate::stage::StageError;
 
 /// Deliveries that wait for other rows are no fault by themselves: this many times as many as
@@ -96,7 +97,7 @@ impl DeliverStage {
         warn!(target, delivery = owed.seq, code, what, "refused: set aside, others go on");
         let context = self.context(work, owed, &code, &remedy).await?;
         work.store.park(&Parking { owed, parent, text: &what, context }).await?;
-        crate::crash_points::pass("deliver.after_park");
+        pass_of("deliver.after_park", target);
         work.parents.refused(parent);
         if let Some(at) = batch.lane {
             self.pass_over(work, at, owed.seq).await?;
@@ -110,7 +111,7 @@ impl DeliverStage {
         let stream = lane.stream.clone();
         let nothing = TargetBatch { stream: stream.clone(), upto: seq, ..TargetBatch::default() };
         let passed = work.target.apply(&nothing).await?;
-        crate::crash_points::pass("deliver.after_pass_over");
+        pass_of("deliver.after_pass_over", self.target.name());
         match passed {
             Some(_) => lane.done = seq,
             None => {

@@ -1,0 +1,193 @@
+//! JSON as text, for `jsonb` columns, written without a tree of JSON in between: a row change
+//! writes half a dozen of these.
+
+use std::borrow::Cow;
+
+use crossdock_model::canonical::{Fields, Name, Origin};
+use crossdock_model::{Named, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::encoding::text;
+
+/// A NUL in JSON. `jsonb` refuses it.
+const NUL: &str = "\\u0000";
+
+/// JSON as `jsonb` takes it.
+pub(crate) fn json(given: &Json) -> String {
+    json_of(given)
+}
+
+/// JSON of anything serialisable.
+pub(crate) fn json_of(given: &(impl Serialize + ?Sized)) -> String {
+    without_nul(serde_json::to_string(given).unwrap_or_else(|_| "null".into()))
+}
+
+/// JSON that is text already.
+pub(crate) fn json_text(given: &str) -> Cow<'_, str> {
+    match given.contains(NUL) {
+        true => Cow::Owned(without_nul(given.to_string())),
+        false => Cow::Borrowed(given),
+    }
+}
+
+/// Fields as people query them; see [`Value::to_json`].
+pub(crate) fn fields_json(fields: &Fields) -> String {
+    let mut out = String::with_capacity(32 * fields.len() + 2);
+    out.push('{');
+    for (at, (name, value)) in fields.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_text(&mut out, name);
+        out.push(':');
+        push_value(&mut out, value);
+    }
+    out.push('}');
+    without_nul(out)
+}
+
+fn push_value(out: &mut String, value: &Value<'_>) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(true) => out.push_str("true"),
+        Value::Bool(false) => out.push_str("false"),
+        Value::Text(text) => push_text(out, text),
+        // What a source took for JSON may be more than PostgreSQL takes.
+        Value::Json(_) => out.push_str(&value.to_json().to_string()),
+        Value::Int(_) | Value::UInt(_) => out.push_str(&value.to_text().unwrap_or_default()),
+        Value::Array(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.push(',');
+                }
+                push_value(out, item);
+            }
+            out.push(']');
+        }
+        other => push_text(out, &other.text().unwrap_or_default()),
+    }
+}
+
+fn push_text(out: &mut String, given: &str) {
+    match serde_json::to_string(given) {
+        Ok(quoted) => out.push_str(&quoted),
+        Err(_) => out.push_str("\"\""),
+    }
+}
+
+/// Fields that have the same origin, as they are kept: nearly all fields of a record come from
+/// one or two places.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Group<O> {
+    #[serde(flatten)]
+    origin: O,
+    fields: Vec<Name>,
+}
+
+/// Origins as they are kept: fields with the same origin together.
+pub(crate) fn origins_json(origins: &Named<Origin>) -> String {
+    let mut groups: Vec<Group<&Origin>> = Vec::new();
+    for (field, origin) in origins {
+        match groups.iter_mut().find(|group| *group.origin == *origin) {
+            Some(group) => group.fields.push(field.clone()),
+            None => groups.push(Group { origin, fields: vec![field.clone()] }),
+        }
+    }
+    json_of(&groups)
+}
+
+/// The origins of which [`origins_json`] made these.
+pub(crate) fn origins(groups: Vec<Group<Origin>>) -> Named<Origin> {
+    let each = |Group { origin, fields }: Group<Origin>| {
+        fields.into_iter().map(move |field| (field, origin.clone()))
+    };
+    groups.into_iter().flat_map(each).collect()
+}
+
+/// PostgreSQL keeps no NUL: its visible stand-in takes its place.
+fn without_nul(written: String) -> String {
+    if !written.contains(NUL) {
+        return written;
+    }
+    match serde_json::from_str::<Json>(&written) {
+        Ok(mut json) => {
+            make_visible(&mut json);
+            json.to_string()
+        }
+        Err(_) => written,
+    }
+}
+
+fn make_visible(json: &mut Json) {
+    match json {
+        Json::String(s) if s.contains('\0') => *s = text(s).into_owned(),
+        Json::Array(items) => items.iter_mut().for_each(make_visible),
+        Json::Object(map) => {
+            for (key, mut value) in std::mem::take(map) {
+                make_visible(&mut value);
+                map.insert(text(&key).into_owned(), value);
+            }
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nul_becomes_visible() {
+        let given = serde_json::json!({"a\u{0}": ["x\u{0}y", "\\u0000"]});
+        assert_eq!(json(&given), "{\"a␀\":[\"x␀y\",\"\\\\u0000\"]}");
+    }
+
+    #[test]
+    fn fields_are_the_json_of_their_values() {
+        let values = [
+            Value::Null,
+            Value::Bool(true),
+            Value::Int(-7),
+            Value::UInt(u64::MAX),
+            Value::Decimal("12.500".into()),
+            Value::Float(f64::NAN),
+            Value::Text("a \"b\" \\ \u{1f} ü\u{0}".into()),
+            Value::Json("{\"a\": [1, 2.50]}".into()),
+            Value::Json("no json".into()),
+            Value::TimestampTz(1_700_000_000_000_000),
+            Value::Array(vec![Value::Int(1), Value::Null, Value::Text("x".into())]),
+        ];
+        let fields: Fields = values
+            .iter()
+            .enumerate()
+            .map(|(n, v)| (format!("f{n:02}").into(), v.clone()))
+            .collect();
+        let written: Json = serde_json::from_str(&fields_json(&fields)).unwrap();
+        for (name, value) in &fields {
+            let mut expected = value.to_json();
+            make_visible(&mut expected);
+            assert_eq!(written[&**name], expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn origins_come_back() {
+        let origin = |source: &str, at: &str| Origin::new(source.into(), at.into(), "r:3".into());
+        let mut status = origin("crossdock", "");
+        status.inferred = vec!["picked".into()];
+        let all: Named<Origin> = [
+            ("qty".into(), origin("erp", "01")),
+            ("sku".into(), origin("erp", "01")),
+            ("status".into(), status),
+            ("weight".into(), origin("wms", "02")),
+        ]
+        .into();
+        let written = origins_json(&all);
+        assert_eq!(origins(serde_json::from_str(&written).unwrap()), all);
+        assert!(written.starts_with(
+            r#"[{"source":"erp","at":"01","rule":"r:3","fields":["qty","sku"]},{"source":"crossdock""#
+        ));
+    }
+}
