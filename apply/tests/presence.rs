@@ -34,8 +34,8 @@ fn outcome(rows: &[&str], records: &[&str]) -> Outcome {
         links: Named::new(),
     };
     Outcome {
-        new_rows: rows.iter().map(new_row).collect(),
-        records: records.iter().map(record).collect(),
+        new_rows: rows.iter().map(new_row).map(std::sync::Arc::new).collect(),
+        records: records.iter().map(record).map(std::sync::Arc::new).collect(),
         ..Outcome::default()
     }
 }

@@ -8,7 +8,6 @@ use crossdock_apply::{
 };
 use crossdock_model::canonical::*;
 use crossdock_model::{LogOrder, TableName, Value};
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{mariadb, mariadb_database, postgres, postgres_database};
@@ -32,31 +31,31 @@ fn outcome(batch: u64) -> Outcome {
         ]
         .into();
         let at = LogOrder { file: 1, offset: batch, ordinal: u32::try_from(i).unwrap() };
-        outcome.rows.push(SourceRow {
+        outcome.rows.push(Arc::new(SourceRow {
             key: row.clone(),
             image: fields.clone().into(),
             at,
             deleted: false,
             waiting_for: vec![],
             refers_to: vec![],
-        });
-        outcome.contributions.push(Contribution {
+        }));
+        outcome.contributions.push(Arc::new(Contribution {
             record: record.clone(),
             row,
             fields: fields.clone().into(),
-            links: [].into(),
+            links: Arc::default(),
             at,
             gone: false,
-        });
+        }));
         let order = RecordKey { entity: "sales_order".into(), key: format!("so:{i}").into() };
-        outcome.records.push(Record {
+        outcome.records.push(Arc::new(Record {
             key: record.clone(),
             version: batch,
             deleted: false,
             fields,
             origins: [].into(),
             links: [(Arc::from("order"), order)].into(),
-        });
+        }));
         outcome.history.push(HistoryEntry {
             record,
             version: batch,
@@ -64,7 +63,7 @@ fn outcome(batch: u64) -> Outcome {
             transaction: "0-1-1".into(),
             position: "binlog.000001:4".into(),
             commit_micros: 1_795_414_530_500_000,
-            changes: json!({"status": ["open", "packed"]}),
+            changes: r#"{"status": ["open", "packed"]}"#.into(),
         });
     }
     outcome

@@ -155,33 +155,33 @@ fn outcome() -> Outcome {
     let line = row("wms.lines", "5\u{1f}A");
     Outcome {
         rows: vec![
-            SourceRow {
+            Arc::new(SourceRow {
                 key: row("wms.shipments", "812"),
                 image: image.clone().into(),
                 at: at(4, 1),
                 deleted: false,
                 waiting_for: vec![],
                 refers_to: vec![],
-            },
-            SourceRow {
+            }),
+            Arc::new(SourceRow {
                 key: line.clone(),
                 image: fields(&[("id", Value::Int(5))]).into(),
                 at: at(4, 2),
                 deleted: true,
                 waiting_for: vec![row("wms.shipments", "900"), row("wms.items", "3")],
                 refers_to: vec![row("wms.shipments", "900"), row("wms.items", "3")],
-            },
+            }),
         ],
-        contributions: vec![Contribution {
+        contributions: vec![Arc::new(Contribution {
             record: key("shipment", "shp:EU:1"),
             row: row("wms.shipments", "812"),
             fields: image.into(),
-            links: [(Arc::from("order"), key("sales_order", "so:9"))].into(),
+            links: Arc::new([(Arc::from("order"), key("sales_order", "so:9"))].into()),
             at: at(4, 1),
             gone: false,
-        }],
-        records: vec![record()],
-        evidence: vec![Evidence {
+        })],
+        records: vec![record().into()],
+        evidence: vec![Arc::new(Evidence {
             id: Uuid::from_u128(77),
             record: key("shipment", "shp:EU:1"),
             kind: "shipment.packed".into(),
@@ -192,7 +192,7 @@ fn outcome() -> Outcome {
             at: at(4, 1),
             withdrawn: false,
             data: json!({"code": "PACK\u{0}ED"}),
-        }],
+        })],
         history: vec![HistoryEntry {
             record: key("shipment", "shp:EU:1"),
             version: 3,
@@ -200,14 +200,19 @@ fn outcome() -> Outcome {
             transaction: "0-7-4711".into(),
             position: "binlog.000007:4".into(),
             commit_micros: 1_795_414_530_500_000,
-            changes: json!({"status": [null, "packed"]}),
+            changes: r#"{"status": [null, "packed"]}"#.into(),
         }],
         exceptions: vec![exception(1, true), exception(2, true), exception(2, false)],
-        releases: vec![release(false)],
+        releases: vec![release(false).into()],
         deadlines: vec![deadline(20, 1_795_414_530_500_000)],
         deliveries: vec![delivery(10), delivery(11)],
         ..Outcome::default()
     }
+}
+
+/// What was shared, each by itself.
+fn plain<T: Clone>(items: &[Arc<T>]) -> Vec<T> {
+    items.iter().map(|item| T::clone(item)).collect()
 }
 
 fn needs() -> Needs {
@@ -234,13 +239,13 @@ async fn what_is_committed_is_loaded() {
     let loaded = store.load(&needs()).await.unwrap();
     let mut rows = loaded.rows;
     rows.sort_by(|a, b| b.key.table.cmp(&a.key.table));
-    assert_eq!(rows, given.rows);
-    assert_eq!(loaded.referring, vec![given.rows[1].clone()]);
-    let mut evidence = given.evidence;
+    assert_eq!(rows, plain(&given.rows));
+    assert_eq!(loaded.referring, plain(&given.rows[1..]));
+    let mut evidence = plain(&given.evidence);
     evidence[0].data = json!({"code": "PACK␀ED"});
     let shipment = RecordState {
-        record: Some(given.records[0].clone()),
-        contributions: given.contributions,
+        record: Some(Record::clone(&given.records[0])),
+        contributions: plain(&given.contributions),
         evidence,
         releases: vec![],
         deadlines: given.deadlines.clone(),
@@ -249,7 +254,7 @@ async fn what_is_committed_is_loaded() {
         record: None,
         contributions: vec![],
         evidence: vec![],
-        releases: given.releases.clone(),
+        releases: plain(&given.releases),
         deadlines: vec![],
     };
     let expected =
@@ -257,7 +262,7 @@ async fn what_is_committed_is_loaded() {
     assert_eq!(loaded.records, expected);
     let link = (key("sales_order", "so:9"), key("shipment", "shp:EU:1"));
     assert_eq!(loaded.linking, vec![link]);
-    assert_eq!(loaded.releases, given.releases);
+    assert_eq!(loaded.releases, plain(&given.releases));
     assert_eq!(store.progress().await.unwrap(), progress(5));
     let owed = store.deliveries("erp", 0, 10).await.unwrap();
     assert_eq!(owed, vec![(1, delivery(10)), (2, delivery(11))]);
@@ -277,12 +282,12 @@ async fn a_later_commit_replaces_what_it_names() {
     let mut store = PostgresStore::open(&options, "plant").await.unwrap();
     store.commit(&outcome(), &progress(5), "r").await.unwrap();
     let mut later = outcome();
-    later.rows[1].waiting_for = vec![];
-    later.rows[1].refers_to = vec![];
-    later.contributions[0].gone = true;
-    later.records[0].links = [(Arc::from("load"), key("load", "ld:9"))].into();
-    later.evidence[0].withdrawn = true;
-    later.releases = vec![release(true)];
+    Arc::make_mut(&mut later.rows[1]).waiting_for = vec![];
+    Arc::make_mut(&mut later.rows[1]).refers_to = vec![];
+    Arc::make_mut(&mut later.contributions[0]).gone = true;
+    Arc::make_mut(&mut later.records[0]).links = [(Arc::from("load"), key("load", "ld:9"))].into();
+    Arc::make_mut(&mut later.evidence[0]).withdrawn = true;
+    later.releases = vec![release(true).into()];
     later.deliveries = vec![delivery(11), delivery(12)];
     store.commit(&later, &progress(6), "r").await.unwrap();
     let loaded = store.load(&needs()).await.unwrap();
@@ -299,7 +304,7 @@ async fn a_later_commit_replaces_what_it_names() {
     assert_eq!(store.delivery_seq_at(0).await.unwrap(), 0);
     assert_eq!(store.delivery_seq_at(i64::MAX).await.unwrap(), 4);
     // A release never becomes a hold again.
-    let again = Outcome { releases: vec![release(false)], ..Outcome::default() };
+    let again = Outcome { releases: vec![release(false).into()], ..Outcome::default() };
     store.commit(&again, &progress(7), "r").await.unwrap();
     let released = &store.load(&needs()).await.unwrap().releases[0];
     assert!(released.released && released.unmet.is_empty());
@@ -414,7 +419,7 @@ async fn stale_rows_are_found_in_pieces() {
         waiting_for: vec![],
         refers_to: vec![],
     });
-    let outcome = Outcome { rows: rows.collect(), ..Outcome::default() };
+    let outcome = Outcome { rows: rows.map(Arc::new).collect(), ..Outcome::default() };
     store.commit(&outcome, &progress(1), "r").await.unwrap();
     let mut found = async |table: &str, after: &str, limit| {
         let table = ("wms_eu", table);

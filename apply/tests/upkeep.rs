@@ -1,5 +1,6 @@
 //! What the store needs besides batches: parts for its history, and views that people read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossdock_apply::store::{ColumnKind, EntityView};
@@ -39,7 +40,7 @@ fn version(number: u64) -> HistoryEntry {
         transaction: "tx".into(),
         position: "0/1".into(),
         commit_micros: 1_795_414_530_500_000,
-        changes: serde_json::json!({ "weight": [null, "1"] }),
+        changes: r#"{"weight": [null, "1"]}"#.into(),
     }
 }
 
@@ -92,6 +93,7 @@ async fn each_entity_has_a_view_with_typed_columns_that_follows_its_changes() {
         parcel("P2", "10", false),
         Record { deleted: true, ..parcel("P3", "7", true) },
     ];
+    let records = records.into_iter().map(Arc::new).collect();
     let outcome = Outcome { records, ..Outcome::default() };
     store.commit(&outcome, &[], "rules").await.unwrap();
     let ask = |sql: &str| postgres().sql("upkeep_views", sql).unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use cpu_time::ThreadTime;
 
-use crate::canonical::{self, Conditions, Took};
+use crate::canonical::{self, Conditions, HISTORY, Took};
 use crate::report::{Row, publish};
 
 const NAME: &str = "canonical";
@@ -25,7 +25,7 @@ pub fn bench(runs: u32, orders: u32, batch: usize) -> Result<()> {
             ("demo's rules", &demo, GOAL, &mut plain),
             ("CEL for every row", &every_row, GOAL_CEL, &mut cel),
         ] {
-            let took = canonical::judge(rules, orders, batch, &cpu_nanos)?;
+            let took = canonical::judge(rules, (HISTORY, orders), batch, &cpu_nanos)?;
             let rate = took.changes as f64 * 1e9 / took.total() as f64;
             eprintln!("run {run}, {what}: {rate:.0}/s; {}", told(&took));
             pairs.push((rate, goal));

@@ -1,6 +1,7 @@
 //! A record as a function of its contributions, its evidence and the rules.
 
 mod draft;
+mod part;
 mod pick;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ use crate::rules::Rules;
 use crate::scope::{Children, Members, Scope, Var};
 
 use draft::{Draft, Source};
+pub(crate) use part::{Dirt, Part, Patched};
 use pick::{Saying, Sayings, pick};
 
 /// A record with everything that it is made of.
@@ -38,6 +40,9 @@ pub(crate) struct Rec {
     pub releases: Sorted<(Name, Name), Arc<Release>>,
     /// Its deadlines.
     pub deadlines: Sorted<Uuid, Deadline>,
+    /// The record was computed under these very rules, and from what is said now: nothing but a
+    /// change can make it another.
+    pub settled: bool,
 }
 
 /// What a record depends on besides what is said of it.
@@ -73,6 +78,8 @@ pub(crate) struct Computed {
     pub record: Option<Record>,
     /// Rules that failed, and how.
     pub errors: Vec<(Name, String)>,
+    /// Every value is known to come from where it comes from now.
+    pub settled: bool,
 }
 
 /// The owner of a field, given the other fields of the record and the records that it links to. A
@@ -138,7 +145,7 @@ pub(crate) fn compute(
     let plan = rules.plans.get(&key.entity)?;
     let mut live: Vec<&Contribution> =
         rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
-    let as_it_was = Computed { record: None, errors: Vec::new() };
+    let as_it_was = Computed { record: None, errors: Vec::new(), settled: false };
     if live.is_empty() {
         // What was there last is kept, so that one can see what has been deleted.
         let last = rec.record.as_ref()?;
@@ -168,8 +175,10 @@ pub(crate) fn compute(
     maker.lifecycle(rec);
     maker.projections();
     let links = links_of(rules, &key.entity, maker.live.iter().copied());
+    let settled = maker.previous.is_none_or(|previous| maker.draft.comes_from(previous));
     let record = maker.draft.record(key, maker.previous, links);
-    Some(Computed { record, errors: maker.errors })
+    let settled = settled || record.is_some();
+    Some(Computed { record, errors: maker.errors, settled })
 }
 
 /// Links of a record: what the entity's owner says, otherwise what anybody says.
@@ -182,7 +191,7 @@ pub(crate) fn links_of<'c>(
     let mut sorted: Vec<&Contribution> = live.filter(|c| !c.gone).collect();
     sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
     let mut links = Links::new();
-    for (name, to) in sorted.iter().flat_map(|c| &c.links) {
+    for (name, to) in sorted.iter().flat_map(|c| &*c.links) {
         if !links.contains_key(name) {
             links.insert(name.clone(), to.clone());
         }
@@ -215,6 +224,9 @@ impl<'m> Maker<'m> {
 
     fn owned_fields(&mut self) {
         let plan = self.plan;
+        if let ([only], true) = (&self.live[..], plan.plain) {
+            return self.fields_of(only);
+        }
         let mut sayings = Sayings::of(&self.live);
         for owned in &plan.owned {
             let said = sayings.about(&owned.name);
@@ -229,6 +241,18 @@ impl<'m> Maker<'m> {
                     self.errors.push(error);
                     self.keep(&owned.name);
                 }
+            }
+        }
+    }
+
+    /// The fields of a record of which one row alone speaks, when no field depends on another.
+    fn fields_of(&mut self, only: &'m Contribution) {
+        let mut plans = self.plan.fields.walk();
+        for (field, value) in only.fields.iter() {
+            let plan = plans.find(field).filter(|plan| !plan.key && !plan.computed);
+            let rule = plan.and_then(|plan| plan.rule.as_ref());
+            if let Some(choice) = rule.and_then(|rule| rule.first()) {
+                self.owned_field(field, choice, &[(only, value)]);
             }
         }
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState, Release,
+    Contribution, Deadline, Evidence, Links, Name, Origin, Outcome, Record, RecordState,
 };
+use crossdock_model::value::write_json_text;
 use crossdock_model::{Named, Value};
 use serde_json::json;
 use uuid::Uuid;
@@ -22,8 +23,8 @@ pub(crate) fn differences(
 ) {
     for (row, contribution) in &old.contributions {
         if !new.contributions.contains_key(row) {
-            out.contributions
-                .push(Contribution { gone: true, ..Contribution::clone(contribution) });
+            let gone = Contribution { gone: true, ..Contribution::clone(contribution) };
+            out.contributions.push(Arc::new(gone));
         }
     }
     for (row, contribution) in &new.contributions {
@@ -31,18 +32,19 @@ pub(crate) fn differences(
         if changed(before, contribution) {
             let put =
                 if before.is_some() { &mut out.contributions } else { &mut out.new_contributions };
-            put.push(Contribution::clone(contribution));
+            put.push(contribution.clone());
         }
     }
     for (id, evidence) in &old.evidence {
         if !new.evidence.contains_key(id) && withdraw(id) {
-            out.evidence.push(Evidence { withdrawn: true, ..Evidence::clone(evidence) });
+            let withdrawn = Evidence { withdrawn: true, ..Evidence::clone(evidence) };
+            out.evidence.push(Arc::new(withdrawn));
         }
     }
     let kept = new.evidence.iter().filter(|(id, e)| changed(old.evidence.get(*id), e));
-    out.evidence.extend(kept.map(|(_, e)| Evidence::clone(e)));
+    out.evidence.extend(kept.map(|(_, e)| e.clone()));
     let kept = new.releases.iter().filter(|(k, r)| changed(old.releases.get(*k), r));
-    out.releases.extend(kept.map(|(_, r)| Release::clone(r)));
+    out.releases.extend(kept.map(|(_, r)| r.clone()));
     for (id, deadline) in &old.deadlines {
         if !new.deadlines.contains_key(id) {
             out.deadlines.push(Deadline { gone: true, ..deadline.clone() });
@@ -52,7 +54,7 @@ pub(crate) fn differences(
     out.deadlines.extend(kept.map(|(_, d)| d.clone()));
     let version = |r: &Option<Arc<Record>>| r.as_ref().map(|r| r.version);
     if version(&new.record) != version(&old.record) {
-        out.records.extend(new.record.iter().map(|r| Record::clone(r)));
+        out.records.extend(new.record.clone());
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
             .map(|r| ((r.rule.clone(), r.business_key.clone()), Arc::new(r)))
             .collect(),
         deadlines: state.deadlines.into_iter().map(|d| (d.id, d)).collect(),
+        settled: false,
     }
 }
 
@@ -89,42 +92,74 @@ fn inferred(record: &Record) -> impl Iterator<Item = (&Name, &Vec<Name>)> {
     steps.filter(|(_, inferred)| !inferred.is_empty())
 }
 
-/// `{field: [old, new]}`; links and deletion are told like fields, steps that nobody reported as
-/// `FIELD.inferred`.
-pub(crate) fn changes(
-    old: Option<&Record>,
-    new: &Record,
-    fields: &[Change<'_>],
-) -> serde_json::Value {
-    let mut all = serde_json::Map::with_capacity(fields.len());
+/// `{field: [old, new]}` as text; links and deletion are told like fields, steps that nobody
+/// reported as `FIELD.inferred`.
+pub(crate) fn changes(old: Option<&Record>, new: &Record, fields: &[Change<'_>]) -> String {
+    let mut out = Changes { text: String::with_capacity(64 * (fields.len() + 1)) };
     for (field, was, now) in fields {
-        let json =
-            |value: &Option<&Value<'_>>| value.map_or(serde_json::Value::Null, Value::to_json);
-        all.insert(String::from(&***field), serde_json::Value::Array(vec![json(was), json(now)]));
+        out.member(field, "", was, now, |value, text| value.write_json(text));
     }
     static NO_LINKS: Links = Links::new();
     let links = old.map_or(&NO_LINKS, |o| &o.links).beside(&new.links);
     for (name, before, after) in links {
-        let (before, after) = (before.map(|k| &*k.key), after.map(|k| &*k.key));
-        if before != after {
-            all.insert(String::from(&**name), json!([before, after]));
+        if before.map(|k| &k.key) != after.map(|k| &k.key) {
+            out.member(name, "", &before, &after, |to, text| write_json_text(text, &to.key));
         }
     }
     static NO_ORIGINS: Named<Origin> = Named::new();
     let origins = old.map_or(&NO_ORIGINS, |o| &o.origins).beside(&new.origins);
     for (field, before, after) in origins {
         let steps = |o: Option<&'_ Origin>| o.is_some_and(|o| !o.inferred.is_empty());
-        let differ = || before.map(|o| &o.inferred) != after.map(|o| &o.inferred);
-        if (steps(before) || steps(after)) && differ() {
+        if steps(before) || steps(after) {
             let told = |o: Option<&Origin>| o.map(|o| o.inferred.clone()).filter(|s| !s.is_empty());
             let (before, after) = (told(before), told(after));
-            all.insert(format!("{field}.inferred"), json!([before, after]));
+            if before != after {
+                out.member(field, ".inferred", &before, &after, |steps, text| {
+                    text.push_str(&json!(steps).to_string());
+                });
+            }
         }
     }
     if old.is_some_and(|o| o.deleted) != new.deleted {
-        all.insert("deleted".to_string(), json!([!new.deleted, new.deleted]));
+        let flag = |value: &bool, text: &mut String| Value::Bool(*value).write_json(text);
+        out.member("deleted", "", &Some(!new.deleted), &Some(new.deleted), flag);
     }
-    all.into()
+    out.end()
+}
+
+/// The text of a JSON object of pairs.
+struct Changes {
+    text: String,
+}
+
+impl Changes {
+    fn member<T>(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        old: &Option<T>,
+        new: &Option<T>,
+        write: impl Fn(&T, &mut String),
+    ) {
+        self.text.push(if self.text.is_empty() { '{' } else { ',' });
+        match suffix {
+            "" => write_json_text(&mut self.text, name),
+            suffix => write_json_text(&mut self.text, &[name, suffix].concat()),
+        }
+        for (value, before) in [(old, ":["), (new, ",")] {
+            self.text.push_str(before);
+            match value {
+                Some(value) => write(value, &mut self.text),
+                None => self.text.push_str("null"),
+            }
+        }
+        self.text.push(']');
+    }
+
+    fn end(mut self) -> String {
+        self.text.push_str(if self.text.is_empty() { "{}" } else { "}" });
+        self.text
+    }
 }
 
 /// Evidence as a row states it.

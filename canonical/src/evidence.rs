@@ -79,7 +79,8 @@ impl Normalise {
         codes.chain(&self.event_time).chain(self.data.iter().map(|(_, path)| path))
     }
 
-    /// What a row is evidence of, if anything. `before` is the previous image.
+    /// What a row is evidence of, if anything. `before` is the previous image; `subject` the record
+    /// that it is about, where that is known.
     ///
     /// # Errors
     /// When the condition fails or the time cannot be read: then nothing is known.
@@ -88,8 +89,8 @@ impl Normalise {
         mapping: &Mapping,
         entities: &Entities,
         view: &RowView<'_>,
-        before: Option<&Fields>,
-        op: &str,
+        (before, op): (Option<&Fields>, &str),
+        subject: Option<RecordKey>,
     ) -> Result<Option<Fact>, RowTrouble> {
         let bad = |what: String| RowTrouble::Mapping {
             field: self.name.clone(),
@@ -106,7 +107,11 @@ impl Normalise {
                 return Ok(None);
             }
         }
-        let Some(record) = self.record(mapping, entities, view)? else {
+        let record = match subject {
+            Some(known) => Some(known),
+            None => self.record(mapping, entities, view)?,
+        };
+        let Some(record) = record else {
             let rule = self.spot.name();
             return Err(RowTrouble::MissingKey { entity: self.about_entity(mapping), rule });
         };
@@ -133,6 +138,10 @@ impl Normalise {
         Ok(Some(Fact { record, kind, event_micros, data, trouble }))
     }
 
+    /// The record that a row is evidence about; `None` when a part of its key is NULL.
+    ///
+    /// # Errors
+    /// When the key cannot be read.
     pub fn record(
         &self,
         mapping: &Mapping,

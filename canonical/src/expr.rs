@@ -38,6 +38,10 @@ pub(crate) struct Expr {
     roots: BTreeSet<String>,
     /// `variable.member` pairs that it reads.
     pub members: BTreeSet<(String, String)>,
+    /// Members that it reads of the elements of lists; `None` when it may read any.
+    pub elements: Option<BTreeSet<String>>,
+    /// Variables of which it may read any member.
+    wholes: BTreeSet<String>,
     /// Present when CEL's interpreter is not needed for it as a rule.
     direct: Option<direct::Node>,
 }
@@ -57,6 +61,8 @@ impl Expr {
                     text: text.into(),
                     roots: found.roots,
                     members: found.members,
+                    elements: (!found.whole_elements).then_some(found.elements),
+                    wholes: found.wholes,
                 })
             }
             Err(what) => {
@@ -69,6 +75,12 @@ impl Expr {
     /// Whether it uses a variable.
     pub fn uses(&self, variable: &str) -> bool {
         self.roots.contains(variable)
+    }
+
+    /// The members of a variable that it reads; `None` when it may read any.
+    pub fn members_of(&self, variable: &str) -> Option<impl Iterator<Item = &str>> {
+        let of = self.members.iter().filter(move |(root, _)| root == variable);
+        (!self.wholes.contains(variable)).then(|| of.map(|(_, member)| member.as_str()))
     }
 
     /// Comparisons `PATH == "TEXT"` of which all must hold for it to hold.
@@ -199,6 +211,9 @@ fn first_error(errors: &ParseErrors) -> String {
 struct Found {
     roots: BTreeSet<String>,
     members: BTreeSet<(String, String)>,
+    wholes: BTreeSet<String>,
+    elements: BTreeSet<String>,
+    whole_elements: bool,
     functions: BTreeSet<String>,
     refused: Vec<String>,
     too_deep: bool,
@@ -214,18 +229,23 @@ impl Found {
         match &node.expr {
             Ast::Unspecified | Ast::Literal(_) => {}
             Ast::Ident(name) => {
-                if !name.starts_with('@') && !local.contains(name) {
+                if local.contains(name) {
+                    self.whole_elements |= !name.starts_with('@');
+                } else if !name.starts_with('@') {
                     self.roots.insert(name.clone());
+                    self.wholes.insert(name.clone());
                 }
             }
-            Ast::Select(select) => {
-                if let Ast::Ident(name) = &select.operand.expr
-                    && !local.contains(name)
-                {
+            Ast::Select(select) => match &select.operand.expr {
+                Ast::Ident(name) if local.contains(name) => {
+                    self.elements.insert(select.field.clone());
+                }
+                Ast::Ident(name) => {
+                    self.roots.insert(name.clone());
                     self.members.insert((name.clone(), select.field.clone()));
                 }
-                self.walk(&select.operand, local, next);
-            }
+                _ => self.walk(&select.operand, local, next),
+            },
             Ast::Call(call) => {
                 self.functions.insert(call.func_name.clone());
                 self.refuse_null_test(call);

@@ -10,28 +10,40 @@ use crossdock_model::{
 };
 use foldhash::HashMap;
 
-use crate::upcast::{self, Olders};
+use crate::rules::{Rules, TableRules};
+use crate::upcast;
 
 pub(crate) mod kept;
 
-/// A table as far as folding needs it.
+/// So many rows of a transaction are looked through; more are hashed.
+const FEW: usize = 8;
+
+/// A table as far as judging needs it, found once for all its rows.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct Table<'r> {
     /// Its schema.
     pub schema: Arc<TableSchema>,
     /// `schema.table`.
     pub name: Name,
+    /// What is said about its rows.
+    pub rules: TableRules<'r>,
     keys: Vec<usize>,
+    /// Places of the columns, in the order of their names.
+    sorted: Vec<usize>,
 }
 
-impl Table {
-    fn new(schema: &Arc<TableSchema>) -> Self {
+impl<'r> Table<'r> {
+    fn new(source: &Name, schema: &Arc<TableSchema>, rules: &'r Rules) -> Self {
         let mut keys = schema.key_columns();
         if keys.is_empty() {
             // Without a key the whole row identifies it.
             keys = (0..schema.columns.len()).collect();
         }
-        Self { schema: schema.clone(), name: schema.name.to_string().into(), keys }
+        let mut sorted: Vec<usize> = (0..schema.columns.len()).collect();
+        sorted.sort_by_key(|at| schema.columns.get(*at).map(|c| &c.name));
+        let name: Name = schema.name.to_string().into();
+        let rules = rules.of_table(source, &name);
+        Self { schema: schema.clone(), name, rules, keys, sorted }
     }
 
     /// Columns that identify a row.
@@ -45,21 +57,36 @@ impl Table {
     }
 
     fn fields(&self, image: RowImage<'static>) -> Fields {
-        let names = self.schema.columns.iter().map(|c| c.name.clone());
+        let columns = &self.schema.columns;
+        let mut fields = Vec::with_capacity(columns.len());
+        let mut put = |at: usize, value: Value<'static>| {
+            fields.extend(columns.get(at).map(|column| (column.name.clone(), value)));
+        };
         match image {
-            RowImage::Full(values) => names.zip(values).collect(),
-            RowImage::Key(cells) | RowImage::Partial(cells) => {
-                names.zip(cells).filter_map(|(name, cell)| Some((name, cell?))).collect()
+            RowImage::Full(mut values) => {
+                for at in &self.sorted {
+                    if let Some(value) = values.get_mut(*at) {
+                        put(*at, std::mem::replace(value, Value::Null));
+                    }
+                }
+            }
+            RowImage::Key(mut cells) | RowImage::Partial(mut cells) => {
+                for at in &self.sorted {
+                    if let Some(value) = cells.get_mut(*at).and_then(Option::take) {
+                        put(*at, value);
+                    }
+                }
             }
         }
+        Fields::from_sorted(fields)
     }
 }
 
 /// The net change of one row in one transaction.
 #[derive(Clone, Debug)]
-pub(crate) struct Net {
+pub(crate) struct Net<'r> {
     /// Its table.
-    pub table: Arc<Table>,
+    pub table: Arc<Table<'r>>,
     /// The row.
     pub row: RowKey,
     /// Create, update, delete or read.
@@ -78,13 +105,13 @@ pub(crate) struct Net {
 
 /// A folded transaction.
 #[derive(Debug)]
-pub(crate) struct Folded {
+pub(crate) struct Folded<'r> {
     /// Source.
     pub source: Name,
     /// What is known of the transaction.
     pub header: TxHeader,
     /// Net changes in the order of first appearance.
-    pub nets: Vec<Net>,
+    pub nets: Vec<Net<'r>>,
     /// Present when Crossdock wrote the transaction: a digest for each row it wrote.
     pub mark: Option<Vec<RowDigest>>,
     /// How often Crossdock itself was the cause of the transaction: 0 without a mark.
@@ -101,47 +128,57 @@ pub(crate) struct Folded {
 
 /// Tables by the address of their shared schema; the schema is kept, so that addresses stay valid.
 #[derive(Debug, Default)]
-pub(crate) struct Tables {
-    by_schema: HashMap<usize, (Arc<TableSchema>, Arc<Table>)>,
+pub(crate) struct Tables<'r> {
+    by_schema: HashMap<usize, (Arc<TableSchema>, Arc<Table<'r>>)>,
 }
 
-impl Tables {
-    fn get(&mut self, source: &Name, schema: &Arc<TableSchema>, olders: &Olders) -> Arc<Table> {
+impl<'r> Tables<'r> {
+    fn get(
+        &mut self,
+        source: &Name,
+        schema: &Arc<TableSchema>,
+        rules: &'r Rules,
+    ) -> &Arc<Table<'r>> {
         let address = Arc::as_ptr(schema) as usize;
         let known = self.by_schema.entry(address).or_insert_with(|| {
-            let older = olders.of(source, &schema.name.to_string().into());
+            let older = rules.olders.of(source, &schema.name.to_string().into());
             let now = match older {
                 Some(older) => upcast::schema(schema, &older.names),
                 None => schema.clone(),
             };
-            (schema.clone(), Arc::new(Table::new(&now)))
+            (schema.clone(), Arc::new(Table::new(source, &now, rules)))
         });
-        known.1.clone()
+        &known.1
     }
 }
 
-/// Folds a transaction. `wanted` says which tables matter.
-pub(crate) fn fold(
-    tables: &mut Tables,
+/// Folds a transaction.
+pub(crate) fn fold<'r>(
+    tables: &mut Tables<'r>,
     source: &Name,
     header: TxHeader,
     events: Vec<ChangeEvent>,
-    wanted: &dyn Fn(&Name) -> bool,
-    olders: &Olders,
-) -> Folded {
-    let mut fold = Fold { source, slots: Vec::new(), by_row: HashMap::default() };
+    rules: &'r Rules,
+) -> Folded<'r> {
+    let mut fold = Fold::new(source);
     let mut out = nothing(source, header);
-    fold.events(tables, &mut out, events, wanted, olders);
+    fold.events(tables, &mut out, events, rules);
     out.nets = fold.slots.into_iter().flatten().collect();
     out
 }
 
 /// Rows that are not in their source any more, as a transaction that deletes them.
-pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folded {
+pub(crate) fn gone<'r>(
+    source: &Name,
+    header: TxHeader,
+    rows: &[SourceRow],
+    rules: &'r Rules,
+) -> Folded<'r> {
     let at = header.commit.order(0);
-    let mut tables: HashMap<Name, Arc<Table>> = HashMap::default();
+    let mut tables: HashMap<Name, Arc<Table<'r>>> = HashMap::default();
     let nets = rows.iter().map(|row| {
-        let table = tables.entry(row.key.table.clone()).or_insert_with(|| nameless(&row.key));
+        let known = tables.entry(row.key.table.clone());
+        let table = known.or_insert_with(|| nameless(&row.key, rules));
         Net {
             table: table.clone(),
             row: row.key.clone(),
@@ -158,11 +195,16 @@ pub(crate) fn gone(source: &Name, header: TxHeader, rows: &[SourceRow]) -> Folde
 }
 
 /// Rows that a rate guard had stopped go on.
-pub(crate) fn woken(source: &Name, header: TxHeader, rows: Vec<RowKey>, silent: bool) -> Folded {
+pub(crate) fn woken<'r>(
+    source: &Name,
+    header: TxHeader,
+    rows: Vec<RowKey>,
+    silent: bool,
+) -> Folded<'r> {
     Folded { woken: rows, silent, ..nothing(source, header) }
 }
 
-fn nothing(source: &Name, header: TxHeader) -> Folded {
+fn nothing<'r>(source: &Name, header: TxHeader) -> Folded<'r> {
     Folded {
         source: source.clone(),
         header,
@@ -177,7 +219,7 @@ fn nothing(source: &Name, header: TxHeader) -> Folded {
 }
 
 /// The passing of time: no transaction of any source, and no change of any row.
-pub(crate) fn clock(now_micros: i64) -> Folded {
+pub(crate) fn clock<'r>(now_micros: i64) -> Folded<'r> {
     let header = TxHeader {
         id: "clock".into(),
         commit: Position::Postgres { lsn: 0 },
@@ -185,17 +227,19 @@ pub(crate) fn clock(now_micros: i64) -> Folded {
         origin: None,
         snapshot: false,
     };
-    gone(&crate::ownership::COMPUTED.into(), header, &[])
+    nothing(&crate::ownership::COMPUTED.into(), header)
 }
 
 /// A table of which nothing is known but its name: its rows have keys already.
-fn nameless(row: &RowKey) -> Arc<Table> {
+fn nameless<'r>(row: &RowKey, rules: &'r Rules) -> Arc<Table<'r>> {
     let name = TableName::parse(&row.table).unwrap_or_else(|| TableName::new("", &row.table));
-    let schema = TableSchema { name, columns: Vec::new() };
-    Arc::new(Table { schema: Arc::new(schema), name: row.table.clone(), keys: Vec::new() })
+    let schema = Arc::new(TableSchema { name, columns: Vec::new() });
+    let rules = rules.of_table(&row.source, &row.table);
+    let (keys, sorted) = (Vec::new(), Vec::new());
+    Arc::new(Table { schema, name: row.table.clone(), rules, keys, sorted })
 }
 
-fn progress_mark(table: &Table, event: &ChangeEvent) -> Option<String> {
+fn progress_mark(table: &Table<'_>, event: &ChangeEvent) -> Option<String> {
     let column = table.schema.column("mark")?;
     event.after.as_ref()?.get(column)?.to_text()
 }
@@ -207,21 +251,27 @@ fn add_mark(into: &mut Folded, text: Option<&str>) {
     }
 }
 
-struct Fold<'f> {
+struct Fold<'f, 'r> {
     source: &'f Name,
-    slots: Vec<Option<Net>>,
+    slots: Vec<Option<Net<'r>>>,
+    /// Table and key of each slot.
+    rows: Vec<(Name, Name)>,
+    /// Slots by table and key, as soon as there are more than a few.
     by_row: HashMap<(Name, Name), usize>,
 }
 
-impl Fold<'_> {
+impl<'f, 'r> Fold<'f, 'r> {
+    fn new(source: &'f Name) -> Self {
+        Self { source, slots: Vec::new(), rows: Vec::new(), by_row: HashMap::default() }
+    }
+
     /// Takes events; what is of the transaction rather than of a row goes to `out`.
     fn events(
         &mut self,
-        tables: &mut Tables,
-        out: &mut Folded,
+        tables: &mut Tables<'r>,
+        out: &mut Folded<'r>,
         events: Vec<ChangeEvent>,
-        wanted: &dyn Fn(&Name) -> bool,
-        olders: &Olders,
+        rules: &'r Rules,
     ) {
         for event in events {
             if let Some((prefix, content)) = &event.message {
@@ -231,12 +281,12 @@ impl Fold<'_> {
                 continue;
             }
             let Some(schema) = &event.table else { continue };
-            let table = tables.get(self.source, schema, olders);
+            let table = tables.get(self.source, schema, rules);
             if &*schema.name.table == mark::PROGRESS_TABLE {
-                add_mark(out, progress_mark(&table, &event).as_deref());
+                add_mark(out, progress_mark(table, &event).as_deref());
                 continue;
             }
-            if !wanted(&table.name) {
+            if !table.rules.matter() {
                 *out.unmapped.entry(table.name.clone()).or_default() += 1;
                 continue;
             }
@@ -245,12 +295,29 @@ impl Fold<'_> {
             match event.op {
                 Op::Truncate => out.truncated.push((table.name.clone(), at)),
                 Op::Message => {}
-                _ => self.event(&table, event, at),
+                _ => self.event(table, event, at),
             }
         }
     }
 
-    fn event(&mut self, table: &Arc<Table>, event: ChangeEvent, at: LogOrder) {
+    /// The slot of a row.
+    fn slot(&self, table: &Name, pk: &Name) -> Option<usize> {
+        if self.rows.len() <= FEW {
+            return self.rows.iter().position(|(t, k)| k == pk && t == table);
+        }
+        self.by_row.get(&(table.clone(), pk.clone())).copied()
+    }
+
+    /// Adds a row.
+    fn add(&mut self, place: (Name, Name), net: Option<Net<'r>>) {
+        self.rows.push(place);
+        self.slots.push(net);
+        let unnoted = if self.rows.len() > FEW { self.by_row.len() } else { self.rows.len() };
+        let new = self.rows.iter().enumerate().skip(unnoted);
+        self.by_row.extend(new.map(|(at, row)| (row.clone(), at)));
+    }
+
+    fn event(&mut self, table: &Arc<Table<'r>>, event: ChangeEvent, at: LogOrder) {
         let old_key = event.before.as_ref().and_then(|b| table.key_of(b));
         let new_key = event.after.as_ref().and_then(|a| table.key_of(a));
         let key_only = matches!(event.before, Some(RowImage::Key(_)));
@@ -281,14 +348,14 @@ impl Fold<'_> {
     /// A row whose key changed: the old one is gone, and the new one takes over its columns.
     fn moved(
         &mut self,
-        table: &Arc<Table>,
+        table: &Arc<Table<'r>>,
         old: Name,
         pk: Name,
         gone: Arc<Fields>,
         (image, full): (Arc<Fields>, bool),
         at: LogOrder,
     ) {
-        let slot = self.by_row.get(&(table.name.clone(), old.clone())).copied();
+        let slot = self.slot(&table.name, &old);
         let earlier = slot.and_then(|i| self.slots.get(i)?.clone());
         let merged = laid_on(earlier.as_ref().map(|n| n.image.clone()).unwrap_or_default(), image);
         let inherits = earlier.as_ref().map_or_else(
@@ -297,21 +364,20 @@ impl Fold<'_> {
         );
         self.put(table, old, Op::Delete, gone, false, None, at);
         self.put(table, pk.clone(), Op::Create, merged, full, None, at);
-        if let Some(Some(net)) =
-            self.by_row.get(&(table.name.clone(), pk)).and_then(|i| self.slots.get_mut(*i))
-        {
+        let slot = self.slot(&table.name, &pk);
+        if let Some(Some(net)) = slot.and_then(|i| self.slots.get_mut(i)) {
             net.inherits = inherits.filter(|_| !full);
         }
     }
 
-    fn row(&self, table: &Table, pk: Name) -> RowKey {
+    fn row(&self, table: &Table<'_>, pk: Name) -> RowKey {
         RowKey { source: self.source.clone(), table: table.name.clone(), pk }
     }
 
     #[allow(clippy::too_many_arguments)]
     fn put(
         &mut self,
-        table: &Arc<Table>,
+        table: &Arc<Table<'r>>,
         pk: Name,
         op: Op,
         image: Arc<Fields>,
@@ -319,7 +385,7 @@ impl Fold<'_> {
         before: Option<Arc<Fields>>,
         at: LogOrder,
     ) {
-        let key = (table.name.clone(), pk.clone());
+        let slot = self.slot(&table.name, &pk);
         let net = Net {
             table: table.clone(),
             row: self.row(table, pk),
@@ -330,10 +396,9 @@ impl Fold<'_> {
             inherits: None,
             at,
         };
-        let Some(slot) = self.by_row.get(&key).copied() else {
-            self.by_row.insert(key, self.slots.len());
-            self.slots.push(Some(net));
-            return;
+        let Some(slot) = slot else {
+            let place = (net.row.table.clone(), net.row.pk.clone());
+            return self.add(place, Some(net));
         };
         let Some(place) = self.slots.get_mut(slot) else { return };
         *place = match place.take() {
@@ -353,7 +418,7 @@ pub(crate) fn laid_on(mut image: Arc<Fields>, later: Arc<Fields>) -> Arc<Fields>
 }
 
 /// The net effect of two changes of one row; `None` when nothing remains.
-fn combine(earlier: Net, later: Net) -> Option<Net> {
+fn combine<'r>(earlier: Net<'r>, later: Net<'r>) -> Option<Net<'r>> {
     let op = match (earlier.op, later.op) {
         // Born and gone within the transaction.
         (Op::Create, Op::Delete) => return None,

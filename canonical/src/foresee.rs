@@ -4,99 +4,137 @@
 //! This may ask for a little too much, and may miss what only judging finds out: then judging
 //! itself says so.
 
-use std::collections::BTreeSet;
-
 use crossdock_model::Op;
-use crossdock_model::canonical::{Fields, Needs, RecordKey, RowKey};
+use crossdock_model::canonical::{Fields, Name, Needs, RecordKey, RowKey};
 use foldhash::{HashMap, HashSet};
 
 use crate::fold::{Folded, Net};
 use crate::judge::RecordStore;
 use crate::mapping::Mapping;
 use crate::rowmap::{RowView, lookup_key};
-use crate::rows::RowStore;
+use crate::rows::{Found, RowStore};
 use crate::rules::Rules;
 use crate::step::Step;
 
-/// What mapping the rows of a batch will need.
-pub(crate) fn rows(rules: &Rules, store: &RowStore, transactions: &[Folded]) -> Needs {
-    let mut wanted = Rows { rules, store, now: HashMap::default(), rows: BTreeSet::new() };
+/// What mapping the rows of a batch will need besides what has been loaded.
+pub(crate) fn rows(
+    rules: &Rules,
+    store: &RowStore,
+    transactions: &[Folded<'_>],
+    foreseen: &mut Foreseen,
+) -> Needs {
+    let mut wanted = Rows { store, now: HashMap::default(), rows: HashSet::default(), open: false };
     let nets = || transactions.iter().flat_map(|t| &t.nets);
-    for key in nets().flat_map(|net| std::iter::once(&net.row).chain(&net.inherits)) {
-        wanted.row(key);
+    if foreseen.nets.is_none() {
+        for key in nets().flat_map(|net| std::iter::once(&net.row).chain(&net.inherits)) {
+            wanted.row(key);
+        }
+        if !wanted.rows.is_empty() {
+            return Needs { rows: wanted.rows.into_iter().collect(), ..Needs::default() };
+        }
     }
-    if wanted.rows.is_empty() {
+    let open = foreseen.nets.take().unwrap_or_else(|| (0..nets().count()).collect());
+    if !open.is_empty() {
         wanted.now.extend(nets().map(|net| (&net.row, &*net.image)));
-        let mut referring = BTreeSet::new();
-        for net in nets() {
-            if net.op != Op::Delete {
-                wanted.lookups(&net.row, &net.image);
-                if wanted.looks_elsewhere(net) {
-                    wanted.stored_lookups(&net.row);
-                }
+    }
+    let (mut referring, mut still) = (HashSet::default(), Vec::new());
+    let (mut left, mut open) = (nets().enumerate(), open.into_iter());
+    while let Some((at, net)) = open.next().and_then(|at| left.find(|(place, _)| *place == at)) {
+        wanted.open = false;
+        if net.op != Op::Delete && !wanted.looked_up_last(net) {
+            let mappings = net.table.rules.mappings;
+            wanted.lookups(mappings, &net.image);
+            if wanted.looks_elsewhere(net) {
+                wanted.stored_lookups(mappings, &net.row);
             }
-            if wanted.is_read(net) {
-                match store.referring.get(&net.row) {
-                    Some(known) => known.iter().for_each(|other| wanted.stored_lookups(other)),
-                    None => _ = referring.insert(net.row.clone()),
+        }
+        if wanted.is_read(net) {
+            match store.referring.get(&net.row) {
+                Some(known) => {
+                    for other in known {
+                        let of_other = rules.of_table(&other.source, &other.table);
+                        wanted.stored_lookups(of_other.mappings, other);
+                    }
+                }
+                None => {
+                    referring.insert(net.row.clone());
+                    wanted.open = true;
                 }
             }
         }
-        let rows = wanted.rows.into_iter().collect();
-        return Needs { rows, referring_to: referring.into_iter().collect(), ..Needs::default() };
+        if wanted.open {
+            still.push(at);
+        }
     }
-    Needs { rows: wanted.rows.into_iter().collect(), ..Needs::default() }
+    foreseen.nets = Some(still);
+    let (rows, referring_to) = (wanted.rows.into_iter(), referring.into_iter());
+    Needs { rows: rows.collect(), referring_to: referring_to.collect(), ..Needs::default() }
 }
 
 struct Rows<'r> {
-    rules: &'r Rules,
     store: &'r RowStore,
     /// The last image of each row in the batch.
     now: HashMap<&'r RowKey, &'r Fields>,
-    rows: BTreeSet<RowKey>,
+    rows: HashSet<RowKey>,
+    /// Something has not been loaded, behind which there may be more.
+    open: bool,
 }
 
 impl<'r> Rows<'r> {
     fn row(&mut self, key: &RowKey) {
         if !self.store.rows.contains_key(key) {
             self.rows.insert(key.clone());
+            self.open = true;
         }
     }
 
     fn stored(&self, key: &RowKey) -> Option<&'r Fields> {
-        Some(&self.store.rows.get(key)?.as_ref()?.image)
+        Some(&self.store.rows.get(key)?.as_ref()?.row.image)
+    }
+
+    /// Wants the rows that were looked up when the row was mapped last, if that is known and it
+    /// refers to the same ones now.
+    fn looked_up_last(&mut self, net: &Net<'_>) -> bool {
+        let store = self.store;
+        let Some(Some(kept)) = store.rows.get(&net.row) else { return false };
+        let Some(speech) = kept.speech.as_ref().filter(|_| net.full) else { return false };
+        let was = &kept.row.image;
+        if !net.table.rules.mappings.iter().all(|m| m.finds_the_same(was, &net.image)) {
+            return false;
+        }
+        for found in &speech.found {
+            let Found::All(lookups) = found else { return false };
+            lookups.iter().flatten().for_each(|looked| self.row(&looked.key));
+        }
+        true
     }
 
     /// Whether the lookups of a row may find other rows than those of its image in the store.
-    fn looks_elsewhere(&self, net: &Net) -> bool {
+    fn looks_elsewhere(&self, net: &Net<'_>) -> bool {
         let (Some(stored), true) = (self.stored(&net.row), net.full) else { return true };
-        let table = (net.row.source.clone(), net.row.table.clone());
-        let mappings = self.rules.mappings.get(&table).into_iter().flatten();
-        let mut keys = mappings.flat_map(|m| &m.lookups).map(|l| &l.key);
+        let mut keys = net.table.rules.mappings.iter().flat_map(|m| &m.lookups).map(|l| &l.key);
         keys.any(|k| k.lookup.is_none() && stored.get(&k.column) != net.image.get(&k.column))
     }
 
     /// Whether rows that refer to a row may have to be mapped again.
-    fn is_read(&self, net: &Net) -> bool {
-        let table = (net.row.source.clone(), net.row.table.clone());
-        let Some(used) = self.rules.looked_up.get(&table) else { return false };
+    fn is_read(&self, net: &Net<'_>) -> bool {
+        let Some(used) = net.table.rules.used else { return false };
         match self.stored(&net.row) {
             Some(stored) => net.op != Op::Delete && used.differs_where_given(stored, &net.image),
             None => true,
         }
     }
 
-    fn stored_lookups(&mut self, key: &RowKey) {
+    fn stored_lookups(&mut self, mappings: &[Mapping], key: &RowKey) {
         if let Some(image) = self.stored(key) {
-            self.lookups(key, image);
+            self.lookups(mappings, image);
         }
     }
 
     /// The rows that the mappings of a row read, as far as they can be followed; rows of the batch
     /// as they were before it and as they are after it.
-    fn lookups(&mut self, key: &RowKey, image: &Fields) {
-        let table = (key.source.clone(), key.table.clone());
-        for mapping in self.rules.mappings.get(&table).into_iter().flatten() {
+    fn lookups(&mut self, mappings: &[Mapping], image: &Fields) {
+        for mapping in mappings {
             if !mapping.lookups.is_empty() && self.follow(mapping, image, true) {
                 self.follow(mapping, image, false);
             }
@@ -125,6 +163,8 @@ impl<'r> Rows<'r> {
 /// How far it is known what judging the steps of a batch will need.
 #[derive(Debug, Default)]
 pub(crate) struct Foreseen {
+    /// Row changes, by their place in the batch, around which something has not been loaded yet.
+    nets: Option<Vec<usize>>,
     begun: bool,
     /// Records that will be computed.
     computed: HashSet<RecordKey>,
@@ -145,13 +185,13 @@ pub(crate) fn records(
         store,
         computed: &mut foreseen.computed,
         open: std::mem::take(&mut foreseen.open),
-        records: BTreeSet::new(),
-        linking: BTreeSet::new(),
-        releases: BTreeSet::new(),
+        records: HashSet::default(),
+        linking: HashSet::default(),
+        releases: HashSet::default(),
     };
     for step in steps.iter().flatten().filter(|_| !begun) {
         step.records().for_each(|key| wanted.compute(key));
-        for said in &step.said {
+        for said in step.said() {
             let links = said.links.iter();
             links.for_each(|(link, to)| wanted.link(&said.record, link, to));
         }
@@ -176,9 +216,9 @@ struct Records<'r> {
     computed: &'r mut HashSet<RecordKey>,
     /// Those of them that have not been looked at.
     open: Vec<RecordKey>,
-    records: BTreeSet<RecordKey>,
-    linking: BTreeSet<RecordKey>,
-    releases: BTreeSet<RecordKey>,
+    records: HashSet<RecordKey>,
+    linking: HashSet<RecordKey>,
+    releases: HashSet<RecordKey>,
 }
 
 impl Records<'_> {
@@ -226,12 +266,12 @@ impl Records<'_> {
         let mut known = self.load(key);
         self.links_of(key);
         let lists = rules.telling.projections.get(&key.entity).into_iter().flatten();
-        let children: BTreeSet<_> = lists.flat_map(|p| p.children.values()).collect();
+        let children: Vec<&Name> = lists.flat_map(|p| p.children.values()).collect();
         let followers = rules.followers.get(&key.entity);
         if !children.is_empty() || followers.is_some() {
             match store.linking.get(key) {
                 Some(from) => {
-                    let all = from.iter().filter(|k| children.contains(&k.entity));
+                    let all = from.iter().filter(|k| children.contains(&&k.entity));
                     all.for_each(|k| _ = self.load(k));
                     let follow = |k: &&RecordKey| followers.is_some_and(|f| f.contains(&k.entity));
                     from.iter().filter(follow).for_each(|k| self.compute(k));

@@ -1,5 +1,7 @@
 //! Identities that are the same on every replay.
 
+use std::fmt::Write as _;
+
 use crossdock_model::canonical::{Name, RowKey};
 use uuid::Uuid;
 
@@ -8,11 +10,10 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6d1c_4f0e_2b57_5a39_9a53_8c1f_0d72_e4b
 
 /// An identity from its parts; no two lists of parts give the same text.
 pub(crate) fn derive(parts: &[&str]) -> Uuid {
-    let mut text = String::new();
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
     for part in parts {
-        text.push_str(&part.len().to_string());
-        text.push(':');
-        text.push_str(part);
+        // Writing to a String never fails.
+        let _ = write!(text, "{}:{part}", part.len());
     }
     Uuid::new_v5(&NAMESPACE, text.as_bytes())
 }

@@ -3,6 +3,7 @@
 mod around;
 mod moves;
 pub(crate) mod phase;
+mod settle;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +17,15 @@ use crossdock_model::canonical::{
 use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
-use crate::compute::{Around, Change, Computed, Fresh, Rec, changed_fields, compute};
+use crate::compute::{Change, Dirt, Fresh, Rec, changed_fields};
 use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
 use crate::rules::Rules;
 use crate::step::Step;
 use crate::trouble::Troubles;
+
+use settle::Touched;
 
 /// Changes of children are followed upwards this far.
 pub(crate) const LEVELS_MAX: u8 = 8;
@@ -65,7 +68,7 @@ pub(crate) struct NeedSets {
 
 /// One source transaction while it is judged.
 pub(crate) struct Tx<'t> {
-    pub(crate) folded: &'t Folded,
+    pub(crate) folded: &'t Folded<'t>,
     pub(crate) place: Name,
     /// Records as they were before it.
     pub(crate) base: BTreeMap<RecordKey, Option<Arc<Record>>>,
@@ -81,7 +84,7 @@ pub(crate) struct Tx<'t> {
 }
 
 impl<'t> Tx<'t> {
-    fn new(folded: &'t Folded) -> Self {
+    fn new(folded: &'t Folded<'t>) -> Self {
         Self {
             folded,
             place: folded.header.commit.to_string().into(),
@@ -98,7 +101,7 @@ impl<'t> Tx<'t> {
 /// What is judged at once.
 pub(crate) struct Batch<'b> {
     /// Transactions.
-    pub transactions: &'b [Folded],
+    pub transactions: &'b [Folded<'b>],
     /// What each means for records.
     pub steps: &'b [Vec<Step>],
     /// Records whose time has come.
@@ -193,24 +196,26 @@ impl<'j> Judge<'j> {
         }
         let folded = crate::fold::clock(self.now_micros);
         let mut tx = Tx { is_clock: true, ..Tx::new(&folded) };
-        self.settle(&mut tx, due.clone());
+        let mut touched = Touched::default();
+        due.iter().for_each(|key| touched.add(key, Dirt::whole()));
+        let touched = self.settle(&mut tx, touched);
         self.close_versions(&mut tx);
         self.evidence_troubles(&mut tx);
         self.rule_troubles(&mut tx);
         self.tell(&tx);
-        self.release(&tx, due);
+        self.release(&tx, &touched);
     }
 
-    fn transaction(&mut self, folded: &Folded, steps: &[Step]) {
+    fn transaction(&mut self, folded: &Folded<'_>, steps: &[Step]) {
         let mut tx = Tx::new(folded);
         let told = self.out.deliveries.len();
         self.truncated(&tx);
-        let mut touched = BTreeSet::new();
+        let mut touched = Touched::default();
         for step in steps {
-            touched.extend(step.records().cloned());
-            self.apply(&mut tx, step);
+            step.records().for_each(|key| touched.add(key, Dirt::default()));
+            self.apply(&mut tx, step, &mut touched);
         }
-        self.settle(&mut tx, touched.clone());
+        let touched = self.settle(&mut tx, touched);
         self.close_versions(&mut tx);
         for step in steps {
             self.violations(&tx, step);
@@ -237,7 +242,7 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn apply(&mut self, tx: &mut Tx<'_>, step: &Step) {
+    fn apply(&mut self, tx: &mut Tx<'_>, step: &Step, touched: &mut Touched) {
         for trouble in &step.troubles {
             self.troubles.of_row(&step.row, trouble, &tx.place, true);
             if let crate::rowmap::RowTrouble::UnknownCode { table, .. } = trouble {
@@ -250,8 +255,9 @@ impl<'j> Judge<'j> {
         }
         for key in &step.left {
             self.load_mut(key).contributions.remove(&step.row);
+            touched.add(key, Dirt::whole());
         }
-        for said in &step.said {
+        for said in step.said() {
             self.note_fresh(tx, step, said);
             self.note_duplicate(step, &said.record);
             let contribution = Contribution {
@@ -263,9 +269,21 @@ impl<'j> Judge<'j> {
                 gone: false,
             };
             let known = &mut self.load_mut(&said.record).contributions;
+            let other = |row: &RowKey| row.source == step.row.source && *row != step.row;
+            let dirt = match known.get(&step.row) {
+                Some(old) => Dirt::between(old, &contribution, known.keys().any(other)),
+                None => Dirt::whole(),
+            };
+            touched.add(&said.record, dirt);
             known.insert(step.row.clone(), Arc::new(contribution));
         }
+        self.apply_evidence(tx, step, touched);
+    }
+
+    fn apply_evidence(&mut self, tx: &mut Tx<'_>, step: &Step, touched: &mut Touched) {
+        let dirt = || Dirt { evidence: true, ..Dirt::default() };
         for (id, record) in &step.withdrawn {
+            touched.add(record, dirt());
             let moved = step.stated.iter().any(|s| s.id == *id);
             let evidence = self.evidence_mut(tx, record);
             if moved {
@@ -280,7 +298,11 @@ impl<'j> Judge<'j> {
             let known = self.evidence_mut(tx, &stated.fact.record);
             let timed = stated.fact.event_micros.is_some();
             let old = known.remove(&stated.id);
-            known.insert(stated.id, merge_evidence(old, new, timed));
+            let merged = merge_evidence(old.clone(), new, timed);
+            if !old.is_some_and(|old| Arc::ptr_eq(&old, &merged)) {
+                touched.add(&stated.fact.record, dirt());
+            }
+            known.insert(stated.id, merged);
         }
     }
 
@@ -309,7 +331,7 @@ impl<'j> Judge<'j> {
         };
         let of_key = rules.entities.entity(&key.entity);
         let summed = || {
-            step.said.iter().filter(|s| s.record == *key).all(|said| {
+            step.said().iter().filter(|s| s.record == *key).all(|said| {
                 let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
                 let mut own = own.peekable();
                 own.peek().is_some() && own.all(merged)
@@ -319,59 +341,6 @@ impl<'j> Judge<'j> {
             let (entity, source) = (key.entity.clone(), step.row.source.clone());
             self.count(Tally::Duplicate { entity, source });
         }
-    }
-
-    /// Computes records and, as long as something changes, the records above them.
-    fn settle(&mut self, tx: &mut Tx<'_>, touched: BTreeSet<RecordKey>) {
-        let mut level = touched;
-        for _ in 0..LEVELS_MAX {
-            let mut above = BTreeSet::new();
-            for key in &level {
-                above.extend(self.compute(tx, key));
-            }
-            if above.is_empty() {
-                return;
-            }
-            level = above;
-        }
-        tracing::warn!(records = level.len(), "computed fields are nested too deeply");
-    }
-
-    /// Computes a record; gives the records above it if it has changed.
-    fn compute(&mut self, tx: &mut Tx<'_>, key: &RecordKey) -> BTreeSet<RecordKey> {
-        let rec = self.load(key).clone();
-        let lists = self.child_keys(key);
-        let linked = self.owner_linked(key);
-        let computed = {
-            let children = self.children(&lists);
-            let now_micros = self.now_micros;
-            let around =
-                Around { children: &children, linked: &linked, fresh: &tx.fresh, now_micros };
-            compute(self.rules, key, &rec, around)
-        };
-        let Some(Computed { record, errors }) = computed else { return BTreeSet::new() };
-        // Those of the last computation count.
-        match errors.is_empty() {
-            true => _ = tx.errors.remove(key),
-            false => _ = tx.errors.insert(key.clone(), errors),
-        }
-        let Some(new) = record else { return BTreeSet::new() };
-        let old = rec.record.clone();
-        drop(rec);
-        let mut above = BTreeSet::new();
-        if let Some(parents) = self.rules.parents.get(&key.entity) {
-            let before = old.iter().flat_map(|o| o.links.values());
-            above.extend(
-                before.chain(new.links.values()).filter(|to| parents.contains(&to.entity)).cloned(),
-            );
-        }
-        self.note_links(key, &new.links);
-        if !tx.base.contains_key(key) {
-            tx.base.insert(key.clone(), old);
-        }
-        self.load_mut(key).record = Some(Arc::new(new));
-        above.extend(self.followers(key));
-        above
     }
 
     /// Gives every record that has really changed its new version and its history.

@@ -55,7 +55,7 @@ pub struct Large<'r> {
     installation: String,
     now_micros: i64,
     /// The transaction without its rows.
-    folded: Folded,
+    folded: Folded<'r>,
     guards: BTreeMap<Name, GuardState>,
     /// Rows so far.
     rows: i64,
@@ -66,7 +66,7 @@ pub struct Large<'r> {
     after: Option<Note>,
     /// There are records above those that were computed.
     above: bool,
-    page: Option<Page>,
+    page: Option<Page<'r>>,
     page_max: usize,
 }
 
@@ -108,8 +108,8 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Page {
-    content: Content,
+struct Page<'r> {
+    content: Content<'r>,
     memory: Memory,
     /// What was asked for last.
     asked: Needs,
@@ -124,8 +124,8 @@ struct Page {
 }
 
 #[derive(Debug)]
-enum Content {
-    Rows(Box<Folded>),
+enum Content<'r> {
+    Rows(Box<Folded<'r>>),
     Steps(Vec<crate::step::Step>),
     Keys(Vec<RecordKey>),
     /// What is worked on stands in the notes.
@@ -173,8 +173,7 @@ impl<'r> Large<'r> {
     /// such notes.
     pub fn rows_of(&self, events: &[ChangeEvent]) -> Vec<String> {
         let (rules, source) = (self.rules, &self.folded.source);
-        let wanted = |table: &Name| wants(rules, source, table);
-        let places = places(source, events, &wanted, &rules.olders);
+        let places = places(source, events, rules);
         places.iter().map(notes::row_key).collect()
     }
 
@@ -190,14 +189,13 @@ impl<'r> Large<'r> {
         let source = self.folded.source.clone();
         let mut known: Vec<(i64, _)> = known
             .iter()
-            .map(|n| Ok((n.place, notes::to_row(&source, n)?)))
+            .map(|n| Ok((n.place, notes::to_row(self.rules, &source, n)?)))
             .collect::<Result<_, _>>()?;
         known.sort_unstable_by_key(|(place, _)| *place);
         let places: Vec<i64> = known.iter().map(|(place, _)| *place).collect();
         let known = known.into_iter().map(|(_, kept)| kept).collect();
         let (rules, folded) = (self.rules, &mut self.folded);
-        let wanted = |table: &Name| wants(rules, &source, table);
-        let rows = fold_on(folded, known, events, &wanted, &rules.olders);
+        let rows = fold_on(folded, known, events, rules);
         let mut places = places.into_iter();
         let mut kept = Vec::with_capacity(rows.len());
         for row in rows {
@@ -269,9 +267,9 @@ impl<'r> Large<'r> {
         Ok(())
     }
 
-    fn page_of_rows(&mut self, kept: &[Note], first: bool) -> Result<Folded, Unreadable> {
+    fn page_of_rows(&mut self, kept: &[Note], first: bool) -> Result<Folded<'r>, Unreadable> {
         let source = &self.folded.source;
-        let nets: Vec<Net> = all(kept, |n| notes::to_row(source, n))?
+        let nets: Vec<Net<'r>> = all(kept, |n| notes::to_row(self.rules, source, n))?
             .into_iter()
             .filter_map(|(_, net)| net)
             .collect();
@@ -343,7 +341,7 @@ impl<'r> Large<'r> {
     }
 
     /// Works on a page until something is missing, or to its end.
-    fn work(&mut self, page: &mut Page) -> Result<(), Failed> {
+    fn work(&mut self, page: &mut Page<'r>) -> Result<(), Failed> {
         if let (Content::Rows(folded), None) = (&page.content, &page.mapped) {
             page.mapped = Some(self.map(folded, &page.memory).map_err(Failed::needs)?);
         }
@@ -389,7 +387,7 @@ impl<'r> Large<'r> {
         page.piece = Piece { outcome: done.outcome, notes: kept };
         if let Some(mapped) = page.mapped.take() {
             let outcome = &mut page.piece.outcome;
-            outcome.rows = mapped.rows;
+            outcome.rows = mapped.rows.into_iter().map(|kept| kept.row).collect();
             outcome.guards = mapped.guards;
             outcome.exceptions.extend(mapped.raised);
             for (tally, n) in mapped.tallies {
@@ -400,9 +398,10 @@ impl<'r> Large<'r> {
     }
 
     /// What the rows of a page mean.
-    fn map(&self, folded: &Folded, memory: &Memory) -> Result<Mapped, Needs> {
+    fn map(&self, folded: &Folded<'r>, memory: &Memory) -> Result<Mapped, Needs> {
         let transactions = std::slice::from_ref(folded);
-        known(foresee::rows(self.rules, &memory.rows, transactions))?;
+        let mut foreseen = foresee::Foreseen::default();
+        known(foresee::rows(self.rules, &memory.rows, transactions, &mut foreseen))?;
         let mut mapped = map_all(self.rules, &memory.rows, transactions)?;
         let guards = &self.guards;
         let rows = &memory.rows;
@@ -427,12 +426,6 @@ impl From<Unreadable> for Failed {
     fn from(error: Unreadable) -> Self {
         Self::Unreadable(error)
     }
-}
-
-/// Whether the rules look at a table.
-fn wants(rules: &Rules, source: &Name, table: &Name) -> bool {
-    let key = (source.clone(), table.clone());
-    rules.mappings.contains_key(&key) || rules.looked_up.contains_key(&key)
 }
 
 fn all<T>(

@@ -137,6 +137,12 @@ impl Lifecycle {
         self.transitions.iter().any(|t| t.guard.is_some())
     }
 
+    /// Whether evidence of a kind may ask for a move that is not followed.
+    pub fn may_refuse(&self, kind: &str) -> bool {
+        let refuses = |t: &&Transition| t.otherwise.is_some() || t.forbidden.is_some();
+        self.transitions.iter().filter(refuses).any(|t| t.on.iter().any(|k| &**k == kind))
+    }
+
     /// The farthest place in the main line that this kind of evidence can lead to.
     pub fn rank_of_kind(&self, kind: &str) -> Option<usize> {
         let led = self.transitions.iter().filter(|t| t.on.iter().any(|k| &**k == kind));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossdock_model::canonical::Name;
+use crossdock_model::canonical::{Fields, Name};
 use crossdock_model::{TableName, Value};
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 use jiff::tz::TimeZone;
@@ -44,6 +44,17 @@ pub(crate) struct Mapping {
     pub was: Older,
 }
 
+impl Mapping {
+    /// Whether two images of a row lead to the same looked-up rows: one leads to the next, and the
+    /// first ones are found by columns of the row.
+    pub fn finds_the_same(&self, a: &Fields, b: &Fields) -> bool {
+        let same =
+            |l: &Lookup| l.key.lookup.is_some() || a.get(&l.key.column) == b.get(&l.key.column);
+        // A row that refers to its own table may find itself, as it is now.
+        self.lookups.iter().all(|l| l.table != self.table && same(l))
+    }
+}
+
 /// A row of another table of the same source.
 #[derive(Debug)]
 pub(crate) struct Lookup {
@@ -79,7 +90,7 @@ pub(crate) enum Term {
     /// A constant.
     Constant(Value<'static>),
     /// An expression over `row` and the lookups.
-    Expr(Expr),
+    Expr(Box<Expr>),
 }
 
 /// How one canonical field is made.
@@ -202,7 +213,9 @@ impl Reader<'_> {
         let links = block.get("links").and_then(|i| i.table());
         let entity = entity?;
         let read = |s: &Section<'_>| self.fields(s, entity, &lookups, zone, &names);
-        let fields = fields.map(|s| read(&s)).unwrap_or_default();
+        let mut fields = fields.map(|s| read(&s)).unwrap_or_default();
+        // In the order in which records keep them.
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
         let links = links.map(|s| self.links(&s, &lookups, zone, &names)).unwrap_or_default();
         block.done();
         for key in &entity.key {
@@ -313,7 +326,7 @@ impl Reader<'_> {
             (Some(c), None, None) => Term::Path(path(c.text()?, lookups)),
             (None, Some(v), None) => Term::Constant(self.constant(v, kind)?),
             (None, None, Some(e)) => {
-                Term::Expr(Expr::compile(e.text()?, e.spot(), names, self.report)?)
+                Term::Expr(Box::new(Expr::compile(e.text()?, e.spot(), names, self.report)?))
             }
             _ => {
                 item.problem(

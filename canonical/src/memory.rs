@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use crossdock_model::Value;
-use crossdock_model::canonical::{Evidence, Fields, Needs, RecordKey, Release, RowKey, SourceRow};
+use crossdock_model::canonical::{
+    Evidence, Fields, Links, Needs, RecordKey, Release, RowKey, SourceRow,
+};
 use foldhash::{HashMap, HashSet};
 
 use crate::compute::Rec;
 use crate::judge::RecordStore;
-use crate::rows::RowStore;
+use crate::rows::{Kept, RowStore};
 
 /// About as many bytes are kept; what a single batch touches is kept whatever its size.
 const BYTES_MAX: usize = 16 << 20;
@@ -70,51 +72,65 @@ impl Memory {
     pub(crate) fn loaded(&mut self, row: SourceRow) {
         if !self.rows.rows.contains_key(&row.key) {
             self.bytes += row_bytes(&row);
-            self.rows.rows.insert(row.key.clone(), Some(Arc::new(row)));
+            self.rows.rows.insert(row.key.clone(), Some(Kept::unheard(Arc::new(row))));
         }
     }
 
-    /// Takes what a batch has done: the rows that it changed, and the records that it looked at.
-    pub(crate) fn take_in<'r>(
+    /// Takes what a batch has done: the rows that it changed or heard, and the records that it
+    /// looked at.
+    pub(crate) fn take_in(
         &mut self,
-        rows: impl Iterator<Item = &'r SourceRow>,
+        rows: Vec<Kept>,
+        heard: Vec<Kept>,
         recs: HashMap<RecordKey, Arc<Rec>>,
-        evidence: &[Evidence],
+        evidence: &[Arc<Evidence>],
     ) {
         let sets = self.rows.referring.len() + self.records.linking.len();
         if self.bytes + ENTRY_BYTES * sets > self.bytes_max {
             *self = Self::of(self.bytes_max);
         }
         self.written = Written::default();
-        rows.for_each(|row| self.row(row));
+        rows.into_iter().for_each(|kept| self.row(kept));
+        for kept in heard {
+            if let Some(Some(known)) = self.rows.rows.get_mut(&kept.row.key) {
+                known.speech = kept.speech;
+            }
+        }
         recs.into_iter().for_each(|(key, rec)| self.record(key, rec));
         // The store keeps what was taken back, so that what is older does not bring it again.
         for item in evidence.iter().filter(|item| item.withdrawn) {
             let Some(rec) = self.records.records.get_mut(&item.record) else { continue };
             if !rec.evidence.contains_key(&item.id) {
-                Arc::make_mut(rec).evidence.insert(item.id, Arc::new(item.clone()));
+                Arc::make_mut(rec).evidence.insert(item.id, item.clone());
                 self.bytes += 2 * ENTRY_BYTES;
             }
         }
     }
 
-    fn row(&mut self, row: &SourceRow) {
-        for other in &row.refers_to {
+    fn row(&mut self, kept: Kept) {
+        let row = &kept.row;
+        let known = self.rows.rows.get(&row.key).and_then(Option::as_ref);
+        let same = known.is_some_and(|known| known.row.refers_to == row.refers_to);
+        for other in row.refers_to.iter().filter(|_| !same) {
             match self.rows.referring.get_mut(other) {
                 Some(known) => _ = known.insert(row.key.clone()),
                 None => _ = self.written.referring.insert(other.clone()),
             }
         }
         self.bytes += row_bytes(row);
-        let old = self.rows.rows.insert(row.key.clone(), Some(Arc::new(row.clone())));
-        self.gone(old.flatten().map_or(0, |row| row_bytes(&row)));
+        let old = self.rows.rows.insert(row.key.clone(), Some(kept));
+        self.gone(old.flatten().map_or(0, |kept| row_bytes(&kept.row)));
     }
 
     fn record(&mut self, key: RecordKey, rec: Arc<Rec>) {
-        if self.records.records.get(&key).is_some_and(|known| Arc::ptr_eq(known, &rec)) {
+        let known = self.records.records.get(&key);
+        if known.is_some_and(|known| Arc::ptr_eq(known, &rec)) {
             return;
         }
-        for to in rec.record.iter().flat_map(|record| record.links.values()) {
+        // Links that were there before are in the store.
+        let before = known.and_then(|known| known.record.as_ref()).map(|record| &record.links);
+        let links = rec.record.as_ref().map(|record| &record.links).filter(|l| before != Some(*l));
+        for to in links.into_iter().flat_map(Links::values) {
             match self.records.linking.get_mut(to) {
                 Some(known) => _ = known.insert(key.clone()),
                 None => _ = self.written.linking.insert(to.clone()),

@@ -130,13 +130,13 @@ impl Judge<'_> {
     /// Raises what has gone into quarantine with a step, and closes what has come out of it.
     pub(crate) fn quarantines(&mut self, tx: &Tx<'_>, step: &Step) {
         let rules = self.rules;
-        for said in &step.said {
+        for said in step.said() {
             for rule in rules.quarantines.get(&said.record.entity).into_iter().flatten() {
                 let source = &step.row.source;
                 match rule.holds(&said.record.key, source, &said.fields) {
                     Ok(held) => {
                         // As a rule the row was in order before: there is nothing to close.
-                        let earlier = step.before.iter().find(|b| b.record == said.record);
+                        let earlier = step.before().iter().find(|b| b.record == said.record);
                         let was = earlier.map(|b| rule.holds(&b.record.key, source, &b.fields));
                         if held || was != Some(Ok(false)) {
                             self.quarantined(tx, rule, &said.record, &step.row, held);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
-    ExceptionItem, Fields, GuardState, GuardStop, Name, RecordKey, RowKey, SourceRow, Tally,
+    ExceptionItem, Fields, GuardState, GuardStop, Name, RecordKey, RowKey, Tally,
 };
 use crossdock_model::time::instant_text;
 use serde_json::json;
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::fold::Folded;
 use crate::guard::RateGuard;
 use crate::ids::derive;
-use crate::rows::{COMMITTED, RowStore};
+use crate::rows::{COMMITTED, Kept, RowStore};
 use crate::rules::Rules;
 use crate::step::{Doing, Mapped, Step};
 
@@ -38,7 +38,7 @@ pub(crate) fn guard(
     installation: &str,
     states: &BTreeMap<Name, GuardState>,
     store: &RowStore,
-    transactions: &[Folded],
+    transactions: &[Folded<'_>],
     mapped: &mut Mapped,
 ) {
     for rule in &rules.guards {
@@ -76,7 +76,7 @@ struct Counter<'c> {
 }
 
 impl Counter<'_> {
-    fn transaction(&mut self, folded: &Folded, at: usize, mapped: &mut Mapped) {
+    fn transaction(&mut self, folded: &Folded<'_>, at: usize, mapped: &mut Mapped) {
         let commit = folded.header.commit_micros;
         let Some(steps) = mapped.steps.get(at) else { return };
         let hits: BTreeSet<usize> =
@@ -98,7 +98,7 @@ impl Counter<'_> {
             // Evidence and other records of the row wait with it; a row that leaves a record
             // because its key was changed does not.
             let waits = hits.contains(&i) || self.is_waiting(&step.row);
-            let keeps_its_key = step.left.is_empty() || step.said.is_empty();
+            let keeps_its_key = step.left.is_empty() || step.said().is_empty();
             if waits && keeps_its_key {
                 self.parked.insert(step.row.clone());
                 let row = park(&mut mapped.rows, self.store, step, &self.row, commit);
@@ -117,8 +117,8 @@ impl Counter<'_> {
         if step.doing == Doing::Found || step.row.source != rule.source {
             return false;
         }
-        let said = step.said.iter().filter(|s| of_entity(&s.record)).any(|said| {
-            let before = step.before.iter().find(|b| b.record == said.record);
+        let said = step.said().iter().filter(|s| of_entity(&s.record)).any(|said| {
+            let before = step.before().iter().find(|b| b.record == said.record);
             match (&rule.field, before) {
                 (Some(field), Some(before)) => differs(&before.fields, &said.fields, field),
                 (Some(_), None) => false,
@@ -142,7 +142,7 @@ impl Counter<'_> {
 
     fn is_waiting(&self, row: &RowKey) -> bool {
         let stored = || self.store.rows.get(row).and_then(Option::as_ref);
-        self.parked.contains(row) || stored().is_some_and(|r| r.waiting_for.contains(&self.row))
+        self.parked.contains(row) || stored().is_some_and(|k| k.row.waiting_for.contains(&self.row))
     }
 
     /// Adds changes; gives how many there were in the window that ends now.
@@ -158,7 +158,7 @@ impl Counter<'_> {
         counts.iter().map(|(_, n)| n).fold(0, |sum, n| sum.saturating_add(*n))
     }
 
-    fn stop(&mut self, folded: &Folded, changes: u64) -> ExceptionItem {
+    fn stop(&mut self, folded: &Folded<'_>, changes: u64) -> ExceptionItem {
         let rule = self.rule;
         let position: Name = folded.header.commit.to_string().into();
         let id = derive(&[self.installation, "rate_guard", &rule.name, &position]);
@@ -202,24 +202,20 @@ fn differs(before: &Fields, after: &Fields, field: &Name) -> bool {
 }
 
 /// Lets a row wait; false when nothing is known of it that could wait.
-fn park(
-    rows: &mut Vec<SourceRow>,
-    store: &RowStore,
-    step: &Step,
-    guard: &RowKey,
-    commit: i64,
-) -> bool {
-    let place = match rows.binary_search_by(|row| row.key.cmp(&step.row)) {
+fn park(rows: &mut Vec<Kept>, store: &RowStore, step: &Step, guard: &RowKey, commit: i64) -> bool {
+    let place = match rows.binary_search_by(|kept| kept.row.key.cmp(&step.row)) {
         Ok(place) => place,
         Err(place) => match store.rows.get(&step.row).and_then(Option::as_ref) {
             Some(stored) => {
-                rows.insert(place, SourceRow::clone(stored));
+                rows.insert(place, Kept::unheard(stored.row.clone()));
                 place
             }
             None => return false,
         },
     };
-    let Some(row) = rows.get_mut(place) else { return false };
+    let Some(kept) = rows.get_mut(place) else { return false };
+    kept.speech = None;
+    let row = Arc::make_mut(&mut kept.row);
     let committed = step.committed.unwrap_or(commit);
     Arc::make_mut(&mut row.image).insert(COMMITTED.into(), Value::Int(committed));
     for list in [&mut row.waiting_for, &mut row.refers_to] {

@@ -62,7 +62,7 @@ pub(crate) struct Said {
     /// Its fields.
     pub fields: Arc<Fields>,
     /// Its links.
-    pub links: Links,
+    pub links: Arc<Links>,
 }
 
 /// The answer of a mapping to a row.
@@ -202,7 +202,7 @@ pub(crate) fn map_row<'v>(mapping: &'v Mapping, entities: &Entities, view: &RowV
             Err(trouble) => answer.troubles.push(trouble),
         }
     }
-    answer.said = Some(Said { record, fields: Arc::new(fields), links });
+    answer.said = Some(Said { record, fields: Arc::new(fields), links: Arc::new(links) });
     answer
 }
 

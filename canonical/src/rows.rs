@@ -2,32 +2,51 @@
 //! records, and which rows must wait for others.
 
 mod referring;
+mod speech;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossdock_model::Op;
-use crossdock_model::canonical::{Fields, Name, Needs, RowKey, SourceRow, Tally};
+use crossdock_model::canonical::{Fields, Name, Needs, RecordKey, RowKey, SourceRow, Tally};
 use foldhash::{HashMap, HashMapExt};
 
 use crate::echo;
 use crate::evidence::Normalise;
 use crate::fold::{Folded, Net, laid_on};
 use crate::ids::evidence_id;
-use crate::mapping::Mapping;
-use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
-use crate::rules::Rules;
+use crate::rowmap::{RowTrouble, RowView, Said};
+use crate::rules::{Rules, TableRules};
 use crate::step::{Doing, Mapped, Stated, Step};
+
+pub(crate) use speech::{Found, Speech};
+use speech::{known_subject, refs};
 
 /// Kept with the image of a parked row: when the source committed it, so that its evidence has
 /// the right time once it is mapped.
 pub(crate) const COMMITTED: &str = "crossdock.committed_micros";
 
+/// A row, and what it says as long as that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    /// The row.
+    pub row: Arc<SourceRow>,
+    /// What its image says.
+    pub speech: Option<Arc<Speech>>,
+}
+
+impl Kept {
+    /// A row that has not been mapped here.
+    pub fn unheard(row: Arc<SourceRow>) -> Self {
+        Self { row, speech: None }
+    }
+}
+
 /// What has been loaded about source rows.
 #[derive(Debug, Default)]
 pub(crate) struct RowStore {
     /// Rows by key; `None` when the store does not have it.
-    pub rows: HashMap<RowKey, Option<Arc<SourceRow>>>,
+    pub rows: HashMap<RowKey, Option<Kept>>,
     /// Rows by a row that they refer to; present once asked.
     pub referring: HashMap<RowKey, BTreeSet<RowKey>>,
 }
@@ -39,7 +58,7 @@ pub(crate) struct RowStore {
 pub(crate) fn map_all(
     rules: &Rules,
     store: &RowStore,
-    transactions: &[Folded],
+    transactions: &[Folded<'_>],
 ) -> Result<Mapped, Needs> {
     let mut work = Work {
         rules,
@@ -59,7 +78,7 @@ struct Work<'w> {
     rules: &'w Rules,
     store: &'w RowStore,
     /// Rows as they are now in this batch.
-    now: HashMap<RowKey, Arc<SourceRow>>,
+    now: HashMap<RowKey, Kept>,
     /// Rows of this batch that refer to another.
     referring: HashMap<RowKey, BTreeSet<RowKey>>,
     /// Last image of rows that are being replayed.
@@ -77,52 +96,32 @@ struct Images<'i> {
     now: &'i Arc<Fields>,
     /// What the source has seen before its change.
     before: Option<&'i Arc<Fields>>,
-    /// What was mapped last.
-    mapped: Option<&'i Arc<Fields>>,
+    /// What was mapped last, and what it said then.
+    mapped: Option<(&'i Arc<Fields>, Arc<Speech>)>,
     /// Nothing but an echo of what Crossdock wrote.
     silent: bool,
     /// When the source committed it.
     committed: i64,
 }
 
-/// Looked-up rows of one mapping.
-enum Found {
-    All(Vec<Option<Arc<Fields>>>),
-    Waiting(RowKey),
-    NotLoaded,
-    /// A row in an earlier shape that cannot be brought into today's.
-    Broken(RowTrouble),
-}
-
-/// What an image says, by all mappings of its table.
-#[derive(Default)]
-struct Speech {
-    said: Vec<Said>,
-    troubles: Vec<RowTrouble>,
-    failed: Vec<Name>,
-    waiting_for: Vec<RowKey>,
-}
-
 impl<'w> Work<'w> {
-    fn row(&self, key: &RowKey) -> Option<&Arc<SourceRow>> {
+    fn kept(&self, key: &RowKey) -> Option<&Kept> {
         self.now.get(key).or_else(|| self.store.rows.get(key)?.as_ref())
+    }
+
+    fn row(&self, key: &RowKey) -> Option<&Arc<SourceRow>> {
+        self.kept(key).map(|kept| &kept.row)
     }
 
     fn count(&mut self, tally: Tally, n: u64) {
         *self.out.tallies.entry(tally).or_default() += n;
     }
 
-    fn mappings_of(&self, row: &RowKey) -> &'w [Mapping] {
-        let key = (row.source.clone(), row.table.clone());
-        self.rules.mappings.get(&key).map_or(&[], Vec::as_slice)
+    fn rules_of(&self, row: &RowKey) -> TableRules<'w> {
+        self.rules.of_table(&row.source, &row.table)
     }
 
-    fn evidence_of(&self, row: &RowKey) -> &'w [Normalise] {
-        let key = (row.source.clone(), row.table.clone());
-        self.rules.evidence.get(&key).map_or(&[], Vec::as_slice)
-    }
-
-    fn transaction(&mut self, tx: &Folded) {
+    fn transaction(&mut self, tx: &Folded<'w>) {
         self.out.steps.push(Vec::new());
         for (table, rows) in &tx.unmapped {
             let tally = Tally::Unmapped { source: tx.source.clone(), table: table.clone() };
@@ -141,7 +140,7 @@ impl<'w> Work<'w> {
     }
 
     /// A change that is older than what is known: only its evidence counts.
-    fn replayed(&mut self, tx: &Folded, net: &Net, stored: &Arc<Fields>) {
+    fn replayed(&mut self, tx: &Folded<'w>, net: &Net<'w>, stored: &Arc<Fields>) {
         let image = match net.full {
             true => net.image.clone(),
             false => laid_on(stored.clone(), net.image.clone()),
@@ -150,12 +149,21 @@ impl<'w> Work<'w> {
         let before = self.image_before(net).or_else(|| self.stale.get(&net.row).cloned());
         self.stale.insert(net.row.clone(), image.clone());
         let mut step = Step::new(&net.row, net.at);
-        for rule in self.evidence_of(&net.row) {
+        let rules = self.rules_of(&net.row);
+        let found = self.find(rules.mappings, &net.row, &image).0;
+        let of_now = self.find(rules.mappings, &net.row, stored).0;
+        for rule in rules.evidence {
             // Without the image before, such a rule might see a change where there was none.
             let blind = before.is_none()
                 && net.op != Op::Create
                 && rule.when.as_ref().is_some_and(|w| w.uses("before"));
-            if !blind && self.still_about(rule, net, &image, stored) {
+            // What an older image says of another record than the row is about by now has been
+            // taken back.
+            let (then, now) = (
+                self.subject(rules, rule, &image, &found),
+                self.subject(rules, rule, stored, &of_now),
+            );
+            if !blind && then == now {
                 let images = Images {
                     row: &net.row,
                     op: net.op,
@@ -165,65 +173,46 @@ impl<'w> Work<'w> {
                     silent: false,
                     committed: tx.header.commit_micros,
                 };
-                self.state(rule, &images, &mut step);
+                self.state(rules, rule, &images, (&found, None), &mut step);
             }
         }
         step.troubles.clear();
         self.push(step);
     }
 
-    /// Whether evidence of an older image is about the record that the row is about by now. What
-    /// it once said about another record has been taken back.
-    fn still_about(
-        &mut self,
-        rule: &Normalise,
-        net: &Net,
-        image: &Arc<Fields>,
-        now: &Arc<Fields>,
-    ) -> bool {
-        let Some(mapping) = self.mappings_of(&net.row).get(rule.mapping) else { return false };
-        self.subject(rule, mapping, image) == self.subject(rule, mapping, now)
-    }
-
     /// A change that is at least as late as what is known.
-    fn change(&mut self, tx: &Folded, net: &Net) {
-        let mut stored = self.row(&net.row).cloned();
-        if let Some(stored) = stored.as_mut().filter(|s| s.image.contains_key(COMMITTED)) {
-            Arc::make_mut(&mut Arc::make_mut(stored).image).remove(COMMITTED);
+    fn change(&mut self, tx: &Folded<'w>, net: &Net<'w>) {
+        let mut kept = self.kept(&net.row).cloned();
+        if let Some(kept) = kept.as_mut().filter(|k| k.row.image.contains_key(COMMITTED)) {
+            Arc::make_mut(&mut Arc::make_mut(&mut kept.row).image).remove(COMMITTED);
         }
-        let again = stored.as_ref().is_some_and(|s| s.at == net.at);
-        let alive = stored.as_ref().filter(|s| !s.deleted);
+        let stored = kept.as_ref().map(|kept| &kept.row);
+        let again = stored.is_some_and(|s| s.at == net.at);
+        let alive = stored.filter(|s| !s.deleted);
         let spoken = alive.filter(|s| s.waiting_for.is_empty()).map(|s| s.image.clone());
         let deleted = net.op == Op::Delete;
-        let image = self.merged(net, stored.as_deref());
-        let mut before = match (again, &spoken) {
+        let image = self.merged(net, stored.map(|row| &**row));
+        let before = match (again, &spoken) {
             (true, _) => spoken.clone(),
             (false, Some(image)) => Some(image.clone()),
             (false, None) => self.image_before(net),
         };
-        let mut silent = false;
-        if let Some(digests) = &tx.mark {
-            match echo::written(digests, &net.table.name, &image, deleted) {
-                Some(columns) => {
-                    self.count(Tally::Echo { source: tx.source.clone() }, 1);
-                    let laid = lay_over(before.as_ref().unwrap_or(&image), &image, columns);
-                    silent = deleted || laid == *image;
-                    before = Some(Arc::new(laid));
-                }
-                None => self.count(Tally::GenuineInOurs { source: tx.source.clone() }, 1),
-            }
-        }
+        let (before, silent) = self.without_echo(tx, net, &image, before);
         let row = SourceRow {
             key: net.row.clone(),
             image: image.clone(),
             at: net.at,
             deleted,
             waiting_for: Vec::new(),
-            refers_to: stored.as_ref().map_or_else(Vec::new, |s| s.refers_to.clone()),
+            refers_to: stored.map_or_else(Vec::new, |s| s.refers_to.clone()),
         };
+        let mapped = spoken.as_ref().map(|was| {
+            let known = kept.as_ref().and_then(|kept| kept.speech.as_ref());
+            (was, self.said_last(net.table.rules, &net.row, was, known))
+        });
         // What referring rows say as long as this one is as it was.
         let said_before = match &spoken {
-            Some(was) if !deleted => self.referring_speech(&net.row, was, &image),
+            Some(was) if !deleted => self.referring_speech(net.table.rules, &net.row, was, &image),
             _ => Vec::new(),
         };
         let mut step = Step::new(&net.row, net.at);
@@ -234,32 +223,58 @@ impl<'w> Work<'w> {
         };
         let key = |name: &Name| Some((name.clone(), image.get(name)?.clone()));
         step.key = net.table.key_names().filter_map(key).collect();
-        self.now.insert(net.row.clone(), Arc::new(row));
+        let new = stored.is_none();
+        self.now.insert(net.row.clone(), Kept::unheard(Arc::new(row)));
         let images = Images {
             row: &net.row,
             op: net.op,
             now: &image,
             before: before.as_ref(),
-            mapped: spoken.as_ref(),
+            mapped,
             silent,
             committed: tx.header.commit_micros,
         };
-        self.speak(&images, &mut step);
+        self.speak(net.table.rules, &images, &mut step);
         if again {
             step.troubles.clear();
         }
         step.image = image;
         self.push(step);
-        if stored.is_none() {
-            self.unpark(&net.row);
+        if new {
+            self.unpark(net.table.rules, &net.row);
         }
         for (other, last) in said_before {
             self.map_again(&other, last, tx.header.commit_micros);
         }
     }
 
+    /// What the source has seen before its change, with the columns that Crossdock wrote; and
+    /// whether there is nothing else.
+    fn without_echo(
+        &mut self,
+        tx: &Folded<'w>,
+        net: &Net<'w>,
+        image: &Arc<Fields>,
+        before: Option<Arc<Fields>>,
+    ) -> (Option<Arc<Fields>>, bool) {
+        let Some(digests) = &tx.mark else { return (before, false) };
+        let deleted = net.op == Op::Delete;
+        match echo::written(digests, &net.table.name, image, deleted) {
+            Some(columns) => {
+                self.count(Tally::Echo { source: tx.source.clone() }, 1);
+                let laid = lay_over(before.as_ref().unwrap_or(image), image, columns);
+                let silent = deleted || laid == **image;
+                (Some(Arc::new(laid)), silent)
+            }
+            None => {
+                self.count(Tally::GenuineInOurs { source: tx.source.clone() }, 1);
+                (before, false)
+            }
+        }
+    }
+
     /// The row after a change; columns that the log did not carry come from what is known.
-    fn merged(&self, net: &Net, stored: Option<&SourceRow>) -> Arc<Fields> {
+    fn merged(&self, net: &Net<'_>, stored: Option<&SourceRow>) -> Arc<Fields> {
         let inherited = net.inherits.as_ref().and_then(|key| self.row(key));
         let image = match inherited.map(|row| &**row).or(stored).filter(|_| !net.full) {
             Some(row) => laid_on(row.image.clone(), net.image.clone()),
@@ -269,7 +284,7 @@ impl<'w> Work<'w> {
     }
 
     /// The row after a change that may have been made in an earlier shape of its table.
-    fn in_todays_shape(&self, net: &Net, mut image: Arc<Fields>) -> Arc<Fields> {
+    fn in_todays_shape(&self, net: &Net<'_>, mut image: Arc<Fields>) -> Arc<Fields> {
         if let Some(older) = self.rules.olders.of(&net.row.source, &net.row.table) {
             older.change(&net.table.schema, &net.image, &mut image);
         }
@@ -277,7 +292,7 @@ impl<'w> Work<'w> {
     }
 
     /// The row before a change, where the log carried it.
-    fn image_before(&self, net: &Net) -> Option<Arc<Fields>> {
+    fn image_before(&self, net: &Net<'_>) -> Option<Arc<Fields>> {
         let mut before = net.before.clone()?;
         if let Some(older) = self.rules.olders.of(&net.row.source, &net.row.table) {
             older.complete(&mut before);
@@ -285,66 +300,89 @@ impl<'w> Work<'w> {
         Some(before)
     }
 
-    /// Works out what a row says now and what it said before.
-    fn speak(&mut self, images: &Images<'_>, step: &mut Step) {
-        let last = images.mapped.map(|image| self.listen(images.row, image));
-        self.speak_after(images, last.unwrap_or_default(), step);
-    }
-
-    /// Works out what a row says now, after it has said `last`.
-    fn speak_after(&mut self, images: &Images<'_>, last: Speech, step: &mut Step) {
+    /// Works out what a row says now.
+    fn speak(&mut self, rules: TableRules<'w>, images: &Images<'_>, step: &mut Step) {
+        let nothing = Arc::default();
+        let mut speech = nothing;
         if images.op != Op::Delete {
-            self.note_references(images.row, images.now);
-        }
-        let mut speech = Speech::default();
-        if images.op != Op::Delete {
-            speech = self.listen(images.row, images.now);
+            let (found, refers_to) = self.found_again(rules, images);
+            if let Some(refers_to) = refers_to {
+                self.note_references(images.row, refers_to);
+            }
+            speech = Arc::new(self.hear(rules.mappings, images.now, found));
             if !speech.waiting_for.is_empty() {
                 self.park(images, &speech.waiting_for);
                 return;
             }
+            if let Some(kept) = self.now.get_mut(images.row) {
+                kept.speech = Some(speech.clone());
+            }
         }
+        let last = images.mapped.as_ref().map(|(_, last)| last);
         let still = |said: &&Said| {
             !speech.said.iter().any(|s| s.record == said.record)
                 && !speech.failed.contains(&said.record.entity)
         };
-        step.left = last.said.iter().filter(still).map(|s| s.record.clone()).collect();
-        step.before = match images.before {
-            Some(before) if images.mapped == Some(before) => last.said,
-            Some(before) => self.listen(images.row, before).said,
-            None => Vec::new(),
+        let said = last.iter().flat_map(|last| &last.said);
+        step.left = said.filter(still).map(|s| s.record.clone()).collect();
+        step.earlier = match (images.before, &images.mapped) {
+            (Some(before), Some((mapped, last)))
+                if Arc::ptr_eq(mapped, before) || *mapped == before =>
+            {
+                Some(last.clone())
+            }
+            (Some(before), _) => Some(self.listen(rules, images.row, before)),
+            (None, _) => None,
         };
-        let new = |t: &&RowTrouble| !last.troubles.contains(t);
-        step.troubles.extend(speech.troubles.iter().filter(new).cloned());
-        let gone = |t: &&RowTrouble| !speech.troubles.contains(t);
-        step.mended = last.troubles.iter().filter(gone).cloned().collect();
-        step.said = speech.said;
-        if !images.silent {
-            for rule in self.evidence_of(images.row) {
-                self.state(rule, images, step);
+        let troubles = |of: &Speech, but: &Speech| -> Vec<RowTrouble> {
+            of.troubles.iter().filter(|t| !but.troubles.contains(t)).cloned().collect()
+        };
+        match last {
+            Some(last) => {
+                step.troubles.extend(troubles(&speech, last));
+                step.mended = troubles(last, &speech);
+            }
+            None => step.troubles.extend(speech.troubles.iter().cloned()),
+        }
+        if !images.silent && !rules.evidence.is_empty() {
+            let found = match images.op {
+                Op::Delete => &self.find(rules.mappings, images.row, images.now).0,
+                _ => &speech.found,
+            };
+            for rule in rules.evidence {
+                let subject = known_subject(rules, rule, &speech);
+                self.state(rules, rule, images, (found, subject), step);
             }
         }
+        step.speech = Some(speech);
     }
 
     /// Evidence of a row by one rule.
-    fn state(&mut self, rule: &Normalise, images: &Images<'_>, step: &mut Step) {
-        let Some(mapping) = self.mappings_of(images.row).get(rule.mapping) else { return };
+    fn state(
+        &mut self,
+        rules: TableRules<'w>,
+        rule: &Normalise,
+        images: &Images<'_>,
+        (found, subject): (&[Found], Option<RecordKey>),
+        step: &mut Step,
+    ) {
+        let Some(mapping) = rules.mappings.get(rule.mapping) else { return };
         let id = || evidence_id(images.row, &rule.name);
         let deleted = images.op == Op::Delete;
         if deleted && rule.about.is_none() {
-            let earlier = images.mapped.and_then(|image| self.subject(rule, mapping, image));
-            step.withdrawn.extend(earlier.map(|record| (id(), record)));
+            step.withdrawn.extend(self.last_subject(rules, rule, images).map(|r| (id(), r)));
         }
         if deleted && !rule.when.as_ref().is_some_and(|w| w.uses("op")) {
             return;
         }
-        let Found::All(lookups) = self.find(mapping, images.row, images.now) else { return };
-        let view = RowView::new(images.now, refs(&lookups));
+        let Some(Found::All(lookups)) = found.get(rule.mapping) else { return };
+        let view = RowView::new(images.now, refs(lookups));
         let entities = &self.rules.entities;
-        match rule.fact(mapping, entities, &view, images.before.map(|b| &**b), images.op.letter()) {
+        let before = images.before.map(|b| &**b);
+        match rule.fact(mapping, entities, &view, (before, images.op.letter()), subject) {
             Ok(Some(fact)) => {
                 let id = id();
-                let earlier = images.mapped.and_then(|image| self.subject(rule, mapping, image));
+                let earlier = self.last_subject(rules, rule, images);
                 if let Some(record) = earlier.filter(|r| *r != fact.record) {
                     step.withdrawn.push((id, record));
                 }
@@ -354,87 +392,6 @@ impl<'w> Work<'w> {
             Ok(None) => {}
             Err(trouble) => step.troubles.push(trouble),
         }
-    }
-
-    /// The record that evidence of an image is about.
-    fn subject(
-        &mut self,
-        rule: &Normalise,
-        mapping: &Mapping,
-        image: &Arc<Fields>,
-    ) -> Option<crossdock_model::canonical::RecordKey> {
-        let row = RowKey { source: mapping.source.clone(), table: "".into(), pk: "".into() };
-        let Found::All(lookups) = self.find(mapping, &row, image) else { return None };
-        let view = RowView::new(image, refs(&lookups));
-        rule.record(mapping, &self.rules.entities, &view).ok().flatten()
-    }
-
-    /// What an image says.
-    fn listen(&mut self, row: &RowKey, image: &Arc<Fields>) -> Speech {
-        let mut speech = Speech::default();
-        if let Some(trouble) = self.rules.olders.trouble(&row.source, &row.table, image) {
-            speech.troubles.push(trouble);
-            speech.failed.extend(self.mappings_of(row).iter().map(|m| m.entity.clone()));
-            return speech;
-        }
-        for mapping in self.mappings_of(row) {
-            let lookups = match self.find(mapping, row, image) {
-                Found::All(lookups) => lookups,
-                Found::Waiting(key) => {
-                    speech.waiting_for.push(key);
-                    continue;
-                }
-                Found::NotLoaded => continue,
-                Found::Broken(trouble) => {
-                    speech.troubles.push(trouble);
-                    speech.failed.push(mapping.entity.clone());
-                    continue;
-                }
-            };
-            let view = RowView::new(image, refs(&lookups));
-            let answer = map_row(mapping, &self.rules.entities, &view);
-            speech.troubles.extend(answer.troubles);
-            if answer.failed {
-                speech.failed.push(mapping.entity.clone());
-            }
-            let Some(said) = answer.said else { continue };
-            match speech.said.iter_mut().find(|s| s.record == said.record) {
-                Some(earlier) => {
-                    let fields = Arc::unwrap_or_clone(said.fields);
-                    Arc::make_mut(&mut earlier.fields).extend(fields);
-                    earlier.links.extend(said.links);
-                }
-                None => speech.said.push(said),
-            }
-        }
-        speech
-    }
-
-    /// Finds the rows that a mapping refers to, one after another.
-    fn find(&mut self, mapping: &Mapping, row: &RowKey, image: &Arc<Fields>) -> Found {
-        let mut found: Vec<Option<Arc<Fields>>> = Vec::with_capacity(mapping.lookups.len());
-        for at in 0..mapping.lookups.len() {
-            let key = lookup_key(mapping, at, &RowView::new(image, refs(&found)));
-            let Some(key) = key else {
-                found.push(None);
-                continue;
-            };
-            if key == *row {
-                found.push(Some(image.clone()));
-            } else if let Some(other) = self.row(&key) {
-                let (source, table) = (&key.source, &key.table);
-                if let Some(trouble) = self.rules.olders.trouble(source, table, &other.image) {
-                    return Found::Broken(trouble);
-                }
-                found.push(Some(other.image.clone()));
-            } else if self.store.rows.contains_key(&key) {
-                return Found::Waiting(key);
-            } else {
-                self.needs.insert(key);
-                return Found::NotLoaded;
-            }
-        }
-        Found::All(found)
     }
 
     fn push(&mut self, step: Step) {
@@ -451,17 +408,16 @@ impl<'w> Work<'w> {
                 ..Needs::default()
             });
         }
-        let store = self.store;
-        let changed =
-            |row: &Arc<SourceRow>| store.rows.get(&row.key).and_then(Option::as_ref) != Some(row);
-        self.out.rows = self.now.into_values().filter(changed).map(Arc::unwrap_or_clone).collect();
-        self.out.rows.sort_by(|a, b| a.key.cmp(&b.key));
+        for kept in self.now.into_values() {
+            let stored = self.store.rows.get(&kept.row.key).and_then(Option::as_ref);
+            match stored.is_some_and(|stored| stored.row == kept.row) {
+                true => self.out.heard.push(kept),
+                false => self.out.rows.push(kept),
+            }
+        }
+        self.out.rows.sort_unstable_by(|a, b| a.row.key.cmp(&b.row.key));
         Ok(self.out)
     }
-}
-
-fn refs(lookups: &[Option<Arc<Fields>>]) -> Vec<Option<&Fields>> {
-    lookups.iter().map(Option::as_deref).collect()
 }
 
 /// An image with some columns taken from a later one.

@@ -14,13 +14,13 @@ use crate::coded::{self, CodedColumn};
 use crate::codes::{self, Codes};
 use crate::deliver::{Telling, TellingReader};
 use crate::document::{File, Section};
-use crate::evidence::{self, Evidences};
+use crate::evidence::{self, Evidences, Normalise};
 use crate::guard::RateGuard;
 use crate::lanes::{Lane, Lanes, Maintenance};
 use crate::lifecycle::{self, Lifecycles};
 use crate::links::{self, OwnerLinks};
-use crate::lookups::{self, LookedUp};
-use crate::mapping::{Mappings, Reader};
+use crate::lookups::{self, LookedUp, Used};
+use crate::mapping::{Mapping, Mappings, Reader};
 use crate::names::{Links, linked_entities, links_of};
 use crate::ownership::{Ownership, OwnershipReader};
 use crate::plan::{self, Plans};
@@ -88,7 +88,35 @@ pub struct Rules {
     pub(crate) plans: Plans,
 }
 
+/// What is said about the rows of one table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TableRules<'r> {
+    /// How they become records.
+    pub mappings: &'r [Mapping],
+    /// What they are evidence of.
+    pub evidence: &'r [Normalise],
+    /// What others read of them.
+    pub used: Option<&'r Used>,
+}
+
+impl TableRules<'_> {
+    /// Whether anything is said about them.
+    pub fn matter(&self) -> bool {
+        !self.mappings.is_empty() || self.used.is_some()
+    }
+}
+
 impl Rules {
+    /// What is said about the rows of a table.
+    pub(crate) fn of_table(&self, source: &Name, table: &Name) -> TableRules<'_> {
+        let key = (source.clone(), table.clone());
+        TableRules {
+            mappings: self.mappings.get(&key).map_or(&[], Vec::as_slice),
+            evidence: self.evidence.get(&key).map_or(&[], Vec::as_slice),
+            used: self.looked_up.get(&key),
+        }
+    }
+
     /// Reads and compiles all files.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A store in memory: for `[[test]]` blocks, for comparing rules, and for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
@@ -121,21 +122,23 @@ impl Scratch {
 
     /// Takes an outcome.
     pub fn apply(&mut self, outcome: Outcome) {
-        outcome.rows.into_iter().chain(outcome.new_rows).for_each(|row| self.put_row(row));
-        for c in outcome.contributions.into_iter().chain(outcome.new_contributions) {
+        let rows = outcome.rows.into_iter().chain(outcome.new_rows);
+        rows.for_each(|row| self.put_row(Arc::unwrap_or_clone(row)));
+        let put = outcome.contributions.into_iter().chain(outcome.new_contributions);
+        for c in put.map(Arc::unwrap_or_clone) {
             let key = (c.record.clone(), c.row.clone());
             match c.gone {
                 true => _ = self.contributions.remove(&key),
                 false => _ = self.contributions.insert(key, c),
             }
         }
-        for record in outcome.records {
+        for record in outcome.records.into_iter().map(Arc::unwrap_or_clone) {
             for to in record.links.values() {
                 self.index.linking.entry(to.clone()).or_default().insert(record.key.clone());
             }
             self.records.insert(record.key.clone(), record);
         }
-        for evidence in outcome.evidence {
+        for evidence in outcome.evidence.into_iter().map(Arc::unwrap_or_clone) {
             self.index.evidence.entry(evidence.record.clone()).or_default().insert(evidence.id);
             self.evidence.insert(evidence.id, evidence);
         }
@@ -145,7 +148,7 @@ impl Scratch {
                 self.exceptions.insert(item.id, item);
             }
         }
-        for release in outcome.releases {
+        for release in outcome.releases.into_iter().map(Arc::unwrap_or_clone) {
             let key = (release.rule.clone(), release.business_key.clone());
             self.index.releases.entry(release.record.clone()).or_default().insert(key.clone());
             for on in &release.depends {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossdock_model::canonical::{
-    ExceptionItem, Fields, GuardState, Name, RecordKey, RowKey, SourceRow, Tally,
+    ExceptionItem, Fields, GuardState, Name, RecordKey, RowKey, Tally,
 };
 use crossdock_model::{LogOrder, Value};
 use uuid::Uuid;
 
 use crate::evidence::Fact;
 use crate::rowmap::{RowTrouble, Said};
+use crate::rows::{Kept, Speech};
 
 /// Who is behind a change of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +46,10 @@ pub(crate) struct Step {
     pub committed: Option<i64>,
     /// Who is behind it.
     pub doing: Doing,
-    /// What it says now.
-    pub said: Vec<Said>,
+    /// What it says now; `None` for nothing.
+    pub speech: Option<Arc<Speech>>,
     /// What it said before, as far as the source itself has changed it since.
-    pub before: Vec<Said>,
+    pub earlier: Option<Arc<Speech>>,
     /// Records that it does not speak of any more.
     pub left: Vec<RecordKey>,
     /// Evidence.
@@ -73,8 +74,8 @@ impl Step {
             at,
             committed: None,
             doing: Doing::Found,
-            said: Vec::new(),
-            before: Vec::new(),
+            speech: None,
+            earlier: None,
             left: Vec::new(),
             stated: Vec::new(),
             withdrawn: Vec::new(),
@@ -85,9 +86,19 @@ impl Step {
         }
     }
 
+    /// What it says now.
+    pub fn said(&self) -> &[Said] {
+        self.speech.as_ref().map_or(&[], |speech| &speech.said)
+    }
+
+    /// What it said before, as far as the source itself has changed it since.
+    pub fn before(&self) -> &[Said] {
+        self.earlier.as_ref().map_or(&[], |speech| &speech.said)
+    }
+
     /// Records that it concerns.
     pub fn records(&self) -> impl Iterator<Item = &RecordKey> {
-        let said = self.said.iter().map(|s| &s.record);
+        let said = self.said().iter().map(|s| &s.record);
         let stated = self.stated.iter().map(|s| &s.fact.record);
         said.chain(stated).chain(&self.left).chain(self.withdrawn.iter().map(|(_, r)| r))
     }
@@ -101,8 +112,10 @@ pub(crate) type Tallies = BTreeMap<Tally, u64>;
 pub(crate) struct Mapped {
     /// Steps of each transaction.
     pub steps: Vec<Vec<Step>>,
-    /// Rows to keep.
-    pub rows: Vec<SourceRow>,
+    /// Rows to keep, in the order of their keys.
+    pub rows: Vec<Kept>,
+    /// Rows that are as they were, and of which it is known now what they say.
+    pub heard: Vec<Kept>,
     /// Counts.
     pub tallies: Tallies,
     /// Rate guards that have counted or stopped something.

@@ -71,7 +71,7 @@ impl<'j> Judge<'j> {
     }
 
     /// Evaluates the releases of every record that has changed or that depends on one that has.
-    pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &BTreeSet<RecordKey>) {
+    pub(crate) fn release(&mut self, tx: &Tx<'_>, touched: &[RecordKey]) {
         for key in self.release_keys(tx, touched) {
             self.release_one(tx, &key);
         }
@@ -81,11 +81,17 @@ impl<'j> Judge<'j> {
     pub(crate) fn release_keys(
         &mut self,
         tx: &Tx<'_>,
-        touched: &BTreeSet<RecordKey>,
+        touched: &[RecordKey],
     ) -> BTreeSet<RecordKey> {
         let rules = self.rules;
-        let mut keys: BTreeSet<RecordKey> = touched.clone();
-        keys.extend(tx.changed.keys().cloned());
+        // Of most entities nothing is released, and nothing is ever due.
+        let waits = |key: &&RecordKey| {
+            tx.is_clock
+                || rules.telling.releases.contains_key(&key.entity)
+                || rules.timed.contains(&key.entity)
+        };
+        let mut keys: BTreeSet<RecordKey> =
+            touched.iter().chain(tx.changed.keys()).filter(waits).cloned().collect();
         for key in tx.changed.keys() {
             if rules.released_by_links.contains(&key.entity) {
                 keys.extend(self.releases_on(key));

@@ -63,7 +63,7 @@ impl Judge<'_> {
 
     /// Judges what a row has changed without owning it.
     pub(crate) fn violations(&mut self, tx: &Tx<'_>, step: &Step) {
-        for said in &step.said {
+        for said in step.said() {
             let Some(plan) = self.rules.plans.get(&said.record.entity) else { continue };
             let before = earlier(step, &said.record);
             let mut plans = plan.fields.walk();
@@ -289,7 +289,7 @@ pub(crate) fn concerns_others(rules: &Rules, step: &Step) -> bool {
     if step.records().any(|record| rules.quarantines.contains_key(&record.entity)) {
         return true;
     }
-    step.said.iter().any(|said| {
+    step.said().iter().any(|said| {
         let Some(plan) = rules.plans.get(&said.record.entity) else { return false };
         let before = earlier(step, &said.record);
         let mut plans = plan.fields.walk();
@@ -303,7 +303,7 @@ pub(crate) fn concerns_others(rules: &Rules, step: &Step) -> bool {
 
 /// What a row said of a record before.
 fn earlier<'s>(step: &'s Step, key: &RecordKey) -> Option<&'s Said> {
-    step.before.iter().find(|s| s.record == *key)
+    step.before().iter().find(|s| s.record == *key)
 }
 
 /// The owner's value as the offender's column holds it: the mapping backwards.

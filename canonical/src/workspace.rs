@@ -16,7 +16,7 @@ use crate::foresee::{self, Foreseen};
 use crate::judge::{Batch, Judged, judge_all};
 use crate::memory::Memory;
 use crate::rate;
-use crate::rows::map_all;
+use crate::rows::{Kept, map_all};
 use crate::rules::Rules;
 use crate::step::Mapped;
 use crate::upcast::{self, Casts};
@@ -28,8 +28,8 @@ pub struct Workspace<'r> {
     rules: &'r Rules,
     installation: String,
     now_micros: i64,
-    tables: Tables,
-    transactions: Vec<Folded>,
+    tables: Tables<'r>,
+    transactions: Vec<Folded<'r>>,
     memory: Memory,
     /// What was asked for last.
     asked: Needs,
@@ -110,17 +110,12 @@ impl<'r> Workspace<'r> {
 
     /// Adds a whole transaction of a source.
     pub fn take_in(&mut self, source: &Name, header: &TxHeader, events: Vec<ChangeEvent>) {
-        let rules = self.rules;
-        let wanted = |table: &Name| {
-            let key = (source.clone(), table.clone());
-            rules.mappings.contains_key(&key) || rules.looked_up.contains_key(&key)
-        };
         let mut header = header.clone();
         if header.commit_micros == 0 {
             // A snapshot has no commit time: what it reads is so now.
             header.commit_micros = self.now_micros;
         }
-        let folded = fold(&mut self.tables, source, header, events, &wanted, &rules.olders);
+        let folded = fold(&mut self.tables, source, header, events, self.rules);
         self.transactions.push(folded);
         self.begin_again();
     }
@@ -133,7 +128,7 @@ impl<'r> Workspace<'r> {
         if header.commit_micros == 0 {
             header.commit_micros = self.now_micros;
         }
-        self.transactions.push(gone(source, header, &rows));
+        self.transactions.push(gone(source, header, &rows, self.rules));
         for row in rows {
             self.memory.loaded(upcast::row(row, &self.rules.olders));
         }
@@ -166,7 +161,7 @@ impl<'r> Workspace<'r> {
     fn work(&mut self) -> Result<(), Needs> {
         if self.mapped.is_none() {
             let rows = &self.memory.rows;
-            known(foresee::rows(self.rules, rows, &self.transactions))?;
+            known(foresee::rows(self.rules, rows, &self.transactions, &mut self.foreseen))?;
             let mut mapped = map_all(self.rules, rows, &self.transactions)?;
             rate::guard(
                 self.rules,
@@ -211,10 +206,11 @@ impl<'r> Workspace<'r> {
             return (Outcome::default(), Memory::default());
         };
         let mut memory = self.memory;
-        let is_known = |row: &SourceRow| matches!(memory.rows.rows.get(&row.key), Some(Some(_)));
-        let (rows, new_rows): (Vec<_>, Vec<_>) = mapped.rows.into_iter().partition(is_known);
-        memory.take_in(rows.iter().chain(&new_rows), recs, &outcome.evidence);
-        (outcome.rows, outcome.new_rows) = (rows, new_rows);
+        let is_known = |kept: &&Kept| matches!(memory.rows.rows.get(&kept.row.key), Some(Some(_)));
+        let (rows, new_rows): (Vec<&Kept>, Vec<&Kept>) = mapped.rows.iter().partition(is_known);
+        outcome.rows = rows.into_iter().map(|kept| kept.row.clone()).collect();
+        outcome.new_rows = new_rows.into_iter().map(|kept| kept.row.clone()).collect();
+        memory.take_in(mapped.rows, mapped.heard, recs, &outcome.evidence);
         outcome.guards = mapped.guards;
         outcome.exceptions.extend(mapped.raised);
         for (tally, n) in mapped.tallies {

@@ -456,8 +456,8 @@ fn steps_that_nobody_reported_are_marked_until_somebody_does() {
     run(&rules, &mut store, &[created.clone(), departed.clone()]);
     assert_eq!(inferred(&store), ["picking", "packed", "staged", "loaded"]);
     let last = store.history.iter().rev().find(|h| &*h.record.entity == "shipment").unwrap();
-    let steps = serde_json::json!([null, ["picking", "packed", "staged", "loaded"]]);
-    assert_eq!(last.changes["status.inferred"], steps);
+    let steps = r#""status.inferred":[null,["picking","packed","staged","loaded"]]"#;
+    assert!(last.changes.contains(steps), "{}", last.changes);
 
     let version = |store: &Store| {
         store.records.values().find(|r| &*r.key.entity == "shipment").unwrap().version

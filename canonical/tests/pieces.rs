@@ -227,7 +227,10 @@ fn one_version_for_each_record_of_a_transaction() {
         .history
         .iter()
         .map(|h| {
-            let change = h.changes.get("incoterm").map_or(String::new(), ToString::to_string);
+            let change = serde_json::from_str::<serde_json::Value>(&h.changes)
+                .unwrap()
+                .get("incoterm")
+                .map_or(String::new(), ToString::to_string);
             (h.record.key.to_string(), h.version, change)
         })
         .collect();

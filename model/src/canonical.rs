@@ -6,77 +6,18 @@
 //! source's log, and evidence has an identity of its own.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::keys::{Name, RecordKey, RowKey};
 use crate::{LogOrder, Named, TableName, Value};
 
-/// A name that is shared a lot: of a source, entity, field, rule.
-pub type Name = Arc<str>;
 /// Field or column values by name.
 pub type Fields = Named<Value<'static>>;
 /// Other records, by link name.
 pub type Links = Named<RecordKey>;
-
-/// Identity of a canonical record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RecordKey {
-    /// Entity: `shipment`.
-    pub entity: Name,
-    /// Natural key, printable and stable: `shp:EU:SHP-000812`.
-    pub key: Name,
-}
-
-impl fmt::Display for RecordKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.key)
-    }
-}
-
-impl Hash for RecordKey {
-    /// The key says which entity it is of, nearly always: hashing the entity, too, gains nothing.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
-    }
-}
-
-/// Identity of a row in a source database.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RowKey {
-    /// Source: `wms_eu`.
-    pub source: Name,
-    /// `schema.table`.
-    pub table: Name,
-    /// Canonical texts of the key columns, joined by U+001F; see [`RowKey::join`].
-    pub pk: Name,
-}
-
-impl Hash for RowKey {
-    /// Few sources have tables of the same name: hashing the source, too, gains nothing.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.table.hash(state);
-        self.pk.hash(state);
-    }
-}
-
-impl RowKey {
-    /// Joins key values to the text used in `pk`. NULL becomes the empty text.
-    pub fn join<'v>(values: impl IntoIterator<Item = &'v Value<'v>>) -> Name {
-        let mut values = values.into_iter();
-        let first = values.next().and_then(|v| v.text()).unwrap_or_default();
-        let Some(second) = values.next() else { return first.into() };
-        let mut joined = first.into_owned();
-        for value in std::iter::once(second).chain(values) {
-            joined.push('\u{1f}');
-            joined.push_str(&value.text().unwrap_or_default());
-        }
-        joined.into()
-    }
-}
 
 /// The last image of a source row that Crossdock has seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,7 +48,7 @@ pub struct Contribution {
     /// Canonical fields.
     pub fields: Arc<Fields>,
     /// Other records that it names, by link name.
-    pub links: Links,
+    pub links: Arc<Links>,
     /// Place of the image it was mapped from.
     pub at: LogOrder,
     /// True when the row does not speak of the record any more: remove it.
@@ -335,8 +276,9 @@ pub struct HistoryEntry {
     pub position: Name,
     /// Commit time at the source, microseconds since the Unix epoch.
     pub commit_micros: i64,
-    /// `{field: [old, new]}`, `null` for absent.
-    pub changes: serde_json::Value,
+    /// The text of a JSON object, `{field: [old, new]}`, `null` for absent. Of a member that is
+    /// there twice (a field and a link of one name) the second counts, as in `jsonb`.
+    pub changes: String,
 }
 
 /// A count for the metrics, labelled; labels are bounded (no keys, no values of rows).
@@ -459,27 +401,28 @@ pub struct Loaded {
 }
 
 /// Everything that judging a batch of source transactions has decided, to be committed in one
-/// transaction of the canonical store together with the progress of `integrate`.
+/// transaction of the canonical store together with the progress of `integrate`. What judging
+/// remembers besides is shared and not copied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Row images to keep, of rows that the store may have.
-    pub rows: Vec<SourceRow>,
+    pub rows: Vec<Arc<SourceRow>>,
     /// Row images to keep, of rows that the store does not have: it need not look for them.
-    pub new_rows: Vec<SourceRow>,
+    pub new_rows: Vec<Arc<SourceRow>>,
     /// Contributions to put, or to remove where `gone`.
-    pub contributions: Vec<Contribution>,
+    pub contributions: Vec<Arc<Contribution>>,
     /// Contributions to put that the store does not have.
-    pub new_contributions: Vec<Contribution>,
+    pub new_contributions: Vec<Arc<Contribution>>,
     /// Records to put. The store has those with a version above 1, and none of the others.
-    pub records: Vec<Record>,
+    pub records: Vec<Arc<Record>>,
     /// Evidence to put.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<Arc<Evidence>>,
     /// History to append, in order.
     pub history: Vec<HistoryEntry>,
     /// Exceptions to raise or close.
     pub exceptions: Vec<ExceptionItem>,
     /// Releases to put.
-    pub releases: Vec<Release>,
+    pub releases: Vec<Arc<Release>>,
     /// Deadlines to put, or to remove where `gone`.
     pub deadlines: Vec<Deadline>,
     /// Deliveries to owe, in order; one whose `event_id` exists already is left as it is.

@@ -3,6 +3,8 @@
 
 /// Microseconds in a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
+/// Room for a time as text.
+const TEXT_BYTES: usize = 28;
 
 /// Year, month and day of a count of days since 1970-01-01.
 /// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
@@ -34,25 +36,58 @@ pub fn date_text(date: i32) -> String {
         i32::MAX => "infinity".into(),
         i32::MIN => "-infinity".into(),
         _ => {
-            let (y, m, d) = civil(i64::from(date));
-            match y {
-                0..=9999 => format!("{y:04}-{m:02}-{d:02}"),
-                _ => format!("{y:+07}-{m:02}-{d:02}"),
-            }
+            let mut text = String::with_capacity(TEXT_BYTES);
+            write_date(&mut text, date);
+            text
         }
+    }
+}
+
+fn write_date(out: &mut String, date: i32) {
+    let (y, m, d) = civil(i64::from(date));
+    match u64::try_from(y) {
+        Ok(year @ 0..=9999) => digits(out, year, 4),
+        _ => out.push_str(&format!("{y:+07}")),
+    }
+    for part in [m, d] {
+        out.push('-');
+        digits(out, u64::from(part), 2);
+    }
+}
+
+/// A number with so many digits at least. By hand: times are written for most changes.
+fn digits(out: &mut String, number: u64, least: u32) {
+    let mut place = 10_u64.pow(least.saturating_sub(1));
+    while number / place >= 10 {
+        place *= 10;
+    }
+    while place > 0 {
+        out.push(char::from(b'0' + (number / place % 10) as u8));
+        place /= 10;
     }
 }
 
 /// `08:15:30` with as many decimals as are needed; a sign and more than 24 hours are kept.
 pub fn time_text(micros: i64) -> String {
-    let sign = if micros < 0 { "-" } else { "" };
-    let abs = micros.unsigned_abs();
-    let (s, us) = (abs / 1_000_000, abs % 1_000_000);
-    let mut text = format!("{sign}{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-    if us != 0 {
-        text.push_str(format!(".{us:06}").trim_end_matches('0'));
+    let mut text = String::with_capacity(TEXT_BYTES);
+    if micros < 0 {
+        text.push('-');
     }
+    write_time(&mut text, micros.unsigned_abs());
     text
+}
+
+fn write_time(out: &mut String, micros: u64) {
+    let (s, us) = (micros / 1_000_000, micros % 1_000_000);
+    for (number, behind) in [(s / 3600, ":"), (s / 60 % 60, ":"), (s % 60, "")] {
+        digits(out, number, 2);
+        out.push_str(behind);
+    }
+    if us != 0 {
+        out.push('.');
+        digits(out, us, 6);
+        out.truncate(out.trim_end_matches('0').len());
+    }
 }
 
 /// `+02:00`, `-05:30`, and with seconds where an offset has them.
@@ -72,8 +107,11 @@ pub fn timestamp_text(micros: i64) -> String {
         i64::MIN => "-infinity".into(),
         _ => {
             let day = micros.div_euclid(DAY_MICROS);
-            let date = i32::try_from(day).unwrap_or(i32::MAX - 1);
-            format!("{}T{}", date_text(date), time_text(micros.rem_euclid(DAY_MICROS)))
+            let mut text = String::with_capacity(TEXT_BYTES);
+            write_date(&mut text, i32::try_from(day).unwrap_or(i32::MAX - 1));
+            text.push('T');
+            write_time(&mut text, micros.rem_euclid(DAY_MICROS).unsigned_abs());
+            text
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use bigdecimal::BigDecimal;
 use serde::{Deserialize, Serialize};
 
+use crate::text::Str;
 use crate::time;
 
 /// A cell value. Borrowed while a log is decoded, owned (`Value<'static>`) afterwards.
@@ -29,13 +30,13 @@ pub enum Value<'a> {
     Float(f64),
     /// Exact decimal in plain notation as the source gave it (`-12.500`), or `NaN`, `Infinity`,
     /// `-Infinity`. Never passes through a float.
-    Decimal(Cow<'a, str>),
+    Decimal(Str<'a>),
     /// Text, already decoded to UTF-8. Also the carrier of every type that is not known.
-    Text(Cow<'a, str>),
+    Text(Str<'a>),
     /// Raw bytes.
     Bytes(Cow<'a, [u8]>),
     /// A JSON document as the source wrote it.
-    Json(Cow<'a, str>),
+    Json(Str<'a>),
     /// UUID, big-endian bytes.
     Uuid([u8; 16]),
     /// Days since 1970-01-01; `i32::MAX`/`i32::MIN` are PostgreSQL's infinities.
@@ -72,10 +73,10 @@ impl Value<'_> {
             Value::UInt(v) => Value::UInt(v),
             Value::Float32(v) => Value::Float32(v),
             Value::Float(v) => Value::Float(v),
-            Value::Decimal(v) => Value::Decimal(Cow::Owned(v.into_owned())),
-            Value::Text(v) => Value::Text(Cow::Owned(v.into_owned())),
+            Value::Decimal(v) => Value::Decimal(v.into_owned()),
+            Value::Text(v) => Value::Text(v.into_owned()),
             Value::Bytes(v) => Value::Bytes(Cow::Owned(v.into_owned())),
-            Value::Json(v) => Value::Json(Cow::Owned(v.into_owned())),
+            Value::Json(v) => Value::Json(v.into_owned()),
             Value::Uuid(v) => Value::Uuid(v),
             Value::Date(v) => Value::Date(v),
             Value::Time(v) => Value::Time(v),
@@ -121,6 +122,7 @@ impl Value<'_> {
     pub fn text(&self) -> Option<Cow<'_, str>> {
         match self {
             Value::Text(v) | Value::Json(v) => Some(Cow::Borrowed(v)),
+            Value::Decimal(v) if is_normal(v) => Some(Cow::Borrowed(v)),
             other => other.to_text().map(Cow::Owned),
         }
     }
@@ -138,6 +140,31 @@ impl Value<'_> {
             }
             Value::Array(v) => Json::Array(v.iter().map(Value::to_json).collect()),
             other => other.to_text().map_or(Json::Null, Json::String),
+        }
+    }
+
+    /// Appends [`Value::to_json`] as text, without building it: what is written for every change
+    /// must not cost a tree.
+    pub fn write_json(&self, out: &mut String) {
+        match self {
+            Value::Null => out.push_str("null"),
+            Value::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
+            Value::Int(v) => _ = write!(out, "{v}"),
+            Value::UInt(v) => _ = write!(out, "{v}"),
+            Value::Text(v) => write_json_text(out, v),
+            // A document is brought into its usual form, like everywhere.
+            Value::Json(_) => out.push_str(&self.to_json().to_string()),
+            Value::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    item.write_json(out);
+                }
+                out.push(']');
+            }
+            other => write_json_text(out, &other.text().unwrap_or_default()),
         }
     }
 
@@ -165,6 +192,30 @@ impl Value<'_> {
     }
 }
 
+/// Appends a text as a JSON string.
+pub fn write_json_text(out: &mut String, text: &str) {
+    out.push('"');
+    let special = |b: u8| b < 0x20 || b == b'"' || b == b'\\';
+    if !text.bytes().any(special) {
+        out.push_str(text);
+    } else {
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{c}' => out.push_str("\\f"),
+                c if u32::from(c) < 0x20 => _ = write!(out, "\\u{:04x}", u32::from(c)),
+                c => out.push(c),
+            }
+        }
+    }
+    out.push('"');
+}
+
 /// Parses an exact decimal; `None` for `NaN`, the infinities and anything else.
 pub fn decimal(text: &str) -> Option<BigDecimal> {
     let text = text.trim();
@@ -180,6 +231,18 @@ pub fn decimal(text: &str) -> Option<BigDecimal> {
         }
     }
     text.parse().ok()
+}
+
+/// Whether a number is in plain notation already, without zeros that mean nothing.
+fn is_normal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "1"));
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    plain(whole)
+        && plain(part)
+        && !part.ends_with('0')
+        && (whole == "0" || !whole.starts_with('0'))
+        && text != "-0"
 }
 
 /// Plain notation without trailing zeros: `12.500` becomes `12.5`, `-0.00` becomes `0`.
@@ -236,6 +299,34 @@ mod tests {
             ("NaN", "NaN"),
         ] {
             assert_eq!(normal_decimal(given), text, "{given}");
+            assert_eq!(is_normal(given), given == text && given != "NaN", "{given}");
+            assert!(text == "NaN" || is_normal(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn json_is_written_as_it_is_built() {
+        let odd = "a\"b\\c\n\r\t\u{0}\u{1f}\u{7f}ä€😀/";
+        let all = [
+            Value::Null,
+            Value::Bool(true),
+            Value::Int(-7),
+            Value::UInt(u64::MAX),
+            Value::Float(1.5),
+            Value::Decimal("12.500".into()),
+            Value::Text(odd.into()),
+            Value::Text("plain".into()),
+            Value::Json("{\"b\": [1, 2.0], \"a\": null}".into()),
+            Value::Json("broken".into()),
+            Value::Bytes(vec![0, 255].into()),
+            Value::TimestampTz(1_795_414_530_500_000),
+            Value::Array(vec![Value::Int(1), Value::Text(odd.into()), Value::Null]),
+        ];
+        for value in all {
+            let mut text = String::new();
+            value.write_json(&mut text);
+            let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, value.to_json(), "{text}");
         }
     }
 

@@ -1,9 +1,8 @@
 //! The types of canonical fields, and how values of databases become values of them.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use crossdock_model::{Value, time, value};
+use crossdock_model::{Str, Value, time, value};
 use serde::{Deserialize, Serialize};
 
 /// Longest number that is taken for one by its digits alone.
@@ -121,7 +120,7 @@ fn scalar(json: &serde_json::Value) -> Option<Value<'static>> {
     Some(match json {
         Json::Null => Value::Null,
         Json::Bool(v) => Value::Bool(*v),
-        Json::String(v) => Value::Text(Cow::Owned(v.clone())),
+        Json::String(v) => Value::Text(Str::kept(v)),
         Json::Number(n) => match (n.as_i64(), n.as_u64()) {
             (Some(v), _) => Value::Int(v),
             (None, Some(v)) => Value::UInt(v),

@@ -1,6 +1,8 @@
 //! JSON as text, for `jsonb` columns, written without a tree of JSON in between: a row change
 //! writes half a dozen of these.
 
+use std::borrow::Cow;
+
 use crossdock_model::canonical::{Fields, Name, Origin};
 use crossdock_model::{Named, Value};
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,14 @@ pub(crate) fn json(given: &Json) -> String {
 /// JSON of anything serialisable.
 pub(crate) fn json_of(given: &(impl Serialize + ?Sized)) -> String {
     without_nul(serde_json::to_string(given).unwrap_or_else(|_| "null".into()))
+}
+
+/// JSON that is text already.
+pub(crate) fn json_text(given: &str) -> Cow<'_, str> {
+    match given.contains(NUL) {
+        true => Cow::Owned(without_nul(given.to_string())),
+        false => Cow::Borrowed(given),
+    }
 }
 
 /// Fields as people query them; see [`Value::to_json`].

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crossdock_model::LogOrder;
 use crossdock_model::canonical::{
-    Contribution, Delivery, Evidence, Fields, Loaded, Name, Needs, Record, RecordKey, RecordState,
-    Release, RowKey, SourceRow,
+    Contribution, Delivery, Evidence, Fields, Links, Loaded, Name, Needs, Record, RecordKey,
+    RecordState, Release, RowKey, SourceRow,
 };
 use futures_util::future::{OptionFuture, join_all};
 use serde::de::DeserializeOwned;
@@ -222,7 +222,7 @@ fn contribution(row: &Cells<'_>) -> Result<Contribution, ApplyError> {
         record: row.record_key(0)?,
         row: row.row_key(2)?,
         fields: row.fields(5)?.into(),
-        links: row.json(6)?,
+        links: row.json::<Links>(6)?.into(),
         at: row.order(7)?,
         gone: false,
     })

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
@@ -12,7 +13,7 @@ use crossdock_model::canonical::{
 };
 
 use super::encoding::{Micros, encode_fields, text};
-use super::json_text::{fields_json, json, json_of, origins_json};
+use super::json_text::{fields_json, json, json_of, json_text, origins_json};
 use super::{Progress, guards, sql};
 use crate::pipeline::Param;
 
@@ -26,14 +27,14 @@ pub(crate) fn all<'a>(
     ruleset: &'a str,
 ) -> Vec<Write<'a>> {
     let mut out = Vec::new();
-    new_rows(&mut out, &outcome.new_rows.iter().collect::<Vec<_>>());
-    known_rows(&mut out, &last_of(&outcome.rows, |r| &r.key));
+    new_rows(&mut out, &outcome.new_rows.iter().map(|row| &**row).collect::<Vec<_>>());
+    known_rows(&mut out, &last_shared(&outcome.rows, |r| &r.key));
     contributions(&mut out, outcome);
-    records(&mut out, &last_of(&outcome.records, |r| &r.key));
-    evidence(&mut out, &last_of(&outcome.evidence, |e| e.id));
+    records(&mut out, &last_shared(&outcome.records, |r| &r.key));
+    evidence(&mut out, &last_shared(&outcome.evidence, |e| e.id));
     history(&mut out, &outcome.history, ruleset);
     exceptions(&mut out, &outcome.exceptions, progress);
-    releases(&mut out, &last_of(&outcome.releases, |r| (&r.rule, &r.business_key)));
+    releases(&mut out, &last_shared(&outcome.releases, |r| (&r.rule, &r.business_key)));
     deadlines(&mut out, &last_of(&outcome.deadlines, |d| d.id));
     deliveries(&mut out, &last_of(&outcome.deliveries, |d| d.event_id));
     guards::put(&mut out, &outcome.guards);
@@ -56,6 +57,11 @@ fn last_of<'a, T, K: Hash + Eq>(items: &'a [T], key: impl Fn(&'a T) -> K) -> Vec
         }
     }
     kept
+}
+
+/// The same for items that are shared.
+fn last_shared<'a, T, K: Hash + Eq>(items: &'a [Arc<T>], key: impl Fn(&'a T) -> K) -> Vec<&'a T> {
+    last_of(items, |item| key(item)).into_iter().map(|item| &**item).collect()
 }
 
 fn column<'a, T, V>(items: &[T], value: impl Fn(&T) -> V) -> Param<'a>
@@ -128,11 +134,11 @@ fn known_rows<'a>(out: &mut Vec<Write<'a>>, rows: &[&'a SourceRow]) {
 }
 
 fn contributions<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
-    let new: Vec<&Contribution> = outcome.new_contributions.iter().collect();
+    let new: Vec<&Contribution> = outcome.new_contributions.iter().map(|c| &**c).collect();
     if !new.is_empty() {
         out.push((sql::ADD_CONTRIBUTIONS, contribution_params(&new)));
     }
-    let all = last_of(&outcome.contributions, |c| (&c.record, &c.row));
+    let all = last_shared(&outcome.contributions, |c| (&c.record, &c.row));
     let (gone, put): (Vec<&Contribution>, Vec<&Contribution>) = all.iter().partition(|c| c.gone);
     if !gone.is_empty() {
         let mut params: Vec<Param<'a>> = record_columns(&gone, |c| &c.record).into();
@@ -217,7 +223,7 @@ fn history<'a>(out: &mut Vec<Write<'a>>, history: &'a [HistoryEntry], ruleset: &
     params.push(texts(&history, |h| &h.transaction));
     params.push(texts(&history, |h| &h.position));
     params.push(column(&history, |h| Micros(h.commit_micros)));
-    params.push(column(&history, |h| json(&h.changes)));
+    params.push(column(&history, |h| json_text(&h.changes)));
     params.push(Box::new(ruleset));
     out.push((sql::ADD_HISTORY, params));
 }

@@ -17,7 +17,7 @@ use store::Store;
 use workload::{Systems, Transaction};
 
 /// Orders that are there before.
-const HISTORY: u32 = 2_200;
+pub const HISTORY: u32 = 2_200;
 /// The store is asked a few times for a batch; more often than this never.
 const ROUNDS_MAX: u32 = 100;
 /// A condition in CEL that holds for every row and cannot be guessed.
@@ -102,16 +102,21 @@ fn with_conditions(text: &str) -> String {
     blocks.join("[[table]]")
 }
 
-/// History and life of orders, judged in batches of about so many row changes. The history, which
-/// is judged first, is not counted.
-pub fn judge(rules: &Rules, orders: u32, batch: usize, meter: Meter<'_>) -> Result<Took> {
+/// History and then life of so many orders, judged in batches of about so many row changes. The
+/// history is not counted.
+pub fn judge(
+    rules: &Rules,
+    (history, orders): (u32, u32),
+    batch: usize,
+    meter: Meter<'_>,
+) -> Result<Took> {
     let mut systems = Systems::new();
     let (store, memory, took) = (Store::default(), Memory::default(), Took::default());
     let mut bench = Bench { rules, meter, store, memory, took };
     let mut before = systems.master_data();
-    before.extend(systems.history(HISTORY));
+    before.extend(systems.history(history));
     bench.run(before, batch)?;
-    let life = systems.life(HISTORY..HISTORY + orders);
+    let life = systems.life(history..history + orders);
     bench.took = Took::default();
     bench.run(life, batch)?;
     let exceptions = &bench.store.exceptions;

@@ -2,6 +2,7 @@
 //! real one does, and takes no part in what is measured.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{
@@ -105,7 +106,8 @@ impl Store {
 
     /// Commits an outcome.
     pub fn commit(&mut self, outcome: Outcome) {
-        for row in outcome.rows.into_iter().chain(outcome.new_rows) {
+        let rows = outcome.rows.into_iter().chain(outcome.new_rows);
+        for row in rows.map(Arc::unwrap_or_clone) {
             let before = self.rows.get(&row.key).map(|r| r.refers_to.clone()).unwrap_or_default();
             for on in before.iter().filter(|on| !row.refers_to.contains(on)) {
                 self.referring.entry(on.clone()).or_default().remove(&row.key);
@@ -123,14 +125,14 @@ impl Store {
             }
         }
         let put = outcome.contributions.into_iter().chain(outcome.new_contributions);
-        for contribution in put {
+        for contribution in put.map(Arc::unwrap_or_clone) {
             let of = self.contributions.entry(contribution.record.clone()).or_default();
             match contribution.gone {
                 true => _ = of.remove(&contribution.row),
                 false => _ = of.insert(contribution.row.clone(), contribution),
             }
         }
-        for record in outcome.records {
+        for record in outcome.records.into_iter().map(Arc::unwrap_or_clone) {
             let before = self.records.get(&record.key).map(|r| r.links.clone()).unwrap_or_default();
             for to in before.values() {
                 self.linking.entry(to.clone()).or_default().remove(&record.key);
@@ -140,10 +142,10 @@ impl Store {
             }
             self.records.insert(record.key.clone(), record);
         }
-        for item in outcome.evidence {
+        for item in outcome.evidence.into_iter().map(Arc::unwrap_or_clone) {
             self.evidence.entry(item.record.clone()).or_default().insert(item.id, item);
         }
-        for release in outcome.releases {
+        for release in outcome.releases.into_iter().map(Arc::unwrap_or_clone) {
             for on in &release.depends {
                 self.depending.entry(on.clone()).or_default().insert(release.record.clone());
             }

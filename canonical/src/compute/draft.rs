@@ -33,7 +33,8 @@ pub(super) enum Source<'d> {
 }
 
 impl Source<'_> {
-    fn name(&self) -> &Name {
+    /// Who says so.
+    pub fn name(&self) -> &Name {
         match self {
             Source::Key(by) | Source::Said(by, _) => &by.row.source,
             Source::Accepted { source, .. } => source,
@@ -42,7 +43,8 @@ impl Source<'_> {
         }
     }
 
-    fn inferred(&self) -> &[Name] {
+    /// Steps that nobody reported.
+    pub fn inferred(&self) -> &[Name] {
         match self {
             Source::State { inferred, .. } => inferred,
             Source::Kept(origin) => &origin.inferred,
@@ -50,12 +52,13 @@ impl Source<'_> {
         }
     }
 
-    fn into_origin(self) -> Origin {
+    /// With its texts.
+    pub fn into_origin(self, places: &mut Places) -> Origin {
         let source = self.name().clone();
         let (at, rule) = match self {
             Source::Key(_) => (NOWHERE.clone(), KEY.clone()),
-            Source::Said(by, rule) => (by.at.to_sortable().into(), rule.clone()),
-            Source::Accepted { at, rule, .. } => (at.to_sortable().into(), rule.clone()),
+            Source::Said(by, rule) => (places.text(by.at), rule.clone()),
+            Source::Accepted { at, rule, .. } => (places.text(at), rule.clone()),
             Source::Kept(origin) => return origin.clone(),
             Source::Computed(rule) => (NOWHERE.clone(), rule),
             Source::State { rule, inferred } => {
@@ -63,6 +66,19 @@ impl Source<'_> {
             }
         };
         Origin::new(source, at, rule)
+    }
+}
+
+/// Texts of places in logs: most values of a record come from the same one.
+#[derive(Debug, Default)]
+pub(super) struct Places(Option<(LogOrder, Name)>);
+
+impl Places {
+    fn text(&mut self, at: LogOrder) -> Name {
+        match &self.0 {
+            Some((known, text)) if *known == at => text.clone(),
+            _ => self.0.insert((at, at.to_sortable().into())).1.clone(),
+        }
     }
 }
 
@@ -133,17 +149,19 @@ impl<'d> Draft<'d> {
         }
         let mut fields = Vec::with_capacity(self.slots.len());
         let mut origins = Vec::with_capacity(self.slots.len());
+        let mut places = Places::default();
         let (mut old_values, mut old_origins) =
             (previous.map(|p| p.fields.walk()), previous.map(|p| p.origins.walk()));
         for Slot { field, value, source } in self.slots {
             // A value that means the same is the same: its origin stays, too.
-            let old = old_values.as_mut().and_then(|walk| walk.find(field));
-            let old = old.filter(|old| old.same_as(&value));
-            let origin = old.and_then(|_| old_origins.as_mut()?.find(field));
+            let known = old_values.as_mut().and_then(|walk| walk.find(field));
+            let old = known.filter(|old| old.same_as(&value));
+            let unchanged = old.is_some() || (known.is_none() && value.is_null());
+            let origin = old_origins.as_mut().filter(|_| unchanged).and_then(|o| o.find(field));
             let same = |o: &&Origin| o.source == *source.name() && o.inferred == source.inferred();
             let origin = match origin.filter(same) {
                 Some(origin) => origin.clone(),
-                None => source.into_origin(),
+                None => source.into_origin(&mut places),
             };
             origins.push((field.clone(), origin));
             // A NULL is as good as nothing, and so it is nothing: otherwise a record would tell
@@ -161,6 +179,15 @@ impl<'d> Draft<'d> {
             origins: Named::from_sorted(origins),
             links,
         })
+    }
+
+    /// Whether each value comes from where the record says, and nothing else is in the record.
+    pub fn comes_from(&self, record: &Record) -> bool {
+        let mut origins = record.origins.walk();
+        let known = |slot: &Slot<'_>| {
+            origins.find(slot.field).is_some_and(|origin| origin.source == *slot.source.name())
+        };
+        self.slots.len() == record.origins.len() && self.slots.iter().all(known)
     }
 
     /// Whether the same steps of lifecycles were reported by nobody.

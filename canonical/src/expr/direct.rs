@@ -13,6 +13,7 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr as Ast, LiteralValue, operators,
 };
 use crossdock_model::Value;
+use crossdock_model::value::write_json_text;
 use serde_json::Value as Json;
 
 use crate::decimal::DIGITS_MAX;
@@ -212,7 +213,13 @@ pub(super) fn value(node: &Node, scope: &Scope<'_>) -> Option<Value<'static>> {
         // Its type stays: nothing is computed.
         return Some(scope.get(variable)?.borrowed(member)?.into_owned());
     }
-    Some(match node.give(&Around { scope, each: None })? {
+    let around = Around { scope, each: None };
+    if let Node::Map(_) = node {
+        let mut text = String::new();
+        node.write_json(&around, &mut text)?;
+        return Some(Value::Json(text.into()));
+    }
+    Some(match node.give(&around)? {
         Given::Null => Value::Null,
         Given::Bool(v) => Value::Bool(v),
         Given::Int(v) => Value::Int(v),
@@ -290,6 +297,32 @@ impl Node {
         })
     }
 
+    /// Appends what it gives as JSON; a map is written as it is walked through.
+    fn write_json<'s>(&'s self, around: &Around<'_, 's>, out: &mut String) -> Option<()> {
+        let Node::Map(members) = self else {
+            return self.give_json(around, out);
+        };
+        out.push('{');
+        for (at, (name, node)) in members.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            write_json_text(out, name);
+            out.push(':');
+            node.write_json(around, out)?;
+        }
+        out.push('}');
+        Some(())
+    }
+
+    fn give_json<'s>(&'s self, around: &Around<'_, 's>, out: &mut String) -> Option<()> {
+        match self.give(around)? {
+            Given::Text(text) => write_json_text(out, &text),
+            other => out.push_str(&json(other).to_string()),
+        }
+        Some(())
+    }
+
     fn holds<'s>(&'s self, around: &Around<'_, 's>) -> Option<bool> {
         match self.give(around)? {
             Given::Bool(v) => Some(v),
@@ -330,7 +363,7 @@ impl<'a, 's> Around<'a, 's> {
 fn given<'s>(value: Cow<'s, Value<'static>>) -> Option<Given<'s>> {
     Some(match value {
         Cow::Borrowed(Value::Text(text)) => Given::Text(Cow::Borrowed(text)),
-        Cow::Owned(Value::Text(text)) => Given::Text(Cow::Owned(text.into_owned())),
+        Cow::Owned(Value::Text(text)) => Given::Text(Cow::Owned(text.into())),
         value => match &*value {
             Value::Null => Given::Null,
             Value::Bool(v) => Given::Bool(*v),

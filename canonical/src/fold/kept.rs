@@ -7,29 +7,23 @@ use std::sync::Arc;
 use crossdock_model::canonical::Name;
 use crossdock_model::mark::PROGRESS_TABLE;
 use crossdock_model::{ChangeEvent, Column, TableName, TableSchema};
-use foldhash::HashMap;
 
 use super::{Fold, Folded, Net, Table, Tables, nothing};
-use crate::upcast::Olders;
+use crate::rules::Rules;
 
 /// Table and primary key of a row.
 pub(crate) type Place = (Name, Name);
 
 /// What a row has come to so far; without a net change it was born and is gone.
-pub(crate) type Kept = (Place, Option<Net>);
+pub(crate) type Kept<'r> = (Place, Option<Net<'r>>);
 
 /// A transaction without any of its rows.
-pub(crate) fn begun(source: &Name, header: crossdock_model::TxHeader) -> Folded {
+pub(crate) fn begun<'r>(source: &Name, header: crossdock_model::TxHeader) -> Folded<'r> {
     nothing(source, header)
 }
 
 /// The rows that events are about.
-pub(crate) fn places(
-    source: &Name,
-    events: &[ChangeEvent],
-    wanted: &dyn Fn(&Name) -> bool,
-    olders: &Olders,
-) -> BTreeSet<Place> {
+pub(crate) fn places(source: &Name, events: &[ChangeEvent], rules: &Rules) -> BTreeSet<Place> {
     let mut tables = Tables::default();
     let mut places = BTreeSet::new();
     for event in events {
@@ -37,8 +31,8 @@ pub(crate) fn places(
         if &*schema.name.table == PROGRESS_TABLE {
             continue;
         }
-        let table = tables.get(source, schema, olders);
-        if wanted(&table.name) {
+        let table = tables.get(source, schema, rules);
+        if table.rules.matter() {
             let keys = [&event.before, &event.after].into_iter().flatten();
             let keys = keys.filter_map(|image| table.key_of(image));
             places.extend(keys.map(|pk| (table.name.clone(), pk)));
@@ -49,28 +43,24 @@ pub(crate) fn places(
 
 /// Folds further events upon what is known of their rows. Gives these rows, in the order in which
 /// they were given, and then those that are new.
-pub(crate) fn fold_on(
-    out: &mut Folded,
-    known: Vec<Kept>,
+pub(crate) fn fold_on<'r>(
+    out: &mut Folded<'r>,
+    known: Vec<Kept<'r>>,
     events: Vec<ChangeEvent>,
-    wanted: &dyn Fn(&Name) -> bool,
-    olders: &Olders,
-) -> Vec<Kept> {
+    rules: &'r Rules,
+) -> Vec<Kept<'r>> {
     let source = out.source.clone();
-    let mut fold = Fold { source: &source, slots: Vec::new(), by_row: HashMap::default() };
+    let mut fold = Fold::new(&source);
     for (place, net) in known {
-        fold.by_row.insert(place, fold.slots.len());
-        fold.slots.push(net);
+        fold.add(place, net);
     }
-    fold.events(&mut Tables::default(), out, events, wanted, olders);
-    let mut places: Vec<(Place, usize)> = fold.by_row.into_iter().collect();
-    places.sort_unstable_by_key(|(_, at)| *at);
-    places.into_iter().map(|(place, _)| place).zip(fold.slots).collect()
+    fold.events(&mut Tables::default(), out, events, rules);
+    fold.rows.into_iter().zip(fold.slots).collect()
 }
 
-impl Table {
+impl<'r> Table<'r> {
     /// A table of which only the name and the columns that identify a row are known.
-    pub fn of_keys(name: &Name, keys: &[Name]) -> Arc<Self> {
+    pub fn of_keys(source: &Name, name: &Name, keys: &[Name], rules: &'r Rules) -> Arc<Self> {
         let column = |name: &Name| Column {
             name: name.clone(),
             type_name: "".into(),
@@ -82,6 +72,7 @@ impl Table {
         let table = TableName::parse(name).unwrap_or_else(|| TableName::new("", name));
         let schema = TableSchema { name: table, columns: keys.iter().map(column).collect() };
         let keys = (0..schema.columns.len()).collect();
-        Arc::new(Self { schema: Arc::new(schema), name: name.clone(), keys })
+        let (name, rules) = (name.clone(), rules.of_table(source, name));
+        Arc::new(Self { schema: Arc::new(schema), name, rules, keys, sorted: Vec::new() })
     }
 }

@@ -6,20 +6,18 @@ use crossdock_model::canonical::{Links, Name, RecordKey, Release};
 use foldhash::HashMap;
 
 use super::Judge;
+use crate::deliver::Projection;
 use crate::scope::Children;
 
 impl Judge<'_> {
-    /// Records that link to this one, for each list that its computed fields read.
-    pub(super) fn child_keys(&mut self, key: &RecordKey) -> BTreeMap<Name, Vec<RecordKey>> {
+    /// Records that link to this one, for each list that computed fields of it read.
+    pub(super) fn child_keys<'p>(
+        &mut self,
+        key: &RecordKey,
+        projections: impl Iterator<Item = &'p Projection>,
+    ) -> BTreeMap<Name, Vec<RecordKey>> {
         let mut lists: BTreeMap<Name, Vec<RecordKey>> = BTreeMap::new();
-        let Some(projections) = self.rules.telling.projections.get(&key.entity) else {
-            return lists;
-        };
-        let children = || projections.iter().flat_map(|p| &p.children);
-        if children().next().is_none() {
-            return lists;
-        }
-        for (list, child) in children() {
+        for (list, child) in projections.flat_map(|p| &p.children) {
             if lists.contains_key(list) {
                 continue;
             }

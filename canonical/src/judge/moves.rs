@@ -9,6 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Judge, Tx};
+use crate::lifecycle::Verdict;
 
 impl Judge<'_> {
     /// Illegal moves that evidence asked for, and evidence that came late.
@@ -31,8 +32,14 @@ impl Judge<'_> {
                 lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros)
             };
             let known = tx.evidence.get(&key).unwrap_or(&rec.evidence);
+            // Only new evidence can be late, and only some kinds can be refused.
+            let all = || rec.evidence.values().chain(known.values());
+            let refusing = all().any(|e| lifecycle.may_refuse(&e.kind));
+            if !refusing && rec.evidence.keys().all(|id| known.contains_key(id)) {
+                continue;
+            }
             let before = base.map(|b| judge(known, b)).unwrap_or_default();
-            let after = judge(&rec.evidence, record);
+            let after = if refusing { judge(&rec.evidence, record) } else { Verdict::default() };
             let at = before.state.as_ref().and_then(|(state, _)| lifecycle.rank(state));
             let late = rec.evidence.keys().filter(|id| !known.contains_key(id)).filter(|id| {
                 let kind = rec.evidence.get(id).map_or("", |e| &e.kind);

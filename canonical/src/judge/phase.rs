@@ -10,7 +10,9 @@ use crossdock_model::canonical::{Evidence, Name, Needs, Outcome, Record, RecordK
 use crossdock_model::{LogOrder, Sorted, Value};
 use uuid::Uuid;
 
+use super::settle::Touched;
 use super::{Judge, RecordStore, Tx};
+use crate::compute::Dirt;
 use crate::fold::Folded;
 use crate::rules::Rules;
 use crate::step::Step;
@@ -55,7 +57,7 @@ pub(crate) struct Phase<'p> {
     /// The present, microseconds since the Unix epoch.
     pub now_micros: i64,
     /// The transaction; its nets are not looked at.
-    pub folded: &'p Folded,
+    pub folded: &'p Folded<'p>,
     /// What has been loaded.
     pub store: &'p RecordStore,
     /// What is remembered of records; one that is not there has not been asked for.
@@ -182,12 +184,14 @@ impl Judge<'_> {
                 }
                 for step in *steps {
                     next.extend(step.records().cloned());
-                    self.apply(tx, step);
+                    self.apply(tx, step, &mut Touched::default());
                 }
             }
             Work::Compute(keys) => {
                 for key in *keys {
-                    next.extend(self.compute(tx, key));
+                    let mut above = Touched::default();
+                    self.compute(tx, key, &Dirt::whole(), &mut above);
+                    next.extend(above.into_keys());
                 }
                 self.number(tx);
             }
@@ -207,7 +211,7 @@ impl Judge<'_> {
             Work::Tell => {
                 self.tell(tx);
                 self.stop_loops(tx, 0);
-                next = self.release_keys(tx, &BTreeSet::new());
+                next = self.release_keys(tx, &[]);
             }
             Work::Release(keys) => {
                 keys.iter().for_each(|key| self.release_one(tx, key));
@@ -232,7 +236,7 @@ impl Judge<'_> {
                 Arc::make_mut(record).version = version;
             }
             if stored.is_some_and(|stored| stored.version == version) {
-                self.out.records.push(Record::clone(record));
+                self.out.records.push(record.clone());
             }
         }
     }

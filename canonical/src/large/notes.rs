@@ -15,6 +15,8 @@ use crate::fold::kept::{Kept, Place};
 use crate::fold::{Net, Table};
 use crate::judge::phase::RecordNote;
 use crate::rowmap::Said;
+use crate::rows::Speech;
+use crate::rules::Rules;
 use crate::step::{Doing, Step};
 
 /// What notes are about.
@@ -137,7 +139,7 @@ pub(super) fn row_key((table, pk): &Place) -> String {
 }
 
 /// A row as a note.
-pub(super) fn of_row((place, net): Kept, at: i64) -> Result<Note, Unreadable> {
+pub(super) fn of_row((place, net): Kept<'_>, at: i64) -> Result<Note, Unreadable> {
     let key = row_key(&place);
     let net = net.map(|net| RowNet {
         keys: net.table.key_names().cloned().collect(),
@@ -158,10 +160,14 @@ pub(super) fn of_row((place, net): Kept, at: i64) -> Result<Note, Unreadable> {
 }
 
 /// The row of a note.
-pub(super) fn to_row(source: &Name, note: &Note) -> Result<Kept, Unreadable> {
+pub(super) fn to_row<'r>(
+    rules: &'r Rules,
+    source: &Name,
+    note: &Note,
+) -> Result<Kept<'r>, Unreadable> {
     let Row { table, pk, net } = read(note)?;
     let net = net.map(|net| Net {
-        table: Table::of_keys(&table, &net.keys),
+        table: Table::of_keys(source, &table, &net.keys, rules),
         row: RowKey { source: source.clone(), table: table.clone(), pk: pk.clone() },
         op: match net.op {
             'r' => Op::Read,
@@ -213,8 +219,8 @@ pub(super) fn of_step(step: &Step, whole: bool, place: i64) -> Result<Note, Unre
         image: None,
     };
     if whole {
-        note.said = said(&step.said);
-        note.before = said(&step.before);
+        note.said = said(step.said());
+        note.before = said(step.before());
         note.left = step.left.clone();
         note.key = step.key.iter().map(|(name, value)| single(name, value)).collect();
         note.image = Some(Packed(step.image.clone()));
@@ -229,7 +235,7 @@ pub(super) fn to_step(note: &Note) -> Result<Step, Unreadable> {
         let said = |(record, fields): (RecordKey, Packed)| Said {
             record,
             fields: fields.0,
-            links: Links::new(),
+            links: Links::new().into(),
         };
         all.into_iter().map(said).collect()
     };
@@ -239,8 +245,8 @@ pub(super) fn to_step(note: &Note) -> Result<Step, Unreadable> {
         1 => Doing::Created,
         _ => Doing::Found,
     };
-    step.said = said(note.said);
-    step.before = said(note.before);
+    step.speech = Some(Arc::new(Speech::of(said(note.said))));
+    step.earlier = Some(Arc::new(Speech::of(said(note.before))));
     step.left = note.left;
     step.withdrawn = note.others.into_iter().map(|record| (Uuid::nil(), record)).collect();
     step.key = note.key.into_iter().filter_map(of_single).collect();

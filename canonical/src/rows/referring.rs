@@ -7,34 +7,37 @@ use std::sync::Arc;
 use crossdock_model::canonical::{Fields, RowKey, SourceRow};
 use crossdock_model::{Op, Value};
 
-use super::{COMMITTED, Doing, Images, RowView, Speech, Step, Work, lookup_key, refs};
+use super::{COMMITTED, Doing, Images, Kept, Speech, Step, Work};
+use crate::rules::TableRules;
 
-impl Work<'_> {
+impl<'w> Work<'w> {
     /// The rows that refer to a row of which a used column changes, and what they say now.
     pub(super) fn referring_speech(
         &mut self,
+        rules: TableRules<'w>,
         key: &RowKey,
         was: &Fields,
         image: &Fields,
-    ) -> Vec<(RowKey, Speech)> {
-        let table = (key.source.clone(), key.table.clone());
-        if !self.rules.looked_up.get(&table).is_some_and(|used| used.differs(was, image)) {
+    ) -> Vec<(RowKey, Arc<Speech>)> {
+        if !rules.used.is_some_and(|used| used.differs(was, image)) {
             return Vec::new();
         }
         let mut speech = Vec::new();
         for other in self.referring_to(key) {
-            let Some(row) = self.row(&other).filter(|r| !r.deleted && r.waiting_for.is_empty())
+            let speaks = |k: &&Kept| !k.row.deleted && k.row.waiting_for.is_empty();
+            let Some(Kept { row, speech: known }) = self.kept(&other).filter(speaks).cloned()
             else {
                 continue;
             };
-            let image = row.image.clone();
-            speech.push((other.clone(), self.listen(&other, &image)));
+            let rules = self.rules_of(&other);
+            let last = self.said_last(rules, &other, &row.image, known.as_ref());
+            speech.push((other, last));
         }
         speech
     }
 
     /// Maps a row again because one that it refers to has changed.
-    pub(super) fn map_again(&mut self, key: &RowKey, last: Speech, committed: i64) {
+    pub(super) fn map_again(&mut self, key: &RowKey, last: Arc<Speech>, committed: i64) {
         let Some(row) = self.row(key).cloned() else { return };
         let mut step = Step::new(key, row.at);
         step.committed = Some(committed);
@@ -44,12 +47,12 @@ impl Work<'_> {
             op: Op::Update,
             now: &row.image,
             before: Some(&row.image),
-            mapped: Some(&row.image),
+            mapped: Some((&row.image, last)),
             silent: false,
             committed,
         };
-        self.now.insert(key.clone(), row.clone());
-        self.speak_after(&images, last, &mut step);
+        self.now.insert(key.clone(), Kept::unheard(row.clone()));
+        self.speak(self.rules_of(key), &images, &mut step);
         step.image = row.image.clone();
         self.push(step);
     }
@@ -64,37 +67,21 @@ impl Work<'_> {
         rows
     }
 
-    /// Notes which rows the mapping of a row refers to.
-    pub(super) fn note_references(&mut self, key: &RowKey, image: &Fields) {
-        let mappings = self.mappings_of(key);
-        let refers = self.now.get(key).is_some_and(|row| !row.refers_to.is_empty());
-        if !refers && mappings.iter().all(|m| m.lookups.is_empty()) {
-            return;
-        }
-        let mut refers_to = Vec::new();
-        for mapping in mappings {
-            let mut found: Vec<Option<Arc<Fields>>> = Vec::with_capacity(mapping.lookups.len());
-            for at in 0..mapping.lookups.len() {
-                let view = RowView::new(image, refs(&found));
-                let other = lookup_key(mapping, at, &view).filter(|other| other != key);
-                found.push(other.as_ref().and_then(|o| self.row(o)).map(|r| r.image.clone()));
-                refers_to.extend(other);
-            }
-        }
-        refers_to.sort_unstable();
-        refers_to.dedup();
+    /// Notes which rows the mappings of a row refer to.
+    pub(super) fn note_references(&mut self, key: &RowKey, refers_to: Vec<RowKey>) {
         for other in &refers_to {
             self.referring.entry(other.clone()).or_default().insert(key.clone());
         }
-        if let Some(row) = self.now.get_mut(key).filter(|row| row.refers_to != refers_to) {
-            Arc::make_mut(row).refers_to = refers_to;
+        if let Some(kept) = self.now.get_mut(key).filter(|k| k.row.refers_to != refers_to) {
+            Arc::make_mut(&mut kept.row).refers_to = refers_to;
         }
     }
 
     /// Keeps a row aside until the rows that it refers to arrive.
     pub(super) fn park(&mut self, images: &Images<'_>, waiting_for: &[RowKey]) {
         let key = images.row;
-        if let Some(row) = self.now.get_mut(key).map(Arc::make_mut) {
+        if let Some(kept) = self.now.get_mut(key) {
+            let row = Arc::make_mut(&mut kept.row);
             let image = Arc::make_mut(&mut row.image);
             image.insert(COMMITTED.into(), Value::Int(images.committed));
             row.waiting_for = waiting_for.to_vec();
@@ -104,8 +91,8 @@ impl Work<'_> {
     }
 
     /// Maps the rows that waited for this one.
-    pub(super) fn unpark(&mut self, key: &RowKey) {
-        if !self.rules.looked_up.contains_key(&(key.source.clone(), key.table.clone())) {
+    pub(super) fn unpark(&mut self, rules: TableRules<'w>, key: &RowKey) {
+        if rules.used.is_none() {
             return;
         }
         for other in self.referring_to(key) {
@@ -125,13 +112,15 @@ impl Work<'_> {
             Some(Value::Text(text)) => text.parse().unwrap_or_default(),
             _ => 0,
         };
-        self.now.insert(key.clone(), Arc::new(row.clone()));
+        self.now.insert(key.clone(), Kept::unheard(Arc::new(row.clone())));
+        let rules = self.rules_of(key);
         let mut step = Step::new(key, row.at);
         step.committed = Some(committed);
         if row.deleted {
             // Its delete may have waited, too: what it spoke of last has lost it.
-            self.note_references(key, &row.image);
-            let said = self.listen(key, &row.image).said;
+            let (found, refers_to) = self.find(rules.mappings, key, &row.image);
+            self.note_references(key, refers_to);
+            let said = self.hear(rules.mappings, &row.image, found).said;
             step.left = said.into_iter().map(|s| s.record).collect();
             step.doing = Doing::Changed;
             return self.push(step);
@@ -146,7 +135,7 @@ impl Work<'_> {
             silent,
             committed,
         };
-        self.speak(&images, &mut step);
+        self.speak(rules, &images, &mut step);
         step.image = row.image;
         self.push(step);
     }

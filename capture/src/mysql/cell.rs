@@ -20,7 +20,7 @@ impl Codec {
             Kind::Float => Value::Float32(f32::from_le_bytes(input.array()?)),
             Kind::Double => Value::Float(f64::from_le_bytes(input.array()?)),
             Kind::Decimal { precision, scale } => {
-                Value::Decimal(Cow::Owned(decimal(input, *precision, *scale)?))
+                Value::Decimal(decimal(input, *precision, *scale)?.into())
             }
             Kind::Year => match input.u8()? {
                 0 => Value::Int(0),
@@ -51,15 +51,15 @@ impl Codec {
             }
             Kind::Enum { width, members } => {
                 let index = input.uint(usize::from(*width))?;
-                Value::Text(Cow::Owned(enum_member(members, index)?))
+                Value::Text(enum_member(members, index)?.into())
             }
             Kind::Set { width, members } => {
                 let map = input.uint(usize::from(*width))?;
-                Value::Text(Cow::Owned(set_members(members, map)?))
+                Value::Text(set_members(members, map)?.into())
             }
             Kind::BinaryJson { prefix } => {
                 let stored = input.prefixed(usize::from(*prefix))?;
-                Value::Json(Cow::Owned(jsonb::to_text(stored)?))
+                Value::Json(jsonb::to_text(stored)?.into())
             }
             Kind::Geometry { prefix } => {
                 Value::Bytes(Cow::Borrowed(input.prefixed(usize::from(*prefix))?))
@@ -92,8 +92,8 @@ impl Codec {
     ) -> Result<Value<'a>, Malformed> {
         Ok(match charset {
             Charset::Binary => Value::Bytes(Cow::Borrowed(stored)),
-            charset if self.json => Value::Json(charset.decode(stored)?),
-            charset => Value::Text(charset.decode(stored)?),
+            charset if self.json => Value::Json(charset.decode(stored)?.into()),
+            charset => Value::Text(charset.decode(stored)?.into()),
         })
     }
 }
@@ -175,7 +175,7 @@ fn push_group(text: &mut String, input: &mut Input<'_>, digits: usize) -> Result
 pub(super) fn date_of<'a>(year: u64, month: u64, day: u64) -> Value<'a> {
     match days(year, month, day) {
         Some(days) => Value::Date(days),
-        None => Value::Text(Cow::Owned(format!("{year:04}-{month:02}-{day:02}"))),
+        None => Value::Text(format!("{year:04}-{month:02}-{day:02}").into()),
     }
 }
 
@@ -251,7 +251,7 @@ pub(super) fn datetime_of<'a>(
             let mut text =
                 format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
             text.push_str(&fraction_text(micros, digits));
-            Value::Text(Cow::Owned(text))
+            Value::Text(text.into())
         }
     }
 }
@@ -272,9 +272,7 @@ fn timestamp2<'a>(input: &mut Input<'_>, digits: u8) -> Result<Value<'a>, Malfor
 /// An instant; second 0 is the server's zero timestamp.
 fn timestamp<'a>(seconds: i64, micros: i64, digits: u8) -> Value<'a> {
     match (seconds, micros) {
-        (0, 0) => {
-            Value::Text(Cow::Owned(format!("0000-00-00 00:00:00{}", fraction_text(0, digits))))
-        }
+        (0, 0) => Value::Text(format!("0000-00-00 00:00:00{}", fraction_text(0, digits)).into()),
         _ => Value::TimestampTz(seconds * 1_000_000 + micros),
     }
 }
@@ -352,10 +350,11 @@ fn inet<'a>(stored: &[u8], bytes: u8) -> Result<Value<'a>, Malformed> {
         .ok_or(Malformed("network address that is too long"))?
         .copy_from_slice(stored);
     let [a, b, c, d, ..] = raw;
-    Ok(Value::Text(Cow::Owned(match bytes {
+    let text = match bytes {
         4 => std::net::Ipv4Addr::new(a, b, c, d).to_string(),
         _ => text::inet6(raw),
-    })))
+    };
+    Ok(Value::Text(text.into()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crossdock_model::{Value, time};
+use crossdock_model::{Str, Value, time};
 
 use super::cell;
 use super::charset::Charset;
@@ -19,7 +19,7 @@ impl Codec {
             Kind::Int { .. } | Kind::Year => Value::Int(integer(sent)?),
             Kind::Float => Value::Float32(number::<f64>(sent)? as f32),
             Kind::Double => Value::Float(number(sent)?),
-            Kind::Decimal { .. } => Value::Decimal(decimal(utf8(sent)?)),
+            Kind::Decimal { .. } => Value::Decimal(decimal(utf8(sent)?).into()),
             Kind::Date => {
                 let [year, month, day] = ymd(sent)?;
                 self.dated(cell::date_of(year, month, day))?
@@ -37,15 +37,15 @@ impl Codec {
                 _ => self.text(&Charset::Utf8, sent)?,
             },
             Kind::Enum { .. } | Kind::Set { .. } | Kind::Inet { bytes: 4 } => {
-                Value::Text(Cow::Borrowed(utf8(sent)?))
+                Value::Text(Str::Borrowed(utf8(sent)?))
             }
             // The server writes some addresses with dots at their end.
             Kind::Inet { .. } => {
                 let address: std::net::Ipv6Addr =
                     utf8(sent)?.parse().map_err(|_| Malformed("text that is not an address"))?;
-                Value::Text(Cow::Owned(inet6(address.octets())))
+                Value::Text(inet6(address.octets()).into())
             }
-            Kind::BinaryJson { .. } => Value::Json(Cow::Borrowed(utf8(sent)?)),
+            Kind::BinaryJson { .. } => Value::Json(Str::Borrowed(utf8(sent)?)),
             Kind::Geometry { .. } => Value::Bytes(Cow::Borrowed(sent)),
             Kind::Uuid => Value::Uuid(uuid(utf8(sent)?)?),
             Kind::Unknown(why) => return Err(Malformed(why)),

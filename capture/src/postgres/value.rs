@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crossdock_model::Value;
+use crossdock_model::{Str, Value};
 
 use super::{array, temporal};
 
@@ -78,10 +78,10 @@ impl Scalar {
             Self::Int => Value::Int(text.parse().ok()?),
             Self::Float32 => Value::Float32(text.parse().ok()?),
             Self::Float => Value::Float(text.parse().ok()?),
-            Self::Decimal => Value::Decimal(Cow::Borrowed(decimal(text)?)),
-            Self::Text => Value::Text(Cow::Borrowed(text)),
+            Self::Decimal => Value::Decimal(Str::Borrowed(decimal(text)?)),
+            Self::Text => Value::Text(Str::Borrowed(text)),
             Self::Bytes => Value::Bytes(Cow::Owned(hex(text.strip_prefix("\\x")?)?)),
-            Self::Json => Value::Json(Cow::Borrowed(text)),
+            Self::Json => Value::Json(Str::Borrowed(text)),
             Self::Uuid => Value::Uuid(uuid(text)?),
             Self::Date => Value::Date(temporal::date(text)?),
             Self::Time => Value::Time(temporal::time(text)?),
@@ -91,11 +91,11 @@ impl Scalar {
             }
             Self::Timestamp => match temporal::timestamp(text)? {
                 Some(micros) => Value::Timestamp(micros),
-                None => Value::Text(Cow::Borrowed(text)),
+                None => Value::Text(Str::Borrowed(text)),
             },
             Self::TimestampTz => match temporal::timestamp_with_zone(text)? {
                 Some(micros) => Value::TimestampTz(micros),
-                None => Value::Text(Cow::Borrowed(text)),
+                None => Value::Text(Str::Borrowed(text)),
             },
             Self::Interval => {
                 let (months, days, micros) = temporal::interval(text)?;

@@ -7,7 +7,7 @@ use super::{
     BEGIN, BlockError, END, EVENT, Fragment, ImageKind, MESSAGE, MISSING, OPS, SCHEMA, VERSION,
 };
 use crate::event::{ChangeEvent, Op, RowImage, TxHeader};
-use crate::{Position, TableSchema, Value};
+use crate::{Position, Str, TableSchema, Value};
 
 /// Arrays nested deeper than this are refused (PostgreSQL allows 6 dimensions).
 const ARRAY_DEPTH_MAX: u32 = 16;
@@ -131,19 +131,18 @@ impl<'a> Input<'a> {
         self.take(length)
     }
 
-    fn text(&mut self) -> Result<Cow<'static, str>, BlockError> {
+    fn text(&mut self) -> Result<&'a str, BlockError> {
         let bytes = self.bytes()?;
-        let text = std::str::from_utf8(bytes).map_err(|_| self.error("UTF-8"))?;
-        Ok(Cow::Owned(text.to_owned()))
+        std::str::from_utf8(bytes).map_err(|_| self.error("UTF-8"))
     }
 
     fn position(&mut self) -> Result<Position, BlockError> {
         Ok(match self.byte()? {
             0 => Position::Postgres { lsn: self.unsigned()? },
             1 => Position::Binlog {
-                file: self.text()?.into_owned(),
+                file: self.text()?.to_owned(),
                 offset: self.unsigned()?,
-                gtid: self.text()?.into_owned(),
+                gtid: self.text()?.to_owned(),
             },
             2 => Position::Poll { round: self.unsigned()?, step: self.unsigned()? },
             _ => return Err(self.error("a position")),
@@ -151,12 +150,12 @@ impl<'a> Input<'a> {
     }
 
     fn header(&mut self) -> Result<(TxHeader, bool), BlockError> {
-        let id = self.text()?.into_owned();
+        let id = self.text()?.to_owned();
         let commit = self.position()?;
         let commit_micros = self.signed()?;
         let origin = match self.byte()? {
             0 => None,
-            _ => Some(self.text()?.into_owned()),
+            _ => Some(self.text()?.to_owned()),
         };
         let flags = self.byte()?;
         let header = TxHeader { id, commit, commit_micros, origin, snapshot: flags & 1 != 0 };
@@ -175,7 +174,7 @@ impl<'a> Input<'a> {
 
     fn message(&mut self) -> Result<ChangeEvent, BlockError> {
         let ordinal = self.ordinal()?;
-        let message = Some((self.text()?.into_owned(), self.bytes()?.to_vec()));
+        let message = Some((self.text()?.to_owned(), self.bytes()?.to_vec()));
         Ok(ChangeEvent {
             op: Op::Message,
             table: None,
@@ -225,10 +224,10 @@ impl<'a> Input<'a> {
             4 => Value::UInt(self.unsigned()?),
             5 => Value::Float32(f32::from_bits(u32::from_le_bytes(self.array()?))),
             6 => Value::Float(f64::from_bits(u64::from_le_bytes(self.array()?))),
-            7 => Value::Decimal(self.text()?),
-            8 => Value::Text(self.text()?),
+            7 => Value::Decimal(Str::kept(self.text()?)),
+            8 => Value::Text(Str::kept(self.text()?)),
             9 => Value::Bytes(Cow::Owned(self.bytes()?.to_vec())),
-            10 => Value::Json(self.text()?),
+            10 => Value::Json(Str::kept(self.text()?)),
             11 => Value::Uuid(self.array()?),
             12 => Value::Date(self.small()?),
             13 => Value::Time(self.signed()?),

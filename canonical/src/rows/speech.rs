@@ -1,0 +1,245 @@
+//! What a row says, and the rows that its mappings refer to.
+
+use std::sync::Arc;
+
+use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey};
+
+use super::{Images, Work};
+use crate::evidence::Normalise;
+use crate::mapping::Mapping;
+use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
+use crate::rules::TableRules;
+
+/// Looked-up rows of one mapping.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// All of them; `None` where the key is NULL.
+    All(Vec<Option<Looked>>),
+    /// The first that has not come yet.
+    Waiting(RowKey),
+    /// What is there is not known yet.
+    NotLoaded,
+    /// A row in an earlier shape that cannot be brought into today's.
+    Broken(RowTrouble),
+}
+
+/// A row that has been looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Looked {
+    /// Its key.
+    pub key: RowKey,
+    image: Arc<Fields>,
+}
+
+/// What an image says, by all mappings of its table. It says the same as long as the rows that it
+/// refers to are the same.
+#[derive(Debug, Default)]
+pub(crate) struct Speech {
+    /// What it says.
+    pub said: Vec<Said>,
+    pub(super) troubles: Vec<RowTrouble>,
+    pub(super) failed: Vec<Name>,
+    pub(super) waiting_for: Vec<RowKey>,
+    /// What each mapping has found.
+    pub found: Vec<Found>,
+}
+
+impl Speech {
+    /// What is said, as it was noted.
+    pub fn of(said: Vec<Said>) -> Self {
+        Self { said, ..Self::default() }
+    }
+}
+
+impl<'w> Work<'w> {
+    /// The record that evidence of the image mapped last is about.
+    pub(super) fn last_subject(
+        &self,
+        rules: TableRules<'w>,
+        rule: &Normalise,
+        images: &Images<'_>,
+    ) -> Option<RecordKey> {
+        let (image, last) = images.mapped.as_ref()?;
+        known_subject(rules, rule, last).or_else(|| self.subject(rules, rule, image, &last.found))
+    }
+
+    /// The record that evidence of an image is about.
+    pub(super) fn subject(
+        &self,
+        rules: TableRules<'w>,
+        rule: &Normalise,
+        image: &Arc<Fields>,
+        found: &[Found],
+    ) -> Option<RecordKey> {
+        let mapping = rules.mappings.get(rule.mapping)?;
+        let Some(Found::All(lookups)) = found.get(rule.mapping) else { return None };
+        let view = RowView::new(image, refs(lookups));
+        rule.record(mapping, &self.rules.entities, &view).ok().flatten()
+    }
+
+    /// What an image says that was mapped last: as it is known, if the rows that it refers to are
+    /// still the same.
+    pub(super) fn said_last(
+        &mut self,
+        rules: TableRules<'w>,
+        row: &RowKey,
+        image: &Arc<Fields>,
+        known: Option<&Arc<Speech>>,
+    ) -> Arc<Speech> {
+        match known.filter(|known| known.found.iter().all(|found| self.is_same(found))) {
+            Some(known) => known.clone(),
+            None => self.listen(rules, row, image),
+        }
+    }
+
+    /// What an image says.
+    pub(super) fn listen(
+        &mut self,
+        rules: TableRules<'w>,
+        row: &RowKey,
+        image: &Arc<Fields>,
+    ) -> Arc<Speech> {
+        let found = self.find(rules.mappings, row, image).0;
+        Arc::new(self.hear(rules.mappings, image, found))
+    }
+
+    /// Whether looked-up rows are as they were.
+    fn is_same(&self, found: &Found) -> bool {
+        let Found::All(lookups) = found else { return false };
+        let same = |looked: &Looked| {
+            self.row(&looked.key).is_some_and(|row| Arc::ptr_eq(&row.image, &looked.image))
+        };
+        lookups.iter().flatten().all(same)
+    }
+
+    /// The rows that an image refers to: those of the image mapped last, if it refers to the same.
+    pub(super) fn found_again(
+        &mut self,
+        rules: TableRules<'w>,
+        images: &Images<'_>,
+    ) -> (Vec<Found>, Option<Vec<RowKey>>) {
+        if let Some((was, last)) = &images.mapped
+            && rules.mappings.iter().all(|m| m.finds_the_same(was, images.now))
+            && last.found.iter().all(|found| self.is_same(found))
+        {
+            return (last.found.clone(), None);
+        }
+        let (found, refers_to) = self.find(rules.mappings, images.row, images.now);
+        (found, Some(refers_to))
+    }
+
+    /// What an image says, given the rows that it refers to.
+    pub(super) fn hear(
+        &self,
+        mappings: &[Mapping],
+        image: &Arc<Fields>,
+        found: Vec<Found>,
+    ) -> Speech {
+        let mut speech = Speech::default();
+        let shaped = mappings.first().map(|m| (&m.source, &m.table));
+        let olders = &self.rules.olders;
+        let trouble = shaped.and_then(|(source, table)| olders.trouble(source, table, image));
+        if let Some(trouble) = trouble {
+            speech.troubles.push(trouble);
+            speech.failed.extend(mappings.iter().map(|m| m.entity.clone()));
+            speech.found = found;
+            return speech;
+        }
+        for (mapping, found) in mappings.iter().zip(&found) {
+            let lookups = match found {
+                Found::All(lookups) => lookups,
+                Found::Waiting(key) => {
+                    speech.waiting_for.push(key.clone());
+                    continue;
+                }
+                Found::NotLoaded => continue,
+                Found::Broken(trouble) => {
+                    speech.troubles.push(trouble.clone());
+                    speech.failed.push(mapping.entity.clone());
+                    continue;
+                }
+            };
+            let view = RowView::new(image, refs(lookups));
+            let answer = map_row(mapping, &self.rules.entities, &view);
+            speech.troubles.extend(answer.troubles);
+            if answer.failed {
+                speech.failed.push(mapping.entity.clone());
+            }
+            let Some(said) = answer.said else { continue };
+            match speech.said.iter_mut().find(|s| s.record == said.record) {
+                Some(earlier) => {
+                    let fields = Arc::unwrap_or_clone(said.fields);
+                    Arc::make_mut(&mut earlier.fields).extend(fields);
+                    let links = Arc::unwrap_or_clone(said.links);
+                    Arc::make_mut(&mut earlier.links).extend(links);
+                }
+                None => speech.said.push(said),
+            }
+        }
+        speech.found = found;
+        speech
+    }
+
+    /// Finds the rows that the mappings of a row refer to, one after another; gives besides, in
+    /// order, the keys of all that are another row.
+    pub(super) fn find(
+        &mut self,
+        mappings: &[Mapping],
+        row: &RowKey,
+        image: &Arc<Fields>,
+    ) -> (Vec<Found>, Vec<RowKey>) {
+        let mut refers_to = Vec::new();
+        let mut all = Vec::with_capacity(mappings.len());
+        for mapping in mappings {
+            let mut found: Vec<Option<Looked>> = Vec::with_capacity(mapping.lookups.len());
+            let mut stops = None;
+            for at in 0..mapping.lookups.len() {
+                let Some(key) = lookup_key(mapping, at, &RowView::new(image, refs(&found))) else {
+                    found.push(None);
+                    continue;
+                };
+                if key == *row {
+                    found.push(Some(Looked { key, image: image.clone() }));
+                    continue;
+                }
+                let other = self.row(&key).map(|other| other.image.clone());
+                if other.is_none() && stops.is_none() {
+                    stops = Some(match self.store.rows.contains_key(&key) {
+                        true => Found::Waiting(key.clone()),
+                        false => {
+                            self.needs.insert(key.clone());
+                            Found::NotLoaded
+                        }
+                    });
+                }
+                refers_to.push(key.clone());
+                if let Some(image) = other.as_ref().filter(|_| stops.is_none()) {
+                    let broken = self.rules.olders.trouble(&key.source, &key.table, image);
+                    stops = broken.map(Found::Broken);
+                }
+                found.push(other.map(|image| Looked { key, image }));
+            }
+            all.push(stops.unwrap_or(Found::All(found)));
+        }
+        refers_to.sort_unstable();
+        refers_to.dedup();
+        (all, refers_to)
+    }
+}
+
+/// The record that evidence of a row is about, as far as what the row says names it.
+pub(super) fn known_subject(
+    rules: TableRules<'_>,
+    rule: &Normalise,
+    speech: &Speech,
+) -> Option<RecordKey> {
+    let ([_], [said]) = (rules.mappings, &speech.said[..]) else { return None };
+    match &rule.about {
+        None => Some(said.record.clone()),
+        Some(link) => said.links.get(link).cloned(),
+    }
+}
+
+pub(super) fn refs(lookups: &[Option<Looked>]) -> Vec<Option<&Fields>> {
+    lookups.iter().map(|looked| looked.as_ref().map(|l| &*l.image)).collect()
+}
