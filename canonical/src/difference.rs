@@ -54,7 +54,8 @@ pub(crate) fn differences(
     out.deadlines.extend(kept.map(|(_, d)| d.clone()));
     let version = |r: &Option<Arc<Record>>| r.as_ref().map(|r| r.version);
     if version(&new.record) != version(&old.record) {
-        out.records.extend(new.record.clone());
+        let put = if old.record.is_some() { &mut out.records } else { &mut out.new_records };
+        put.extend(new.record.clone());
     }
 }
 

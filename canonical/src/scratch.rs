@@ -132,7 +132,8 @@ impl Scratch {
                 false => _ = self.contributions.insert(key, c),
             }
         }
-        for record in outcome.records.into_iter().map(Arc::unwrap_or_clone) {
+        let records = outcome.records.into_iter().chain(outcome.new_records);
+        for record in records.map(Arc::unwrap_or_clone) {
             for to in record.links.values() {
                 self.index.linking.entry(to.clone()).or_default().insert(record.key.clone());
             }

@@ -413,8 +413,10 @@ pub struct Outcome {
     pub contributions: Vec<Arc<Contribution>>,
     /// Contributions to put that the store does not have.
     pub new_contributions: Vec<Arc<Contribution>>,
-    /// Records to put. The store has those with a version above 1, and none of the others.
+    /// Records to put.
     pub records: Vec<Arc<Record>>,
+    /// Records to put that the store does not have.
+    pub new_records: Vec<Arc<Record>>,
     /// Evidence to put.
     pub evidence: Vec<Arc<Evidence>>,
     /// History to append, in order.

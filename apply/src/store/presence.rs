@@ -80,7 +80,8 @@ impl Presence {
             self.rows.put(&(&*text(&row.key.table), &*text(&row.key.pk)));
         }
         let said = outcome.contributions.iter().chain(&outcome.new_contributions);
-        let records = outcome.records.iter().map(|r| &r.key).chain(said.map(|c| &c.record));
+        let records = outcome.records.iter().chain(&outcome.new_records).map(|r| &r.key);
+        let records = records.chain(said.map(|c| &c.record));
         let records = records.chain(outcome.evidence.iter().map(|e| &e.record));
         let records = records.chain(outcome.releases.iter().map(|r| &r.record));
         for key in records.chain(outcome.deadlines.iter().map(|d| &d.record)) {

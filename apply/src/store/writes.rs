@@ -30,7 +30,7 @@ pub(crate) fn all<'a>(
     new_rows(&mut out, &outcome.new_rows.iter().map(|row| &**row).collect::<Vec<_>>());
     known_rows(&mut out, &last_shared(&outcome.rows, |r| &r.key));
     contributions(&mut out, outcome);
-    records(&mut out, &last_shared(&outcome.records, |r| &r.key));
+    records(&mut out, outcome);
     evidence(&mut out, &last_shared(&outcome.evidence, |e| e.id));
     history(&mut out, &outcome.history, ruleset);
     exceptions(&mut out, &outcome.exceptions, progress);
@@ -159,8 +159,9 @@ fn contribution_params<'a>(all: &[&'a Contribution]) -> Vec<Param<'a>> {
     params
 }
 
-fn records<'a>(out: &mut Vec<Write<'a>>, records: &[&'a Record]) {
-    let (new, known): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| r.version == 1);
+fn records<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
+    let new: Vec<&Record> = outcome.new_records.iter().map(|r| &**r).collect();
+    let known = last_shared(&outcome.records, |r| &r.key);
     if !new.is_empty() {
         out.push((sql::ADD_RECORDS, record_params(&new)));
     }
@@ -173,8 +174,9 @@ fn records<'a>(out: &mut Vec<Write<'a>>, records: &[&'a Record]) {
         }));
         out.push((sql::DROP_LINKS, params));
     }
-    let links: Vec<(&RecordKey, &str, &RecordKey)> = records
+    let links: Vec<(&RecordKey, &str, &RecordKey)> = new
         .iter()
+        .chain(&known)
         .flat_map(|r| r.links.iter().map(move |(name, to)| (&r.key, &**name, to)))
         .collect();
     if !links.is_empty() {

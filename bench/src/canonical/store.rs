@@ -132,7 +132,8 @@ impl Store {
                 false => _ = of.insert(contribution.row.clone(), contribution),
             }
         }
-        for record in outcome.records.into_iter().map(Arc::unwrap_or_clone) {
+        let records = outcome.records.into_iter().chain(outcome.new_records);
+        for record in records.map(Arc::unwrap_or_clone) {
             let before = self.records.get(&record.key).map(|r| r.links.clone()).unwrap_or_default();
             for to in before.values() {
                 self.linking.entry(to.clone()).or_default().remove(&record.key);
