@@ -246,12 +246,13 @@ impl Rig {
 
     /// Begins again from what is durable, as after a kill.
     pub async fn restart(&mut self) {
-        let position = self.position.clone().unwrap();
         let resumes = self.parts.last() != Some(&SnapshotPart::Stream)
             && self.parts.last() != Some(&SnapshotPart::Last);
-        let start = match resumes {
-            true => Start::Resume(position),
-            false => Start::After(position),
+        let start = match self.position.clone() {
+            Some(position) if resumes => Start::Resume(position),
+            Some(position) => Start::After(position),
+            // Killed before anything was durable.
+            None => Start::Snapshot,
         };
         let memory = self.memory.clone();
         self.reader = crossdock_capture::open(&self.options, start, memory).await.unwrap();
