@@ -26,6 +26,8 @@ const REMEMBERED: u8 = 3;
 const WHOLE: u8 = 4;
 /// `caching_sha2_password`: asks for the server's public key.
 const PUBLIC_KEY: u8 = 2;
+/// Bytes of what MariaDB's ed25519 signs.
+const ED25519_NONCE: usize = 32;
 /// `utf8mb4_general_ci`, which all servers know.
 const COLLATION: u8 = 45;
 
@@ -129,12 +131,23 @@ fn authenticate(packets: &mut Packets, mut nonce: Vec<u8>) -> Result<(), Capture
                 let Ok(request) = ParseBuf(body).parse::<AuthSwitchRequest<'_>>(()) else {
                     return Err(packets.odd("its way of authentication"));
                 };
-                nonce = request.plugin_data().to_vec();
                 let plugin = request.auth_plugin().into_owned();
+                nonce = nonce_of(&plugin, body, request.plugin_data()).to_vec();
                 answer(packets, &plugin, &nonce)?;
             }
             _ => return Err(packets.refused(DOING, &packet)),
         }
+    }
+}
+
+/// What passwords are hashed with. The library takes a zero at the end for a terminator; the nonce of
+/// ed25519 has none, and each 256th ends with a zero of its own.
+fn nonce_of<'b>(plugin: &AuthPlugin<'_>, body: &'b [u8], trimmed: &'b [u8]) -> &'b [u8] {
+    match plugin {
+        AuthPlugin::Ed25519 if trimmed.len() < ED25519_NONCE => {
+            body.last_chunk::<ED25519_NONCE>().map_or(trimmed, |nonce| nonce)
+        }
+        _ => trimmed,
     }
 }
 
@@ -194,8 +207,10 @@ mod tests {
     use std::sync::Arc;
 
     use crossdock_harness::{Daemon, DaemonOptions, MariaDb, MySql, make_certificates};
+    use mysql_common::io::ParseBuf;
+    use mysql_common::packets::AuthSwitchRequest;
 
-    use super::seal;
+    use super::{ED25519_NONCE, nonce_of, seal};
     use crate::mysql::fuzzing;
     use crate::mysql::packets::Packets;
     use crate::mysql::session::Session;
@@ -244,6 +259,18 @@ mod tests {
 
     fn create(server: &Daemon, user: &str, how: &str) {
         server.sql("", &format!("CREATE USER {user} IDENTIFIED {how}")).unwrap();
+    }
+
+    #[test]
+    fn a_nonce_of_ed25519_may_end_with_a_zero() {
+        let request = |nonce: &[u8]| [b"\xfeclient_ed25519\0", nonce].concat();
+        let mut nonce = [7; ED25519_NONCE];
+        for last in [1, 0] {
+            nonce[ED25519_NONCE - 1] = last;
+            let body = request(&nonce);
+            let parsed = ParseBuf(&body).parse::<AuthSwitchRequest<'_>>(()).unwrap();
+            assert_eq!(nonce_of(&parsed.auth_plugin(), &body, parsed.plugin_data()), nonce);
+        }
     }
 
     #[test]
