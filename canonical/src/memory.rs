@@ -14,7 +14,7 @@ use crate::judge::RecordStore;
 use crate::rows::{Kept, RowStore};
 
 /// About as many bytes are kept; what a single batch touches is kept whatever its size.
-const BYTES_MAX: usize = 6 << 20;
+const BYTES_MAX: usize = 16 << 20;
 /// What an entry of a map and the value in it take besides its texts, about.
 const ENTRY_BYTES: usize = 160;
 

@@ -111,7 +111,7 @@ fn an_entity_that_readers_would_not_survive_is_refused_until_it_is_allowed() {
         world.refused(&["schema", "show", "parcel", "--version", "3"]).contains("there are: 1, 2")
     );
     let put = "INSERT INTO crossdock.record VALUES
-               ('parcel', 'par:7', 3, false, '{\"no\": 7, \"mass\": \"2.5\", \"seal\": \"x\"}', '{}', '{}')";
+               ('parcel', 'par:7', 3, false, '{\"no\": 7, \"mass\": \"2.5\", \"seal\": \"x\"}', '[]', '{}')";
     world.store.sql("canonical", put).unwrap();
     let then = world.done(&["schema", "record", "par:7", "--version", "1"]);
     let then: Json = serde_json::from_str(&then).unwrap();
