@@ -38,7 +38,7 @@ pub(crate) const APPLIED: &str = "ALTER TABLE sales.event ADD applied timestampt
     ALTER TABLE sales.event ENABLE ALWAYS TRIGGER applied";
 
 /// Latencies of one run, in milliseconds, in order of size.
-pub(crate) struct Latencies(pub Vec<f64>);
+pub(crate) struct Latencies(Vec<f64>);
 
 impl Latencies {
     /// Of microseconds in order of commit.
@@ -49,9 +49,23 @@ impl Latencies {
     }
 
     /// So many percent of all are at most as large.
-    pub fn percentile(&self, percent: usize) -> Result<f64> {
+    fn percentile(&self, percent: usize) -> Result<f64> {
         let at = self.0.len() * percent / 100;
         self.0.get(at).copied().context("the load was shorter than its warming up")
+    }
+
+    /// p50 and p99 beside those of a subscription, which are told.
+    pub fn beside(&self, subscription: &Self, run: u32) -> Result<[(f64, f64); 2]> {
+        let pair = |percent| -> Result<(f64, f64)> {
+            Ok((self.percentile(percent)?, subscription.percentile(percent)?))
+        };
+        let [(ours50, theirs50), (ours99, theirs99)] = [pair(50)?, pair(99)?];
+        eprintln!(
+            "run {run}: {} transactions; crossdock p50 {ours50:.2} ms, p99 {ours99:.2} ms; \
+             subscription p50 {theirs50:.2} ms, p99 {theirs99:.2} ms",
+            self.0.len()
+        );
+        Ok([(ours50, theirs50), (ours99, theirs99)])
     }
 }
 
@@ -67,16 +81,10 @@ pub fn bench(runs: u32, rate: u32, seconds: u32) -> Result<()> {
     let (mut p50, mut p99, mut limit) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=runs {
         let (ours, theirs) = measure(&publisher, &subscriber, rate, seconds)?;
-        let (ours50, theirs50) = (ours.percentile(50)?, theirs.percentile(50)?);
-        let (ours99, theirs99) = (ours.percentile(99)?, theirs.percentile(99)?);
-        eprintln!(
-            "run {run}: {} transactions; crossdock p50 {ours50:.2} ms, p99 {ours99:.2} ms; \
-             subscription p50 {theirs50:.2} ms, p99 {theirs99:.2} ms",
-            ours.0.len()
-        );
-        p50.push((ours50, theirs50));
-        p99.push((ours99, theirs99));
-        limit.push((ours99, theirs99 + 5.0));
+        let [half, most] = ours.beside(&theirs, run)?;
+        p50.push(half);
+        p99.push(most);
+        limit.push((most.0, most.1 + 5.0));
     }
     publish(
         NAME,

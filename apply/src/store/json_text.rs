@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
+use crossdock_model::Named;
 use crossdock_model::canonical::{Fields, Name, Origin};
-use crossdock_model::{Named, Value};
+use crossdock_model::value::write_json_text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -31,7 +32,7 @@ pub(crate) fn json_text(given: &str) -> Cow<'_, str> {
     }
 }
 
-/// Fields as people query them; see [`Value::to_json`].
+/// Fields as people query them; see `Value::to_json`.
 pub(crate) fn fields_json(fields: &Fields) -> String {
     let mut out = String::with_capacity(32 * fields.len() + 2);
     out.push('{');
@@ -39,42 +40,12 @@ pub(crate) fn fields_json(fields: &Fields) -> String {
         if at > 0 {
             out.push(',');
         }
-        push_text(&mut out, name);
+        write_json_text(&mut out, name);
         out.push(':');
-        push_value(&mut out, value);
+        value.write_json(&mut out);
     }
     out.push('}');
     without_nul(out)
-}
-
-fn push_value(out: &mut String, value: &Value<'_>) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Text(text) => push_text(out, text),
-        // What a source took for JSON may be more than PostgreSQL takes.
-        Value::Json(_) => out.push_str(&value.to_json().to_string()),
-        Value::Int(_) | Value::UInt(_) => out.push_str(&value.to_text().unwrap_or_default()),
-        Value::Array(items) => {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                push_value(out, item);
-            }
-            out.push(']');
-        }
-        other => push_text(out, &other.text().unwrap_or_default()),
-    }
-}
-
-fn push_text(out: &mut String, given: &str) {
-    match serde_json::to_string(given) {
-        Ok(quoted) => out.push_str(&quoted),
-        Err(_) => out.push_str("\"\""),
-    }
 }
 
 /// Fields that have the same origin, as they are kept: nearly all fields of a record come from
@@ -136,6 +107,8 @@ fn make_visible(json: &mut Json) {
 
 #[cfg(test)]
 mod tests {
+    use crossdock_model::Value;
+
     use super::*;
 
     #[test]

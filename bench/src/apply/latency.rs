@@ -77,15 +77,9 @@ pub fn bench(runs: u32, rate: u32, seconds: u32) -> Result<()> {
         };
         let (ours, theirs) = (after(&world.store, BY_COMMIT)?, after(&subscriber, BY_TRIGGER)?);
         before = count;
-        let (ours50, theirs50) = (ours.percentile(50)?, theirs.percentile(50)?);
-        let (ours99, theirs99) = (ours.percentile(99)?, theirs.percentile(99)?);
-        eprintln!(
-            "run {run}: {} transactions; crossdock p50 {ours50:.2} ms, p99 {ours99:.2} ms; \
-             subscription p50 {theirs50:.2} ms, p99 {theirs99:.2} ms",
-            ours.0.len()
-        );
-        p50.push((ours50, theirs50));
-        p99.push((ours99, theirs99));
+        let [half, most] = ours.beside(&theirs, run)?;
+        p50.push(half);
+        p99.push(most);
     }
     let goal = |pairs: &[(f64, f64)], limit| -> Vec<_> {
         pairs.iter().map(|(ours, _)| (*ours, limit)).collect()
