@@ -25,6 +25,7 @@ use crate::scope::{Children, Members, Scope, Var};
 
 use draft::{Draft, Source};
 pub(crate) use part::{Dirt, Part, Patched};
+pub(crate) use pick::by_pk;
 use pick::{Saying, Sayings, pick};
 
 /// A record with everything that it is made of.

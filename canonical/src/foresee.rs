@@ -5,12 +5,12 @@
 //! itself says so.
 
 use crossdock_model::Op;
-use crossdock_model::canonical::{Fields, Name, Needs, RecordKey, RowKey};
+use crossdock_model::canonical::{Fields, Name, Needs, RecordKey, RowKey, SourceRow};
 use foldhash::{HashMap, HashSet};
 
 use crate::fold::{Folded, Net};
 use crate::judge::RecordStore;
-use crate::mapping::Mapping;
+use crate::mapping::{Alias, Mapping};
 use crate::rowmap::{RowView, lookup_key};
 use crate::rows::{Found, RowStore};
 use crate::rules::Rules;
@@ -23,7 +23,14 @@ pub(crate) fn rows(
     transactions: &[Folded<'_>],
     foreseen: &mut Foreseen,
 ) -> Needs {
-    let mut wanted = Rows { store, now: HashMap::default(), rows: HashSet::default(), open: false };
+    let mut wanted = Rows {
+        store,
+        now: HashMap::default(),
+        aliases: HashMap::default(),
+        rows: HashSet::default(),
+        referring: HashSet::default(),
+        open: false,
+    };
     let nets = || transactions.iter().flat_map(|t| &t.nets);
     if foreseen.nets.is_none() {
         for key in nets().flat_map(|net| std::iter::once(&net.row).chain(&net.inherits)) {
@@ -36,8 +43,9 @@ pub(crate) fn rows(
     let open = foreseen.nets.take().unwrap_or_else(|| (0..nets().count()).collect());
     if !open.is_empty() {
         wanted.now.extend(nets().map(|net| (&net.row, &*net.image)));
+        nets().for_each(|net| wanted.note_aliases(net));
     }
-    let (mut referring, mut still) = (HashSet::default(), Vec::new());
+    let mut still = Vec::new();
     let (mut left, mut open) = (nets().enumerate(), open.into_iter());
     while let Some((at, net)) = open.next().and_then(|at| left.find(|(place, _)| *place == at)) {
         wanted.open = false;
@@ -49,25 +57,18 @@ pub(crate) fn rows(
             }
         }
         if wanted.is_read(net) {
-            match store.referring.get(&net.row) {
-                Some(known) => {
-                    for other in known {
-                        let of_other = rules.of_table(&other.source, &other.table);
-                        wanted.stored_lookups(of_other.mappings, other);
-                    }
-                }
-                None => {
-                    referring.insert(net.row.clone());
-                    wanted.open = true;
-                }
-            }
+            wanted.readers(rules, &net.row);
+        }
+        for (by, alias) in wanted.shifts(net) {
+            wanted.readers(rules, &by.sought(&alias));
+            wanted.holders(&alias, &net.row.table);
         }
         if wanted.open {
             still.push(at);
         }
     }
     foreseen.nets = Some(still);
-    let (rows, referring_to) = (wanted.rows.into_iter(), referring.into_iter());
+    let (rows, referring_to) = (wanted.rows.into_iter(), wanted.referring.into_iter());
     Needs { rows: rows.collect(), referring_to: referring_to.collect(), ..Needs::default() }
 }
 
@@ -75,7 +76,11 @@ struct Rows<'r> {
     store: &'r RowStore,
     /// The last image of each row in the batch.
     now: HashMap<&'r RowKey, &'r Fields>,
+    /// Rows of the batch by what else they are found by.
+    aliases: HashMap<RowKey, Vec<&'r RowKey>>,
     rows: HashSet<RowKey>,
+    /// Rows, and aliases, of which it must be known who refers to them.
+    referring: HashSet<RowKey>,
     /// Something has not been loaded, behind which there may be more.
     open: bool,
 }
@@ -89,7 +94,11 @@ impl<'r> Rows<'r> {
     }
 
     fn stored(&self, key: &RowKey) -> Option<&'r Fields> {
-        Some(&self.store.rows.get(key)?.as_ref()?.row.image)
+        self.kept(key).map(|row| &*row.image)
+    }
+
+    fn kept(&self, key: &RowKey) -> Option<&'r SourceRow> {
+        Some(&*self.store.rows.get(key)?.as_ref()?.row)
     }
 
     /// Wants the rows that were looked up when the row was mapped last, if that is known and it
@@ -112,17 +121,74 @@ impl<'r> Rows<'r> {
     /// Whether the lookups of a row may find other rows than those of its image in the store.
     fn looks_elsewhere(&self, net: &Net<'_>) -> bool {
         let (Some(stored), true) = (self.stored(&net.row), net.full) else { return true };
-        let mut keys = net.table.rules.mappings.iter().flat_map(|m| &m.lookups).map(|l| &l.key);
+        let lookups = net.table.rules.mappings.iter().flat_map(|m| &m.lookups);
+        let mut keys = lookups.flat_map(|l| &l.key);
         keys.any(|k| k.lookup.is_none() && stored.get(&k.column) != net.image.get(&k.column))
     }
 
     /// Whether rows that refer to a row may have to be mapped again.
     fn is_read(&self, net: &Net<'_>) -> bool {
         let Some(used) = net.table.rules.used else { return false };
-        match self.stored(&net.row) {
-            Some(stored) => net.op != Op::Delete && used.differs_where_given(stored, &net.image),
+        let deleted = net.op == Op::Delete;
+        match self.kept(&net.row) {
+            Some(kept) if used.optional && kept.deleted != deleted => true,
+            Some(kept) => !deleted && used.differs_where_given(&kept.image, &net.image),
             None => true,
         }
+    }
+
+    /// Notes what else a row of the batch is found by.
+    fn note_aliases(&mut self, net: &'r Net<'_>) {
+        let Some(used) = net.table.rules.used else { return };
+        for alias in used.aliases_of(&net.row.source, &net.image) {
+            self.aliases.entry(alias).or_default().push(&net.row);
+        }
+    }
+
+    /// The aliases that a row may get or lose.
+    fn shifts<'n>(&self, net: &Net<'n>) -> Vec<(&'n Alias, RowKey)> {
+        let mut shifts = Vec::new();
+        for by in net.table.rules.used.map_or(&[][..], |used| &used.aliases) {
+            let of = |image: &Fields| by.of(&net.row.source, image);
+            let kept = self.kept(&net.row);
+            let before = kept.filter(|kept| !kept.deleted).and_then(|kept| of(&kept.image));
+            let now = of(&net.image).filter(|_| net.op != Op::Delete);
+            if before != now {
+                shifts.extend([before, now].into_iter().flatten().map(|alias| (by, alias)));
+            }
+        }
+        shifts
+    }
+
+    /// Wants the rows that refer to a row or look for an alias, and what these look up.
+    fn readers(&mut self, rules: &Rules, key: &RowKey) {
+        let store = self.store;
+        match store.referring.get(key) {
+            Some(known) => {
+                for other in known {
+                    let of_other = rules.of_table(&other.source, &other.table);
+                    self.stored_lookups(of_other.mappings, other);
+                }
+            }
+            None => {
+                self.referring.insert(key.clone());
+                self.open = true;
+            }
+        }
+    }
+
+    /// Wants the rows that have an alias; gives the first of them that is known.
+    fn holders(&mut self, alias: &RowKey, table: &Name) -> Option<RowKey> {
+        let store = self.store;
+        let Some(known) = store.referring.get(alias) else {
+            self.referring.insert(alias.clone());
+            self.open = true;
+            return None;
+        };
+        let stored: Vec<&RowKey> = known.iter().filter(|key| key.table == *table).collect();
+        stored.iter().for_each(|key| self.row(key));
+        let of_batch = self.aliases.get(alias).and_then(|keys| keys.first());
+        of_batch.or(stored.first()).map(|key| (*key).clone())
     }
 
     fn stored_lookups(&mut self, mappings: &[Mapping], key: &RowKey) {
@@ -145,8 +211,13 @@ impl<'r> Rows<'r> {
     fn follow(&mut self, mapping: &Mapping, image: &Fields, batch_first: bool) -> bool {
         let mut two = false;
         let mut found: Vec<Option<&Fields>> = Vec::with_capacity(mapping.lookups.len());
-        for at in 0..mapping.lookups.len() {
-            let Some(key) = lookup_key(mapping, at, &RowView::new(image, found.clone())) else {
+        for (at, lookup) in mapping.lookups.iter().enumerate() {
+            let key = lookup_key(mapping, at, &RowView::new(image, found.clone()));
+            let key = match (key, &lookup.by) {
+                (Some(alias), Some(_)) => self.holders(&alias, &lookup.table),
+                (key, _) => key,
+            };
+            let Some(key) = key else {
                 found.push(None);
                 continue;
             };

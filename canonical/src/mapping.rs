@@ -1,5 +1,7 @@
 //! Mapping files as written: which rows become which fields of which records.
 
+mod lookup;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use crate::document::{Item, Section};
 use crate::expr::Expr;
 use crate::problems::{Report, Spot, did_you_mean};
 use crate::upcast::{self, Older};
+
+pub(crate) use lookup::{Alias, Lookup};
 
 /// Decimal places by which a value may be shifted.
 const SHIFT_MAX: i64 = 30;
@@ -48,27 +52,11 @@ impl Mapping {
     /// Whether two images of a row lead to the same looked-up rows: one leads to the next, and the
     /// first ones are found by columns of the row.
     pub fn finds_the_same(&self, a: &Fields, b: &Fields) -> bool {
-        let same =
-            |l: &Lookup| l.key.lookup.is_some() || a.get(&l.key.column) == b.get(&l.key.column);
+        let part = |key: &Path| key.lookup.is_some() || a.get(&key.column) == b.get(&key.column);
+        let same = |l: &Lookup| l.key.iter().all(part);
         // A row that refers to its own table may find itself, as it is now.
         self.lookups.iter().all(|l| l.table != self.table && same(l))
     }
-}
-
-/// A row of another table of the same source.
-#[derive(Debug)]
-pub(crate) struct Lookup {
-    /// Name under which its columns are used.
-    pub name: Name,
-    /// `schema.table`.
-    pub table: Name,
-    /// Where the key of the row is found.
-    pub key: Path,
-    /// What stands in front of the key when the text refers to this table; a text that begins
-    /// otherwise refers to something else.
-    pub prefix: Option<String>,
-    /// Where it stands.
-    pub spot: Spot,
 }
 
 /// A column of the row or of a looked-up row, or a member of a JSON column.
@@ -122,9 +110,6 @@ pub(crate) struct LinkMap {
     /// Its key fields.
     pub key: Vec<FieldMap>,
 }
-
-/// A lookup as it is written: name, place, table, path to the key and its prefix.
-type WrittenLookup<'w> = (&'w str, Item<'w>, Option<Name>, (&'w str, Option<&'w str>));
 
 /// What reading needs to know.
 pub(crate) struct Reader<'r> {
@@ -238,44 +223,6 @@ impl Reader<'_> {
             zone: zone.clone(),
             was,
         })
-    }
-
-    /// Lookups in an order in which each refers only to earlier ones.
-    fn lookups(&self, block: &Section<'_>) -> Vec<Lookup> {
-        let Some(section) = block.get("lookup").and_then(|i| i.table()) else { return Vec::new() };
-        let mut waiting: Vec<WrittenLookup<'_>> = Vec::new();
-        for (name, item) in section.entries() {
-            let Some(s) = item.table() else { continue };
-            s.required("table");
-            let table = s.get("table").and_then(|i| self.table_name(&i));
-            let key = s.required("key").unwrap_or_default();
-            let prefix = s.text("prefix");
-            s.done();
-            if ["row", "before", "op", "rec", "ev"].contains(&name) {
-                item.problem(format!("a lookup cannot be called `{name}`"), "choose another name");
-            }
-            waiting.push((name, item, table, (key, prefix)));
-        }
-        let mut found: Vec<Lookup> = Vec::new();
-        while !waiting.is_empty() {
-            let names: Vec<String> = waiting.iter().map(|w| w.0.to_string()).collect();
-            let ready = waiting.iter().position(|w| {
-                w.3.0.split_once('.').is_none_or(|(root, _)| !names.iter().any(|n| n == root))
-            });
-            let Some(at) = ready else {
-                for (name, item, ..) in &waiting {
-                    let what = format!("the lookup `{name}` refers to itself in a circle");
-                    item.problem(what, "start from a column of the row");
-                }
-                break;
-            };
-            let (name, item, table, (key, prefix)) = waiting.remove(at);
-            let key = path(key, &found);
-            let Some(table) = table else { continue };
-            let (name, prefix) = (name.into(), prefix.map(str::to_string));
-            found.push(Lookup { name, table, key, prefix, spot: item.spot() });
-        }
-        found
     }
 
     fn fields(

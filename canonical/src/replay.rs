@@ -68,6 +68,8 @@ pub struct Comparison<'r> {
     asked: HashSet<RecordKey>,
     /// Records that link to a record, in the canonical store.
     linking: BTreeMap<RecordKey, Vec<RecordKey>>,
+    /// Rows that have an alias, in the canonical store.
+    holding: BTreeMap<RowKey, Vec<RowKey>>,
     /// Rows that must have spoken before anything else is judged.
     seeds: Vec<Vec<SourceRow>>,
 }
@@ -94,6 +96,7 @@ impl<'r> Comparison<'r> {
             base: BTreeMap::new(),
             asked: HashSet::new(),
             linking: BTreeMap::new(),
+            holding: BTreeMap::new(),
             seeds: Vec::new(),
         }
     }
@@ -197,7 +200,11 @@ impl<'r> Comparison<'r> {
         let rows = needs.rows.iter().filter(|k| !self.base.contains_key(*k)).cloned();
         let records = needs.records.iter().filter(|k| !self.asked.contains(*k)).cloned();
         let linking = needs.linking_to.iter().filter(|k| !self.linking.contains_key(*k)).cloned();
+        let sides = &self.sides;
+        let is_alias = |key: &&RowKey| sides.iter().any(|side| side.rules.is_alias(key));
+        let new_alias = |key: &&RowKey| is_alias(key) && !self.holding.contains_key(*key);
         let new = Needs {
+            referring_to: needs.referring_to.iter().filter(new_alias).cloned().collect(),
             rows: rows.collect(),
             records: records.collect(),
             linking_to: linking.collect(),
@@ -208,6 +215,7 @@ impl<'r> Comparison<'r> {
         }
         let loaded = load(&new)?;
         self.note_rows(&new.rows, loaded.rows);
+        self.note_holders(new.referring_to, loaded.referring);
         for key in &new.linking_to {
             self.linking.entry(key.clone()).or_default();
         }
@@ -242,6 +250,16 @@ impl<'r> Comparison<'r> {
         Ok(any)
     }
 
+    fn note_holders(&mut self, asked: Vec<RowKey>, found: Vec<SourceRow>) {
+        for alias in asked {
+            let holds = |row: &&SourceRow| row.refers_to.contains(&alias);
+            let keys = found.iter().filter(holds).map(|row| row.key.clone()).collect();
+            self.holding.insert(alias, keys);
+        }
+        let new = found.into_iter().filter(|row| !self.base.contains_key(&row.key)).collect();
+        self.note_rows(&[], new);
+    }
+
     fn note_rows(&mut self, asked: &[RowKey], found: Vec<SourceRow>) {
         for key in asked {
             self.base.entry(key.clone()).or_insert(None);
@@ -260,6 +278,11 @@ impl<'r> Comparison<'r> {
         let known: HashSet<RowKey> = loaded.rows.iter().map(|r| r.key.clone()).collect();
         let outside = needs.rows.iter().filter(|k| !known.contains(*k) && !whole.contains(*k));
         loaded.rows.extend(outside.filter_map(|k| self.base.get(k)?.clone()));
+        let holding = needs.referring_to.iter().filter_map(|alias| self.holding.get(alias));
+        let new = |key: &&RowKey| !side.store.rows.contains_key(*key) && !whole.contains(*key);
+        for key in holding.flatten().filter(new) {
+            loaded.referring.extend(self.base.get(key).cloned().flatten());
+        }
         for to in &needs.linking_to {
             let from = self.linking.get(to).into_iter().flatten();
             loaded.linking.extend(from.map(|from| (to.clone(), from.clone())));

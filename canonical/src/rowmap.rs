@@ -52,6 +52,15 @@ pub(crate) enum RowTrouble {
         /// The code.
         code: String,
     },
+    /// Two rows have the values by which a lookup finds one.
+    Ambiguous {
+        /// What both are found by.
+        alias: RowKey,
+        /// The columns.
+        columns: Vec<Name>,
+        /// Keys of the row that is found and of the one that is not.
+        rows: [Name; 2],
+    },
 }
 
 /// What one row says about one record.
@@ -150,16 +159,21 @@ fn member(document: &serde_json::Value, members: &[String]) -> Value<'static> {
     }
 }
 
-/// Key of the row that a lookup finds; `None` when the key is NULL or not known, or refers to
-/// another table.
+/// Key of the row that a lookup finds, or the alias that this row has; `None` when a part of the
+/// key is NULL or not known, or refers to another table.
 pub(crate) fn lookup_key(mapping: &Mapping, at: usize, view: &RowView<'_>) -> Option<RowKey> {
     let lookup = mapping.lookups.get(at)?;
-    let value = view.value(&lookup.key).filter(|v| !v.is_null())?;
-    let pk = match &lookup.prefix {
-        None => RowKey::join([&*value]),
-        Some(prefix) => value.to_text()?.strip_prefix(prefix.as_str())?.into(),
+    let part = |path: &Path| view.value(path).filter(|v| !v.is_null());
+    let pk = match (&lookup.prefix, &lookup.key[..]) {
+        (Some(prefix), [only]) => part(only)?.to_text()?.strip_prefix(prefix.as_str())?.into(),
+        (None, [only]) => RowKey::join([&*part(only)?]),
+        (_, all) => {
+            let parts: Option<Vec<Cow<'_, _>>> = all.iter().map(part).collect();
+            RowKey::join(parts?.iter().map(|value| &**value))
+        }
     };
-    Some(RowKey { source: mapping.source.clone(), table: lookup.table.clone(), pk })
+    let table = lookup.by.as_ref().map_or(&lookup.table, |alias| &alias.held);
+    Some(RowKey { source: mapping.source.clone(), table: table.clone(), pk })
 }
 
 /// Maps a row to a record.

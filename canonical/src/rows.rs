@@ -1,6 +1,7 @@
 //! The first half of judging: source rows. Which images are new, what they say about which
 //! records, and which rows must wait for others.
 
+mod aliases;
 mod referring;
 mod speech;
 
@@ -100,6 +101,8 @@ struct Images<'i> {
     mapped: Option<(&'i Arc<Fields>, Arc<Speech>)>,
     /// Nothing but an echo of what Crossdock wrote.
     silent: bool,
+    /// The rows that it refers to may be others, although its columns are as they were.
+    anew: bool,
     /// When the source committed it.
     committed: i64,
 }
@@ -150,8 +153,8 @@ impl<'w> Work<'w> {
         self.stale.insert(net.row.clone(), image.clone());
         let mut step = Step::new(&net.row, net.at);
         let rules = self.rules_of(&net.row);
-        let found = self.find(rules.mappings, &net.row, &image).0;
-        let of_now = self.find(rules.mappings, &net.row, stored).0;
+        let found = self.find(rules, &net.row, &image).0;
+        let of_now = self.find(rules, &net.row, stored).0;
         for rule in rules.evidence {
             // Without the image before, such a rule might see a change where there was none.
             let blind = before.is_none()
@@ -171,6 +174,7 @@ impl<'w> Work<'w> {
                     before: before.as_ref(),
                     mapped: None,
                     silent: false,
+                    anew: false,
                     committed: tx.header.commit_micros,
                 };
                 self.state(rules, rule, &images, (&found, None), &mut step);
@@ -211,10 +215,8 @@ impl<'w> Work<'w> {
             (was, self.said_last(net.table.rules, &net.row, was, known))
         });
         // What referring rows say as long as this one is as it was.
-        let said_before = match &spoken {
-            Some(was) if !deleted => self.referring_speech(net.table.rules, &net.row, was, &image),
-            _ => Vec::new(),
-        };
+        let shifts = self.shifts(net.table.rules, stored, &row);
+        let said_before = self.referring_speech(net.table.rules, stored, &row, &shifts);
         let mut step = Step::new(&net.row, net.at);
         step.doing = match (&before, net.op) {
             (Some(_), _) => Doing::Changed,
@@ -232,6 +234,7 @@ impl<'w> Work<'w> {
             before: before.as_ref(),
             mapped,
             silent,
+            anew: false,
             committed: tx.header.commit_micros,
         };
         self.speak(net.table.rules, &images, &mut step);
@@ -239,9 +242,13 @@ impl<'w> Work<'w> {
             step.troubles.clear();
         }
         step.image = image;
+        self.tell_ambiguous(&shifts, &mut step);
         self.push(step);
         if new {
             self.unpark(net.table.rules, &net.row);
+        }
+        for shift in &shifts {
+            self.unpark(net.table.rules, &shift.sought());
         }
         for (other, last) in said_before {
             self.map_again(&other, last, tx.header.commit_micros);
@@ -346,7 +353,7 @@ impl<'w> Work<'w> {
         }
         if !images.silent && !rules.evidence.is_empty() {
             let found = match images.op {
-                Op::Delete => &self.find(rules.mappings, images.row, images.now).0,
+                Op::Delete => &self.find(rules, images.row, images.now).0,
                 _ => &speech.found,
             };
             for rule in rules.evidence {

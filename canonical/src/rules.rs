@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crossdock_model::canonical::Name;
+use crossdock_model::canonical::{Name, RowKey};
 use crossdock_model::problem::SourceText;
 use crossdock_model::{Problem, TableName, TableSchema};
 use crossdock_schema_registry::{Entities, FieldType};
@@ -115,6 +115,12 @@ impl Rules {
             evidence: self.evidence.get(&key).map_or(&[], Vec::as_slice),
             used: self.looked_up.get(&key),
         }
+    }
+
+    /// Whether a key is not that of a row, but one by which rows are found besides.
+    pub(crate) fn is_alias(&self, key: &RowKey) -> bool {
+        let mut of_source = self.looked_up.iter().filter(|((source, _), _)| *source == key.source);
+        of_source.any(|(_, used)| used.aliases.iter().any(|alias| alias.held == key.table))
     }
 
     /// Reads and compiles all files.

@@ -103,10 +103,24 @@ impl Troubles {
                     json!({ "code": code }),
                 )
             }
+            RowTrouble::Ambiguous { alias, columns, rows: [found, other] } => (
+                self.id(&["ambiguous_lookup", &row.source, &alias.table, &alias.pk]),
+                "ambiguous_lookup",
+                row.table.clone(),
+                format!(
+                    "Rows {} and {} of {} in {} are both found by {}; the first one counts.",
+                    shown(found),
+                    shown(other),
+                    row.table,
+                    row.source,
+                    columns.join(", ")
+                ),
+                json!({ "columns": columns, "rows": [shown(found), shown(other)] }),
+            ),
         };
         if let Some(members) = context.as_object_mut() {
             members.insert("table".into(), json!(&*row.table));
-            members.insert("row".into(), json!(row.pk.replace('\u{1f}', ",")));
+            members.insert("row".into(), json!(shown(&row.pk)));
             members.insert("position".into(), json!(place));
         }
         self.raise(ExceptionItem {
@@ -136,4 +150,9 @@ impl Troubles {
             open: true,
         });
     }
+}
+
+/// A primary key as people read it.
+fn shown(pk: &str) -> String {
+    pk.replace('\u{1f}', ",")
 }

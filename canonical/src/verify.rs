@@ -80,13 +80,22 @@ impl Verifier<'_> {
             Some(_) => {}
         }
         for lookup in &mapping.lookups {
-            self.path(mapping, &lookup.key, &lookup.spot);
-            if let Some(found) = self.table(&lookup.table, &lookup.spot)
-                && found.key_columns().len() != 1
+            lookup.key.iter().for_each(|path| self.path(mapping, path, &lookup.spot));
+            let found = self.table(&lookup.table, &lookup.spot);
+            if let Some(alias) = &lookup.by {
+                let columns = alias.columns.iter();
+                columns.for_each(|column| self.column(&lookup.table, column, &lookup.spot));
+                continue;
+            }
+            let given = lookup.key.len();
+            if let Some(found) = found
+                && found.key_columns().len() != given
                 && self.changed.is_none()
             {
-                let what = format!("`{}` is not found by one column", lookup.table);
-                let remedy = "look up only tables whose primary key is a single column";
+                let columns = if given == 1 { "one column" } else { "so many columns" };
+                let what = format!("`{}` is not found by {columns}", lookup.table);
+                let remedy = "give `key` a part for each column of its primary key, or say in `by` \
+                              which other columns find it";
                 self.report.at(&lookup.spot, what, remedy);
             }
         }

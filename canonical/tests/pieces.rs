@@ -50,7 +50,7 @@ impl Notes {
 }
 
 /// Judges one transaction in pages, and commits it.
-fn run_large(rules: &Rules, store: &mut Store, tx: &Tx, (chunk, page): (usize, usize)) {
+pub fn run_large(rules: &Rules, store: &mut Store, tx: &Tx, (chunk, page): (usize, usize)) {
     let guards = store.guards.values().cloned();
     let mut large =
         Large::begin(rules, "test", NOW, guards, (&tx.source, tx.header.clone())).in_pages_of(page);

@@ -116,3 +116,26 @@ fn a_mapping_that_reads_another_column_shows() {
     let expected = vec![("prd:P1".into(), "list_price".into(), text("10"), text("100"))];
     assert_eq!(compare(&old, &new, &store, &log[1..]), expected);
 }
+
+#[test]
+fn what_is_found_by_other_columns_comes_from_the_store_too() {
+    let found_by = |extra: &str| {
+        let erp = format!(
+            "source = \"erp\"\n[[table]]\ntable = \"public.products\"\nentity = \"product\"\n\
+             lookup.group = {{ table = \"public.groups\", key = \"group_id\", by = \"nr\" }}\n\
+             [table.fields]\nsku = \"sku\"\ntax_class = {extra}\n"
+        );
+        load(&[("erp.toml", &erp)], "[entity.product]\nowner = \"erp\"\n").unwrap()
+    };
+    let old = found_by("\"group.tax\"");
+    let new = found_by("{ expr = 'group.tax + \"!\"' }");
+    let groups = table("public.groups", &["id*", "nr", "tax"]);
+    let group = put(Op::Create, &groups, vec![i(9), i(1), s("full")]);
+    let mut store = Store::default();
+    run(&old, &mut store, &[tx("erp", 1, vec![group]), product(2, Op::Create, 1, "10")]);
+    let log = [product(10, Op::Update, 1, "12")];
+    run(&old, &mut store, &log);
+    let text = |t: &str| Some(t.to_string());
+    let expected = vec![("prd:P1".into(), "tax_class".into(), text("full"), text("full!"))];
+    assert_eq!(compare(&old, &new, &store, &log), expected);
+}

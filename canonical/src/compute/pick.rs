@@ -80,7 +80,7 @@ pub(super) fn pick<'c>(
 }
 
 /// Order of primary keys: numbers by value.
-fn by_pk(a: &str, b: &str) -> Ordering {
+pub(crate) fn by_pk(a: &str, b: &str) -> Ordering {
     match (a.parse::<i128>(), b.parse::<i128>()) {
         (Ok(x), Ok(y)) => x.cmp(&y),
         _ => a.cmp(b),

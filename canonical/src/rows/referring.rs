@@ -4,26 +4,40 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crossdock_model::canonical::{Fields, RowKey, SourceRow};
+use crossdock_model::canonical::{RowKey, SourceRow};
 use crossdock_model::{Op, Value};
 
+use super::aliases::Shift;
 use super::{COMMITTED, Doing, Images, Kept, Speech, Step, Work};
 use crate::rules::TableRules;
 
 impl<'w> Work<'w> {
-    /// The rows that refer to a row of which a used column changes, and what they say now.
+    /// The rows that refer to a row of which a used column changes, or to an alias that it gets or
+    /// loses, and what they say now.
     pub(super) fn referring_speech(
         &mut self,
         rules: TableRules<'w>,
-        key: &RowKey,
-        was: &Fields,
-        image: &Fields,
+        stored: Option<&Arc<SourceRow>>,
+        row: &SourceRow,
+        shifts: &[Shift<'w>],
     ) -> Vec<(RowKey, Arc<Speech>)> {
-        if !rules.used.is_some_and(|used| used.differs(was, image)) {
-            return Vec::new();
+        let Some(used) = rules.used else { return Vec::new() };
+        let matters = match stored {
+            // A lookup that goes on without a row may have done so.
+            None => used.optional && !row.deleted,
+            Some(was) if used.optional && was.deleted != row.deleted => true,
+            Some(was) => !row.deleted && used.differs(&was.image, &row.image),
+        };
+        let mut others = BTreeSet::new();
+        if matters {
+            others.extend(self.referring_to(&row.key));
         }
+        for shift in shifts {
+            others.extend(self.referring_to(&shift.sought()));
+        }
+        others.remove(&row.key);
         let mut speech = Vec::new();
-        for other in self.referring_to(key) {
+        for other in others {
             let speaks = |k: &&Kept| !k.row.deleted && k.row.waiting_for.is_empty();
             let Some(Kept { row, speech: known }) = self.kept(&other).filter(speaks).cloned()
             else {
@@ -49,6 +63,7 @@ impl<'w> Work<'w> {
             before: Some(&row.image),
             mapped: Some((&row.image, last)),
             silent: false,
+            anew: true,
             committed,
         };
         self.now.insert(key.clone(), Kept::unheard(row.clone()));
@@ -118,7 +133,7 @@ impl<'w> Work<'w> {
         step.committed = Some(committed);
         if row.deleted {
             // Its delete may have waited, too: what it spoke of last has lost it.
-            let (found, refers_to) = self.find(rules.mappings, key, &row.image);
+            let (found, refers_to) = self.find(rules, key, &row.image);
             self.note_references(key, refers_to);
             let said = self.hear(rules.mappings, &row.image, found).said;
             step.left = said.into_iter().map(|s| s.record).collect();
@@ -133,6 +148,7 @@ impl<'w> Work<'w> {
             before: None,
             mapped: None,
             silent,
+            anew: false,
             committed,
         };
         self.speak(rules, &images, &mut step);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey};
 
+use super::aliases::aliases_of;
 use super::{Images, Work};
 use crate::evidence::Normalise;
-use crate::mapping::Mapping;
+use crate::mapping::{Lookup, Mapping};
 use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
 use crate::rules::TableRules;
 
@@ -28,7 +29,8 @@ pub(crate) enum Found {
 pub(crate) struct Looked {
     /// Its key.
     pub key: RowKey,
-    image: Arc<Fields>,
+    /// Its columns.
+    pub image: Arc<Fields>,
 }
 
 /// What an image says, by all mappings of its table. It says the same as long as the rows that it
@@ -99,7 +101,7 @@ impl<'w> Work<'w> {
         row: &RowKey,
         image: &Arc<Fields>,
     ) -> Arc<Speech> {
-        let found = self.find(rules.mappings, row, image).0;
+        let found = self.find(rules, row, image).0;
         Arc::new(self.hear(rules.mappings, image, found))
     }
 
@@ -119,13 +121,30 @@ impl<'w> Work<'w> {
         images: &Images<'_>,
     ) -> (Vec<Found>, Option<Vec<RowKey>>) {
         if let Some((was, last)) = &images.mapped
+            && !images.anew
             && rules.mappings.iter().all(|m| m.finds_the_same(was, images.now))
             && last.found.iter().all(|found| self.is_same(found))
+            && self.is_known_by(rules, images.row, (was, images.now))
         {
             return (last.found.clone(), None);
         }
-        let (found, refers_to) = self.find(rules.mappings, images.row, images.now);
+        let (found, refers_to) = self.find(rules, images.row, images.now);
         (found, Some(refers_to))
+    }
+
+    /// Whether a row refers to all its aliases, and to no other.
+    fn is_known_by(
+        &self,
+        rules: TableRules<'w>,
+        row: &RowKey,
+        (was, now): (&Arc<Fields>, &Arc<Fields>),
+    ) -> bool {
+        if rules.used.is_none_or(|used| used.aliases.is_empty()) {
+            return true;
+        }
+        let aliases = aliases_of(rules.used, row, now);
+        let noted = self.row(row).map_or(&[][..], |row| &row.refers_to);
+        aliases == aliases_of(rules.used, row, was) && aliases.iter().all(|a| noted.contains(a))
     }
 
     /// What an image says, given the rows that it refers to.
@@ -181,49 +200,74 @@ impl<'w> Work<'w> {
     }
 
     /// Finds the rows that the mappings of a row refer to, one after another; gives besides, in
-    /// order, the keys of all that are another row.
+    /// order, the keys of all that are another row, and what it is found by itself.
     pub(super) fn find(
         &mut self,
-        mappings: &[Mapping],
+        rules: TableRules<'w>,
         row: &RowKey,
         image: &Arc<Fields>,
     ) -> (Vec<Found>, Vec<RowKey>) {
-        let mut refers_to = Vec::new();
-        let mut all = Vec::with_capacity(mappings.len());
-        for mapping in mappings {
+        let mut refers_to = aliases_of(rules.used, row, image);
+        let mut all = Vec::with_capacity(rules.mappings.len());
+        for mapping in rules.mappings {
             let mut found: Vec<Option<Looked>> = Vec::with_capacity(mapping.lookups.len());
             let mut stops = None;
-            for at in 0..mapping.lookups.len() {
+            for (at, lookup) in mapping.lookups.iter().enumerate() {
                 let Some(key) = lookup_key(mapping, at, &RowView::new(image, refs(&found))) else {
                     found.push(None);
                     continue;
                 };
-                if key == *row {
-                    found.push(Some(Looked { key, image: image.clone() }));
-                    continue;
+                let looked = match &lookup.by {
+                    Some(by) => {
+                        refers_to.push(by.sought(&key));
+                        self.look_up_alias((lookup, by), &key, (row, image))
+                    }
+                    None => self.look_up(lookup, key, (row, image), &mut refers_to),
+                };
+                let looked = looked.unwrap_or_else(|stop| {
+                    stops.get_or_insert(stop);
+                    None
+                });
+                if let Some(Looked { key, image }) = looked.as_ref().filter(|l| l.key != *row) {
+                    if lookup.by.is_some() {
+                        refers_to.push(key.clone());
+                    }
+                    if stops.is_none() {
+                        let broken = self.rules.olders.trouble(&key.source, &key.table, image);
+                        stops = broken.map(Found::Broken);
+                    }
                 }
-                let other = self.row(&key).map(|other| other.image.clone());
-                if other.is_none() && stops.is_none() {
-                    stops = Some(match self.store.rows.contains_key(&key) {
-                        true => Found::Waiting(key.clone()),
-                        false => {
-                            self.needs.insert(key.clone());
-                            Found::NotLoaded
-                        }
-                    });
-                }
-                refers_to.push(key.clone());
-                if let Some(image) = other.as_ref().filter(|_| stops.is_none()) {
-                    let broken = self.rules.olders.trouble(&key.source, &key.table, image);
-                    stops = broken.map(Found::Broken);
-                }
-                found.push(other.map(|image| Looked { key, image }));
+                found.push(looked);
             }
             all.push(stops.unwrap_or(Found::All(found)));
         }
         refers_to.sort_unstable();
         refers_to.dedup();
         (all, refers_to)
+    }
+
+    /// The row that a lookup finds by its key. `me` is the row that is mapped: it may find itself.
+    fn look_up(
+        &mut self,
+        lookup: &Lookup,
+        key: RowKey,
+        me: (&RowKey, &Arc<Fields>),
+        refers_to: &mut Vec<RowKey>,
+    ) -> Result<Option<Looked>, Found> {
+        if key == *me.0 {
+            return Ok(Some(Looked { key, image: me.1.clone() }));
+        }
+        refers_to.push(key.clone());
+        match self.row(&key) {
+            Some(row) if row.deleted && lookup.optional => Ok(None),
+            Some(row) => Ok(Some(Looked { image: row.image.clone(), key })),
+            None if !self.store.rows.contains_key(&key) => {
+                self.needs.insert(key);
+                Err(Found::NotLoaded)
+            }
+            None if lookup.optional => Ok(None),
+            None => Err(Found::Waiting(key)),
+        }
     }
 }
 
