@@ -25,8 +25,8 @@ use crate::scope::{Children, Members, Scope, Var};
 
 use draft::{Draft, Source};
 pub(crate) use part::{Dirt, Part, Patched};
-pub(crate) use pick::by_pk;
-use pick::{Saying, Sayings, pick};
+use pick::{Saying, Sayings, has_part, own, pick};
+pub(crate) use pick::{by_pk, total};
 
 /// A record with everything that it is made of.
 #[derive(Clone, Debug, Default)]
@@ -285,20 +285,27 @@ impl<'m> Maker<'m> {
         if choice.on_violation == OnViolation::Accept && self.accepted(field, choice) {
             return;
         }
-        let own = pick(said, &choice.sources, choice.merge, !choice.null_is_value);
-        if own.is_some_and(|(by, _)| self.stopped.contains(&&by.row)) {
+        let own = match own(said, choice) {
+            Ok(own) => own,
+            Err(what) => {
+                self.errors.push((choice.rule.clone(), what.to_string()));
+                return self.keep(field);
+            }
+        };
+        if has_part(said, choice, own.as_ref(), &self.stopped) {
             return self.keep(field);
         }
-        if let Some(own) = own.filter(|(_, value)| !value.is_null()) {
-            return self.draft.say(field, own, &choice.rule);
+        if let Some((by, value)) = own.as_ref().filter(|(_, value)| !value.is_null()) {
+            return self.draft.set(field, value.clone(), Source::Said(by, &choice.rule));
         }
         let others = choice.fallback.iter();
         let other = others.filter_map(|s| pick(said, s, Merge::Latest, true)).next();
         if other.is_some_and(|(by, _)| self.stopped.contains(&&by.row)) {
             return self.keep(field);
         }
-        if let Some(any) = other.or(own) {
-            return self.draft.say(field, any, &choice.rule);
+        let other = other.map(|(by, value)| (by, Cow::Borrowed(value)));
+        if let Some((by, value)) = other.or(own) {
+            return self.draft.set(field, value, Source::Said(by, &choice.rule));
         }
         if !choice.null_is_value {
             let origin = self.previous.and_then(|p| p.origins.get(field));

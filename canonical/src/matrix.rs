@@ -206,6 +206,7 @@ fn words(choice: &Choice) -> String {
         Merge::Latest => {}
         Merge::Max => parts.push("greatest value".to_string()),
         Merge::Min => parts.push("smallest value".to_string()),
+        Merge::Sum => parts.push("sum of all rows".to_string()),
     }
     if !choice.fallback.is_empty() {
         let others: Vec<&str> = choice.fallback.iter().flatten().map(|s| &**s).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossdock_model::canonical::Name;
-use crossdock_schema_registry::{Entities, EntityDef};
+use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 
 use crate::document::{Item, Section};
 use crate::expr::Expr;
@@ -49,6 +49,8 @@ pub(crate) enum Merge {
     Max,
     /// The smallest value.
     Min,
+    /// The sum of all values, exactly.
+    Sum,
 }
 
 /// One possible owner of a field.
@@ -209,7 +211,7 @@ impl OwnershipReader<'_> {
             }
         }
         if let Some(item) = block.get("owner") {
-            let rule = self.choices(&item, entity, policy);
+            let rule = self.choices(&item, entity, policy, None);
             let earlier = into.default.as_ref().and_then(|r| r.first());
             if self.is_free(&item, &format!("{}.*", entity.name), earlier) {
                 into.default = Some(rule.into());
@@ -268,7 +270,7 @@ impl OwnershipReader<'_> {
         let items = if item.is_array() { item.array() } else { vec![*item] };
         let mut rule = FieldRule::new();
         for item in &items {
-            let choices = self.choices(item, entity, policy);
+            let choices = self.choices(item, entity, policy, entity.field(name));
             let unconditional = rule.iter().find(|c| c.when.is_none());
             if let Some(earlier) = unconditional.filter(|_| !choices.is_empty()) {
                 two_owners(item, &format!("{}.{name}", entity.name), earlier);
@@ -294,8 +296,15 @@ impl OwnershipReader<'_> {
         item.text()
     }
 
-    /// The owner that an entry names; with `until` and `then`, the one after it in front.
-    fn choices(&self, item: &Item<'_>, entity: &EntityDef, policy: Defaults) -> FieldRule {
+    /// The owner that an entry names; with `until` and `then`, the one after it in front. `kind` is
+    /// the type of the field, if it is about one.
+    fn choices(
+        &self,
+        item: &Item<'_>,
+        entity: &EntityDef,
+        policy: Defaults,
+        kind: Option<FieldType>,
+    ) -> FieldRule {
         let mut found = FieldRule::new();
         if !item.is_table() {
             let owner = self.one_owner(item, entity).and_then(|o| self.plain(item, o, policy));
@@ -316,7 +325,7 @@ impl OwnershipReader<'_> {
             choice.fallback =
                 item.texts().iter().filter_map(|o| self.sources_of(&item, o)).collect();
         }
-        choice.merge = s.get("merge").map_or(Merge::Latest, |item| read_merge(&item));
+        choice.merge = s.get("merge").map_or(Merge::Latest, |item| read_merge(&item, kind));
         choice.when = s.get("when").and_then(|i| self.condition(&i, entity));
         choice.frozen_when = s.get("frozen_when").and_then(|i| self.condition(&i, entity));
         match (s.get("until"), s.get("then")) {
@@ -391,13 +400,18 @@ impl OwnershipReader<'_> {
     }
 }
 
-fn read_merge(item: &Item<'_>) -> Merge {
+fn read_merge(item: &Item<'_>, kind: Option<FieldType>) -> Merge {
     match item.text() {
+        Some("sum") if kind == Some(FieldType::Decimal) => Merge::Sum,
+        Some("sum") => {
+            item.problem("only a decimal can be a sum", "name a decimal field, or remove `merge`");
+            Merge::Latest
+        }
         Some("max") => Merge::Max,
         Some("min") => Merge::Min,
         Some("latest") | None => Merge::Latest,
         Some(other) => {
-            item.problem(format!("`merge` cannot be `{other}`"), "max, min or latest");
+            item.problem(format!("`merge` cannot be `{other}`"), "max, min, sum or latest");
             Merge::Latest
         }
     }

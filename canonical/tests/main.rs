@@ -4,6 +4,7 @@
 
 mod aliases;
 mod codes;
+mod companies;
 mod cross_references;
 mod demo;
 mod demo_files;
@@ -24,4 +25,5 @@ mod rounds;
 mod scenario;
 mod schedules;
 mod store;
+mod sums;
 mod upcasts;

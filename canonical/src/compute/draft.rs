@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 use crossdock_model::canonical::{Contribution, Fields, Links, Name, Origin, Record, RecordKey};
 use crossdock_model::{LogOrder, Named, Value};
 
-use super::pick::Saying;
 use crate::ownership::COMPUTED;
 use crate::scope::Members;
 
@@ -122,11 +121,6 @@ impl<'d> Draft<'d> {
             }
             Err(at) => self.slots.insert(at, slot),
         }
-    }
-
-    /// Sets a field to what a contribution says.
-    pub fn say(&mut self, field: &'d Name, (by, value): Saying<'d>, rule: &'d Name) {
-        self.set(field, Cow::Borrowed(value), Source::Said(by, rule));
     }
 
     /// A copy of all values.

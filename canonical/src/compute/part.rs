@@ -10,7 +10,7 @@ use crossdock_model::{Sorted, Value};
 use jiff::tz::TimeZone;
 
 use super::draft::{Places, Source};
-use super::pick::{Saying, pick};
+use super::pick::{Saying, own};
 use super::{Rec, links_of};
 use crate::deliver::Projection;
 use crate::plan::EntityPlan;
@@ -160,9 +160,8 @@ impl<'p> Part<'p> {
         let contributions = self.rec.contributions.values().map(|c| &**c).filter(|c| !c.gone);
         let said: Vec<Saying<'p>> =
             contributions.filter_map(|c| Some((c, c.fields.get(name)?))).collect();
-        let own = pick(&said, &choice.sources, choice.merge, !choice.null_is_value);
-        let source = |by| Source::Said(by, &choice.rule);
-        let now = own.map(|(by, value)| (Cow::Borrowed(value), source(by)));
+        let own = own(&said, choice).ok()?;
+        let now = own.map(|(by, value)| (value, Source::Said(by, &choice.rule)));
         let kept = !choice.null_is_value
             && !said.is_empty()
             && now.as_ref().is_none_or(|(value, _)| value.is_null())

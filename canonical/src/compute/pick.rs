@@ -1,15 +1,20 @@
 //! Which of several contributions counts for a field.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use bigdecimal::{BigDecimal, Zero};
 use crossdock_model::Value;
-use crossdock_model::canonical::{Contribution, Name};
+use crossdock_model::canonical::{Contribution, Name, RowKey};
 use crossdock_model::named::Walk;
 
-use crate::ownership::Merge;
+use crate::decimal::DIGITS_MAX;
+use crate::ownership::{Choice, Merge};
 
 /// What a contribution says of a field.
 pub(super) type Saying<'c> = (&'c Contribution, &'c Value<'static>);
+/// What the owner says of a field.
+pub(super) type Own<'c> = (&'c Contribution, Cow<'c, Value<'static>>);
 
 /// What is said of a field, for one field after another in the order of their names: looking each
 /// one up in each contribution would cost more than everything that is done with it.
@@ -41,6 +46,62 @@ impl<'c> Sayings<'c> {
     }
 }
 
+/// The value that a field has by what its owner says, and the contribution that it comes from: of a
+/// sum, the latest part.
+///
+/// # Errors
+/// There is no sum.
+pub(super) fn own<'c>(
+    said: &[Saying<'c>],
+    choice: &Choice,
+) -> Result<Option<Own<'c>>, &'static str> {
+    let picked = pick(said, &choice.sources, choice.merge, !choice.null_is_value);
+    let Some((by, value)) = picked else { return Ok(None) };
+    match choice.merge {
+        Merge::Sum => {
+            let parts = said.iter().filter(|(by, _)| choice.owned_by(&by.row.source));
+            Ok(Some((by, Cow::Owned(total(parts.map(|(_, value)| *value))?))))
+        }
+        Merge::Latest | Merge::Max | Merge::Min => Ok(Some((by, Cow::Borrowed(value)))),
+    }
+}
+
+/// Whether one of some rows has a part in what the owner says.
+pub(super) fn has_part(
+    said: &[Saying<'_>],
+    choice: &Choice,
+    own: Option<&Own<'_>>,
+    rows: &[&RowKey],
+) -> bool {
+    match choice.merge {
+        Merge::Sum => said.iter().any(|(by, value)| {
+            choice.owned_by(&by.row.source) && !value.is_null() && rows.contains(&&by.row)
+        }),
+        Merge::Latest | Merge::Max | Merge::Min => {
+            own.is_some_and(|(by, _)| rows.contains(&&by.row))
+        }
+    }
+}
+
+/// The exact sum of some values; a NULL adds nothing.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn total<'v>(
+    values: impl Iterator<Item = &'v Value<'static>>,
+) -> Result<Value<'static>, &'static str> {
+    let mut total = BigDecimal::zero();
+    for value in values.filter(|value| !value.is_null()) {
+        let part = value.text().and_then(|text| crossdock_model::value::decimal(&text));
+        total += part.ok_or("a part of the sum is no number")?;
+        if total.digits() > DIGITS_MAX {
+            return Err("the sum has too many digits");
+        }
+    }
+    let text = crossdock_model::value::normal_decimal(&total.to_plain_string());
+    Ok(Value::Decimal(text.into()))
+}
+
 /// What the contribution says that counts for a field, of those of some sources.
 pub(super) fn pick<'c>(
     said: &[Saying<'c>],
@@ -64,6 +125,7 @@ pub(super) fn pick<'c>(
         Merge::Min => {
             from.into_iter().min_by(|a, b| compare(a.1, b.1).then_with(|| a.0.row.cmp(&b.0.row)))
         }
+        Merge::Sum => from.into_iter().max_by(|(a, _), (b, _)| (a.at, &a.row).cmp(&(b.at, &b.row))),
         Merge::Latest => {
             // Of several rows of one table that speak of the same fact, the first one counts.
             from.sort_by(|(a, _), (b, _)| {

@@ -6,8 +6,10 @@ use crossdock_model::canonical::{Fields, Name, RecordKey, RowKey};
 
 use super::aliases::aliases_of;
 use super::{Images, Work};
+use crate::compute::total;
 use crate::evidence::Normalise;
 use crate::mapping::{Lookup, Mapping};
+use crate::ownership::Merge;
 use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
 use crate::rules::TableRules;
 
@@ -187,7 +189,8 @@ impl<'w> Work<'w> {
             let Some(said) = answer.said else { continue };
             match speech.said.iter_mut().find(|s| s.record == said.record) {
                 Some(earlier) => {
-                    let fields = Arc::unwrap_or_clone(said.fields);
+                    let mut fields = Arc::unwrap_or_clone(said.fields);
+                    self.add_up(&said.record.entity, &earlier.fields, &mut fields);
                     Arc::make_mut(&mut earlier.fields).extend(fields);
                     let links = Arc::unwrap_or_clone(said.links);
                     Arc::make_mut(&mut earlier.links).extend(links);
@@ -197,6 +200,22 @@ impl<'w> Work<'w> {
         }
         speech.found = found;
         speech
+    }
+
+    /// Adds what a row says of a record by an earlier block of its mapping, where all that is said
+    /// of a field is summed.
+    fn add_up(&self, entity: &Name, earlier: &Fields, fields: &mut Fields) {
+        let Some(owners) = self.rules.ownership.get(entity) else { return };
+        for (field, value) in fields.iter_mut() {
+            let summed = owners.of(field).into_iter().flatten().any(|c| c.merge == Merge::Sum);
+            let other = earlier.get(field).filter(|_| summed);
+            let sum = other.and_then(|other| total([other, &*value].into_iter()).ok());
+            if let Some(sum) = sum.filter(|_| !value.is_null()) {
+                *value = sum;
+            } else if let Some(other) = other.filter(|_| value.is_null()) {
+                *value = other.clone();
+            }
+        }
     }
 
     /// Finds the rows that the mappings of a row refer to, one after another; gives besides, in
