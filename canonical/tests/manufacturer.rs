@@ -1,5 +1,5 @@
 //! The manufacturer's scenario, row by row: one ERP, two regional warehouse systems, one TMS, under
-//! the demo's own mapping and rule files. S1 and S13 need running systems: `tests/suite`.
+//! the demo's own mapping and rule files. With running systems: `tests/suite/manufacturer.rs`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Rows of the manufacturer's scenario that speak of the running whole. The others are tested
-//! without databases, in `canonical/tests/manufacturer.rs`; S13 is in `order_states.rs`.
+//! S1 of the manufacturer's scenario. The other rows are steps of one story in `manufacturer.rs`, and
+//! S12 is in `order_states.rs`.
 
 use std::process::Command;
 
