@@ -3,6 +3,7 @@
 //! A delivery that its target refuses is set aside (`refused`), later ones of its record wait
 //! behind it, and all others go on.
 
+mod again;
 mod batch;
 mod breaker;
 mod coalesce;
@@ -17,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use crossdock_apply::store::{Again, Layout, Owed};
+use crossdock_apply::store::{Layout, Owed};
 use crossdock_apply::target::AnyTarget;
 use crossdock_apply::{
     ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions,
@@ -101,6 +102,8 @@ pub struct Work {
     noted: Instant,
     /// When it was last asked what is to be applied after all.
     looked: Option<Instant>,
+    /// Lanes come next: what is made after all does not keep them waiting for ever.
+    turn_of_lanes: bool,
     parents: Parents,
 }
 
@@ -149,7 +152,7 @@ impl DeliverStage {
         self.board.stage.set(StageState::Running, None);
         let (again_limit, noted) = (self.batch_rows, Instant::now());
         let withheld = store.has_withheld(name).await?;
-        let (looked, parents) = (None, Parents::default());
+        let (looked, turn_of_lanes, parents) = (None, false, Parents::default());
         Ok(Work {
             store,
             target,
@@ -160,6 +163,7 @@ impl DeliverStage {
             again_limit,
             noted,
             looked,
+            turn_of_lanes,
             parents,
         })
     }
@@ -236,7 +240,10 @@ impl DeliverStage {
             if self.wait_for_window().await {
                 self.board.stage.set(StageState::Running, None);
             }
-            if let Some(batch) = self.due_again(work).await? {
+            if !std::mem::take(&mut work.turn_of_lanes)
+                && let Some(batch) = self.due_again(work).await?
+            {
+                work.turn_of_lanes = true;
                 return Ok(batch);
             }
             self.committed.mark_unchanged();
@@ -373,36 +380,6 @@ impl DeliverStage {
         let stream = lane.map_or(String::new(), |lane| lane.stream.clone());
         let write = batch(stream, upto, &made);
         Ok(Batch { write, owed: made, behind, lane: Some(at) })
-    }
-
-    /// What people, or rows that have arrived, have let go: looked for once in a while.
-    async fn due_again(&mut self, work: &mut Work) -> Result<Option<Batch>, StageError> {
-        let idle = work.looked.is_some_and(|at| at.elapsed() < POLL);
-        if idle || (work.blocked.is_empty() && !work.withheld) {
-            return Ok(None);
-        }
-        let target = self.target.name();
-        self.retry_parents(work).await?;
-        let mut due = work.store.due_again(target, work.again_limit).await?;
-        // A record once: of two writes of one row in a batch, only the last one is made.
-        let mut seen = HashSet::new();
-        let once = due.iter().take_while(|again| seen.insert(&again.owed.delivery.record)).count();
-        due.truncate(once);
-        let Some(upto) = due.last().map(|again| again.number) else {
-            work.looked = Some(Instant::now());
-            work.blocked = work.store.parked_records(target).await?.into_iter().collect();
-            work.withheld = work.withheld && work.store.has_withheld(target).await?;
-            return Ok(None);
-        };
-        work.looked = None;
-        let places: Vec<u64> = due.iter().map(|again| again.number).collect();
-        let mut owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
-        for owed in &mut owed {
-            self.renew(work, owed).await?;
-        }
-        let mut write = batch(self.again_stream(), upto, &owed);
-        write.told.iter_mut().zip(places).for_each(|(told, place)| told.place = place);
-        Ok(Some(Batch { write, owed, behind: Vec::new(), lane: None }))
     }
 
     /// One transaction of the target: the writes, the progress, and the mark that says "ours".
