@@ -54,7 +54,7 @@ const SHORT: usize = 24;
 /// Every so many steps it is a server that ends, and not Crossdock.
 const SERVER_EVERY: usize = 4;
 /// A point that is not reached in so many times the pause, the source writing on, is not reached.
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Once in so many steps nobody refuses anything, and what was refused is tried again.
 const LIFTED_EVERY: u32 = 6;
@@ -272,7 +272,20 @@ fn leg(seed: u64, points: usize, reached: &mut Reached) {
         }
         reached.note(&step, there);
         if !there {
-            eprintln!("not reached: {} for {:?}", step.name(), step.victim);
+            let status = plant.world.crossdock.status().map_or_else(
+                |e| e.to_string(),
+                |s| {
+                    let of = |t: &&serde_json::Value| step.who.is_empty() || t["name"] == step.who;
+                    s["targets"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter(of)
+                        .map(|t| t.to_string())
+                        .collect()
+                },
+            );
+            eprintln!("not reached: {} for {:?}: {status}", step.name(), step.victim);
         }
     }
     plant.settle();

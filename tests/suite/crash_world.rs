@@ -83,7 +83,7 @@ pub enum Heat {
     /// Two changes to something that is refused: one of a parcel that is in both lanes, and one
     /// of a parcel that is in one lane alone. What follows of these waits behind them.
     Heavy,
-    /// A new parcel that is refused: nothing of it waits yet, so that it is noticed by itself.
+    /// A new parcel that is refused: nothing of it waits yet, so that its own lane meets it.
     Refused,
     /// A new parcel whose first change is in one lane, and its second in both.
     Crossing,
@@ -110,6 +110,8 @@ pub struct Plant {
     databases: Vec<Database>,
     service: Service,
     refuses: bool,
+    /// Where the parcels are in the source, and in the mirror.
+    schema: &'static str,
     /// Number of the last parcel.
     fresh: u32,
 }
@@ -221,9 +223,12 @@ impl Plant {
                 (World::on_binlog(kind, &table(ON_MARIADB), tables), "shop")
             }
         };
-        let mirrored = "CREATE TABLE parcels (no int PRIMARY KEY, weight int);
-                        GRANT ALL ON parcels TO crossdock";
-        world.store.sql("copy", mirrored).unwrap();
+        let mirrored = format!(
+            "CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE ON SCHEMA {schema} TO crossdock;
+             CREATE TABLE {schema}.parcels (no int PRIMARY KEY, weight int);
+             GRANT ALL ON {schema}.parcels TO crossdock"
+        );
+        world.store.sql("copy", &mirrored).unwrap();
         let service = Service::start().unwrap();
         let mut databases =
             vec![Database::new("pg", Kind::Postgres), Database::new("maria", Kind::MariaDb)];
@@ -244,7 +249,7 @@ impl Plant {
         ));
         world.start();
         world.crossdock.kill();
-        let mut plant = Self { world, databases, service, refuses: false, fresh: PARCELS };
+        let mut plant = Self { world, databases, service, refuses: false, schema, fresh: PARCELS };
         plant.refuse(true);
         plant
     }
@@ -284,7 +289,8 @@ impl Plant {
                 }
             }
             Heat::Refused => {
-                let weight = heavy(0);
+                // In one lane alone: else it is taken out of both, and no lane passes over it.
+                let weight = heavy(1);
                 self.fresh += 1;
                 sql += &format!("INSERT INTO parcels VALUES ({}, {weight});\n", self.fresh);
             }
@@ -363,9 +369,9 @@ impl Plant {
     }
 
     fn check_copies(&self) {
-        let rows = "SELECT no, weight FROM parcels ORDER BY no";
-        let expected = self.world.sql(rows);
-        let mirrored = || self.world.store.sql("copy", rows).unwrap().trim() == expected;
+        let rows = format!("SELECT no, weight FROM {}.parcels ORDER BY no", self.schema);
+        let expected = self.world.sql(&rows);
+        let mirrored = || self.world.store.sql("copy", &rows).unwrap().trim() == expected;
         assert!(wait_until(LIMIT, mirrored), "the mirror differs");
         let records = "SELECT fields ->> 'no', fields ->> 'weight' FROM crossdock.record
                        ORDER BY (fields ->> 'no')::int";
