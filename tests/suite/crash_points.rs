@@ -258,12 +258,21 @@ fn source_of(seed: u64) -> Kind {
     if seed.is_multiple_of(2) { Kind::Postgres } else { Kind::MariaDb }
 }
 
+/// Of two legs with the same kind of source, one has targets with several workers.
+fn workers_of(seed: u64) -> usize {
+    if seed % 4 < 2 { 1 } else { 4 }
+}
+
 /// A world from its beginning to its comparison.
 fn leg(seed: u64, points: usize, reached: &mut Reached) {
     let _leg = Leg { seed, points };
-    eprintln!("CRASH_SEED={seed} CRASH_POINTS={points}, from {:?}", source_of(seed));
+    eprintln!(
+        "CRASH_SEED={seed} CRASH_POINTS={points}, from {:?}, {} workers",
+        source_of(seed),
+        workers_of(seed)
+    );
     let mut random = StdRng::seed_from_u64(seed);
-    let mut plant = Plant::new(source_of(seed));
+    let mut plant = Plant::new(source_of(seed), workers_of(seed));
     let begun = Instant::now();
     for (at, step) in (1..).zip(schedule(&mut random, points)) {
         let there = run(&mut plant, &step, &mut random);

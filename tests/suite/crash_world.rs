@@ -210,9 +210,9 @@ fn rules() -> String {
 }
 
 impl Plant {
-    /// Starts all servers, with a source of some kind; Crossdock has been caught up once and
-    /// stands.
-    pub fn new(source: Kind) -> Self {
+    /// Starts all servers, with a source of some kind, and so many workers for each target that can
+    /// have several; Crossdock has been caught up once and stands.
+    pub fn new(source: Kind, workers: usize) -> Self {
         let table = |text: &str| text.replace("{}", &PARCELS.to_string());
         let (mut world, schema) = match source {
             Kind::Postgres => {
@@ -238,10 +238,11 @@ impl Plant {
         world.file("entities/all.toml", ENTITY);
         world.file("mappings/shop.toml", &MAPPING.replace("{}", schema));
         world.file("rules/all.toml", &rules());
-        databases.iter().for_each(|database| world.append(&database.config()));
+        let workers = format!("workers = {workers}\n");
+        databases.iter().for_each(|database| world.append(&(database.config() + &workers)));
         world.append(&format!(
             "\n[target.portal]\nkind = \"http\"\nurl = \"http://127.0.0.1:{}/hooks\"\n\
-             on_conflict = \"done\"\nexceptions_max = 100000\n\n[target.lines]\nkind = \"file\"\n\
+             on_conflict = \"done\"\nexceptions_max = 100000\n{workers}\n[target.lines]\nkind = \"file\"\n\
              folder = \"lines\"\nrotate_bytes = \"4KiB\"\n\n[target.lake]\nkind = \"file\"\n\
              folder = \"lake\"\nrotate_bytes = \"4KiB\"\nformat = \"parquet\"\n\n[mirror.parcels]\nsource = \"shop\"\n\
              target = \"copy\"\ntables = [\"{schema}.parcels\"]\n",

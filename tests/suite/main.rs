@@ -37,4 +37,5 @@ mod snapshots;
 mod stage;
 mod takeover;
 mod two_way;
+mod workers;
 mod world;

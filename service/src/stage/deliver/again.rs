@@ -10,6 +10,7 @@ use crossdock_model::TableName;
 use crossdock_model::canonical::{Name, RowWrite, WriteKind};
 
 use super::batch::batch;
+use super::workers::Part;
 use super::{Batch, DeliverStage, POLL, Work};
 use crate::stage::StageError;
 
@@ -38,7 +39,8 @@ impl DeliverStage {
         }
         let mut write = batch(self.again_stream(), upto, &owed);
         write.told.iter_mut().zip(places).for_each(|(told, place)| told.place = place);
-        Ok(Some(Batch { write, owed, behind: Vec::new(), lane: None }))
+        let parts = vec![Part { worker: 0, write, owed }];
+        Ok(Some(Batch { parts, upto, behind: Vec::new(), lane: None }))
     }
 }
 
