@@ -22,9 +22,6 @@ use crossdock_capture::BLOCK_BYTES;
 
 use crate::workload::BASE;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "crossdock-bench", about)]
 struct Arguments {

@@ -1,6 +1,7 @@
 //! What batches have learned of the store and done to it, kept for the batches after them: asking
 //! the store again for what was just written costs more than judging it.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crossdock_model::Value;
@@ -13,21 +14,34 @@ use crate::compute::Rec;
 use crate::judge::RecordStore;
 use crate::rows::{Kept, RowStore};
 
-/// About as many bytes are kept; what a single batch touches is kept whatever its size.
-const BYTES_MAX: usize = 16 << 20;
+/// About as many bytes are in each of two generations; what a single batch touches is kept whatever
+/// its size.
+const BYTES_MAX: usize = 12 << 20;
 /// What an entry of a map and the value in it take besides its texts, about.
 const ENTRY_BYTES: usize = 160;
 
 /// What is known of the canonical store by its only writer. Give it to each workspace and take it
 /// back from it; begin with an empty one when a commit has failed.
+///
+/// It is kept in two generations. When the present one is full it becomes the one before, and what
+/// nobody has asked for since is forgotten when that happens again.
 #[derive(Debug)]
 pub struct Memory {
     pub(crate) rows: RowStore,
     pub(crate) records: RecordStore,
-    /// About what all of it takes. Every entry is counted when it comes and when it goes.
+    /// About what the present generation takes. Every entry is counted when it comes and when it
+    /// goes.
     bytes: usize,
     bytes_max: usize,
     written: Written,
+    before: Before,
+}
+
+/// The generation before. Nothing is in both; see [`Memory::recall`].
+#[derive(Debug, Default)]
+struct Before {
+    rows: RowStore,
+    records: RecordStore,
 }
 
 /// Rows and records that the last batch has given a new reference, link or hold, and of which
@@ -46,10 +60,46 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Empty; begins anew when it holds about so many bytes besides the last batch.
+    /// Empty; holds about twice so many bytes besides the last batch.
     pub fn of(bytes_max: usize) -> Self {
         let (rows, records) = (RowStore::default(), RecordStore::default());
-        Self { rows, records, bytes: 0, bytes_max, written: Written::default() }
+        let (written, before) = (Written::default(), Before::default());
+        Self { rows, records, bytes: 0, bytes_max, written, before }
+    }
+
+    /// Brings what is needed into the present generation, as far as the one before has it; gives
+    /// what it has not.
+    pub(crate) fn recall(&mut self, mut needs: Needs) -> Needs {
+        needs.rows.retain(|key| !self.recall_row(key));
+        needs.records.retain(|key| !self.recall_record(key));
+        let (was, now) = (&mut self.before, &mut self.rows.referring);
+        needs.referring_to.retain(|key| !recall(&mut was.rows.referring, now, key));
+        let now = &mut self.records;
+        needs.linking_to.retain(|key| !recall(&mut was.records.linking, &mut now.linking, key));
+        let was = &mut was.records.releases_on;
+        needs.releases_on.retain(|key| !recall(was, &mut now.releases_on, key));
+        needs
+    }
+
+    fn recall_row(&mut self, key: &RowKey) -> bool {
+        let found = recall(&mut self.before.rows.rows, &mut self.rows.rows, key);
+        let kept = self.rows.rows.get(key).filter(|_| found).and_then(Option::as_ref);
+        self.bytes += kept.map_or(0, |kept| row_bytes(&kept.row));
+        found
+    }
+
+    fn recall_record(&mut self, key: &RecordKey) -> bool {
+        let found = recall(&mut self.before.records.records, &mut self.records.records, key);
+        let rec = self.records.records.get(key).filter(|_| found);
+        self.bytes += rec.map_or(0, |rec| rec_bytes(rec));
+        found
+    }
+
+    /// The present generation is full.
+    fn turn(&mut self) {
+        let (rows, records) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.records));
+        self.before = Before { rows, records };
+        self.bytes = 0;
     }
 
     /// Whether the store can answer only once the last batch is committed there.
@@ -61,7 +111,7 @@ impl Memory {
 
     /// Takes a record as the store has it.
     pub(crate) fn loaded_record(&mut self, key: RecordKey, rec: impl FnOnce() -> Rec) {
-        if !self.records.records.contains_key(&key) {
+        if !self.recall_record(&key) && !self.records.records.contains_key(&key) {
             let rec = rec();
             self.bytes += rec_bytes(&rec);
             self.records.records.insert(key, Arc::new(rec));
@@ -70,7 +120,7 @@ impl Memory {
 
     /// Takes a row as the store has it.
     pub(crate) fn loaded(&mut self, row: SourceRow) {
-        if !self.rows.rows.contains_key(&row.key) {
+        if !self.recall_row(&row.key) && !self.rows.rows.contains_key(&row.key) {
             self.bytes += row_bytes(&row);
             self.rows.rows.insert(row.key.clone(), Some(Kept::unheard(Arc::new(row))));
         }
@@ -87,7 +137,7 @@ impl Memory {
     ) {
         let sets = self.rows.referring.len() + self.records.linking.len();
         if self.bytes + ENTRY_BYTES * sets > self.bytes_max {
-            *self = Self::of(self.bytes_max);
+            self.turn();
         }
         self.written = Written::default();
         rows.into_iter().for_each(|kept| self.row(kept));
@@ -109,10 +159,13 @@ impl Memory {
 
     fn row(&mut self, kept: Kept) {
         let row = &kept.row;
+        // It may be in the generation before if the batch has just made this one anew.
+        self.recall_row(&row.key);
         let known = self.rows.rows.get(&row.key).and_then(Option::as_ref);
         let same = known.is_some_and(|known| known.row.refers_to == row.refers_to);
         for other in row.refers_to.iter().filter(|_| !same) {
-            match self.rows.referring.get_mut(other) {
+            let now = &mut self.rows.referring;
+            match now.get_mut(other).or_else(|| self.before.rows.referring.get_mut(other)) {
                 Some(known) => _ = known.insert(row.key.clone()),
                 None => _ = self.written.referring.insert(other.clone()),
             }
@@ -123,6 +176,7 @@ impl Memory {
     }
 
     fn record(&mut self, key: RecordKey, rec: Arc<Rec>) {
+        self.recall_record(&key);
         let known = self.records.records.get(&key);
         if known.is_some_and(|known| Arc::ptr_eq(known, &rec)) {
             return;
@@ -131,7 +185,8 @@ impl Memory {
         let before = known.and_then(|known| known.record.as_ref()).map(|record| &record.links);
         let links = rec.record.as_ref().map(|record| &record.links).filter(|l| before != Some(*l));
         for to in links.into_iter().flat_map(Links::values) {
-            match self.records.linking.get_mut(to) {
+            let now = &mut self.records.linking;
+            match now.get_mut(to).or_else(|| self.before.records.linking.get_mut(to)) {
                 Some(known) => _ = known.insert(key.clone()),
                 None => _ = self.written.linking.insert(to.clone()),
             }
@@ -151,7 +206,8 @@ impl Memory {
 
     fn release(&mut self, release: &Arc<Release>) {
         for on in &release.depends {
-            let Some(known) = self.records.releases_on.get_mut(on) else {
+            let (now, was) = (&mut self.records.releases_on, &mut self.before.records.releases_on);
+            let Some(known) = now.get_mut(on).or_else(|| was.get_mut(on)) else {
                 self.written.releases.insert(on.clone());
                 continue;
             };
@@ -163,6 +219,13 @@ impl Memory {
             }
         }
     }
+}
+
+/// Moves an entry; whether it was there.
+fn recall<K: Eq + Hash, V>(was: &mut HashMap<K, V>, now: &mut HashMap<K, V>, key: &K) -> bool {
+    let Some((key, value)) = was.remove_entry(key) else { return false };
+    now.insert(key, value);
+    true
 }
 
 fn row_bytes(row: &SourceRow) -> usize {

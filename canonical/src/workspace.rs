@@ -143,13 +143,14 @@ impl<'r> Workspace<'r> {
 
     /// What must be loaded next; empty when the batch can be finished. Nothing is asked twice.
     pub fn needs(&mut self) -> Needs {
-        match self.work() {
-            Ok(()) => Needs::default(),
-            Err(needs) => {
-                self.asked = needs.clone();
-                needs
+        while let Err(needs) = self.work() {
+            let needs = self.memory.recall(needs);
+            if !needs.is_empty() {
+                self.asked.clone_from(&needs);
+                return needs;
             }
         }
+        Needs::default()
     }
 
     /// Whether the store can answer only once the batch before this one is committed there.

@@ -30,9 +30,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // One TLS provider for the process; it fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -10,7 +10,7 @@ use crate::memory::peak_mib;
 use crate::world::{Kind, LIMIT, World};
 
 /// What the process may take, MiB.
-const PEAK_MIB_MAX: u64 = 160;
+const PEAK_MIB_MAX: u64 = 128;
 /// Rows that are there before the large transaction.
 const FIRST: u64 = 10;
 

@@ -13,7 +13,7 @@ use crossdock_model::canonical::{
 };
 
 use super::encoding::{Micros, encode_fields, text};
-use super::json_text::{fields_json, json, json_of, json_text, origins_json};
+use super::json_text::{fields_json, json, json_of, json_text, json_unless, origins_json};
 use super::{Progress, guards, sql};
 use crate::pipeline::Param;
 
@@ -92,8 +92,8 @@ fn row_params<'a>(rows: &[&'a SourceRow]) -> Vec<Param<'a>> {
     params.push(column(rows, |r| encode_fields(&r.image)));
     params.push(column(rows, |r| r.at.to_sortable()));
     params.push(column(rows, |r| r.deleted));
-    params.push(column(rows, |r| json_of(&r.waiting_for)));
-    params.push(column(rows, |r| json_of(&r.refers_to)));
+    params.push(column(rows, |r| json_unless(r.waiting_for.is_empty(), &r.waiting_for)));
+    params.push(column(rows, |r| json_unless(r.refers_to.is_empty(), &r.refers_to)));
     params
 }
 
@@ -154,7 +154,7 @@ fn contribution_params<'a>(all: &[&'a Contribution]) -> Vec<Param<'a>> {
     let mut params: Vec<Param<'a>> = record_columns(all, |c| &c.record).into();
     params.extend(row_columns(all, |c| &c.row));
     params.push(column(all, |c| encode_fields(&c.fields)));
-    params.push(column(all, |c| json_of(&c.links)));
+    params.push(column(all, |c| json_unless(c.links.is_empty(), &*c.links)));
     params.push(column(all, |c| c.at.to_sortable()));
     params
 }
@@ -193,7 +193,7 @@ fn record_params<'a>(records: &[&'a Record]) -> Vec<Param<'a>> {
     params.push(column(records, |r| r.deleted));
     params.push(column(records, |r| fields_json(&r.fields)));
     params.push(column(records, |r| origins_json(&r.origins)));
-    params.push(column(records, |r| json_of(&r.links)));
+    params.push(column(records, |r| json_unless(r.links.is_empty(), &r.links)));
     params
 }
 
