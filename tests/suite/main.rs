@@ -13,6 +13,7 @@ mod drift;
 mod duplicates;
 mod epcis;
 mod fencing;
+mod files;
 mod gaps;
 mod guards;
 mod init;

@@ -222,3 +222,28 @@ fn followers_of_one_record_drain_together_and_in_order_and_hold_up_nobody() {
     let before: usize = copy(before).parse().unwrap();
     assert!(before <= TOGETHER, "{before} followers were told before a record of its own");
 }
+
+/// Whoever delivers may stand still, with everything locked: a person is told so, and how to go on.
+#[test]
+fn a_retry_does_not_wait_for_ever_for_a_process_that_stands_still() {
+    let world = started("");
+    world.sql("INSERT INTO parcels VALUES (1, 200)");
+    assert!(wait_until(LIMIT, || !exceptions(&world).is_empty()), "{}", world.crossdock.log_tail());
+    let held = "BEGIN; SELECT FROM crossdock.target WHERE name = 'copy' FOR UPDATE;
+                SELECT pg_sleep(600)";
+    std::thread::scope(|scope| {
+        let holding = scope.spawn(|| world.store.sql("canonical", held));
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'
+                     AND wait_event = 'PgSleep'";
+        assert!(wait_until(LIMIT, || world.store.sql("canonical", waits).unwrap().trim() == "1"));
+        let said = world.refused(&["exceptions", "retry", "--all", "--by", "anna"]);
+        assert!(said.contains("the deliveries to copy have been locked for 5 seconds"), "{said}");
+        assert!(said.contains("kill -CONT"), "{said}");
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE wait_event = 'PgSleep'";
+        world.store.sql("canonical", end).unwrap();
+        assert!(holding.join().unwrap().is_err(), "it was ended");
+    });
+    world.done(&["exceptions", "retry", "--all", "--by", "anna"]);
+    assert!(wait_until(LIMIT, || exceptions(&world)[0]["count"] == 2), "tried again");
+}

@@ -273,6 +273,7 @@ impl DeliverStage {
             // A lane without work has come as far as it has looked.
             self.checkpoint(work.lanes.at())?;
             self.note_idle(work).await?;
+            first(&mut work.targets)?.idle()?;
             // Either there is news, or it is time to look anyway; both are the same to us.
             let _ = tokio::time::timeout(POLL, self.committed.changed()).await;
         }
