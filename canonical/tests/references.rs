@@ -1,8 +1,9 @@
 //! Columns that refer to rows of several tables by a text such as `shipment,2`.
 
+use crossdock_canonical::{Memory, Rules};
 use crossdock_model::{ChangeEvent, Op, Value};
 
-use crate::store::{Look, Store, i, load, put, run, s, table, tx};
+use crate::store::{Look, Store, i, load, put, run, run_remembering, s, table, tx};
 
 const MOVES: &str = r#"
 source = "erp"
@@ -50,4 +51,78 @@ fn a_text_refers_to_a_row_of_the_table_whose_name_it_begins_with() {
     // A new number of the shipment is a new key of its line.
     run(&rules, &mut store, &[tx("erp", 30, vec![shipment(Op::Update, "S3")])]);
     assert_eq!(store.field("shl:EU:S3:1", "qty").as_deref(), Some("2.5"));
+}
+
+const LINES: &str = r#"
+source = "erp"
+[[table]]
+table = "public.lines"
+entity = "order_line"
+lookup.order = { table = "public.orders", key = "order_id" }
+lookup.product = { table = "public.products", key = "product_id" }
+[table.fields]
+order_no = "order.no"
+line_no = "id"
+sku = "product.sku"
+"#;
+
+/// Two lines of two orders about one product, and the changes of an order and of the product.
+struct Family {
+    rules: Rules,
+    store: Store,
+}
+
+impl Family {
+    fn there() -> Self {
+        let rules = load(&[("erp.toml", LINES)], "[entity.order_line]\nowner = \"erp\"\n").unwrap();
+        let lines = table("public.lines", &["id*", "order_id", "product_id"]);
+        let line = |id, order| put(Op::Create, &lines, vec![i(id), i(order), i(5)]);
+        let (order, product) = (Self::order, Self::product);
+        let orders = [order(Op::Create, 1, "A"), order(Op::Create, 2, "B")];
+        let rest = [product(Op::Create, "old"), line(7, 1), line(8, 2)];
+        let mut store = Store::default();
+        run(&rules, &mut store, &[tx("erp", 10, orders.into_iter().chain(rest).collect())]);
+        Self { rules, store }
+    }
+
+    fn order(op: Op, id: i64, no: &str) -> ChangeEvent {
+        put(op, &table("public.orders", &["id*", "no"]), vec![i(id), s(no)])
+    }
+
+    fn product(op: Op, sku: &str) -> ChangeEvent {
+        put(op, &table("public.products", &["id*", "sku"]), vec![i(5), s(sku)])
+    }
+
+    /// What follows, a batch each, by a process that remembers about so many bytes.
+    fn goes_on(&mut self, bytes: usize, changes: Vec<ChangeEvent>) {
+        let at = (2..).map(|n| n * 10);
+        let txs: Vec<_> = at.zip(changes).map(|(at, change)| tx("erp", at, vec![change])).collect();
+        run_remembering(&self.rules, &mut self.store, Memory::of(bytes), txs.chunks(1));
+    }
+
+    fn skus(&self, keys: [&str; 2]) -> [Option<String>; 2] {
+        keys.map(|key| self.store.field(key, "sku"))
+    }
+}
+
+/// Who refers to a row is known once it was asked, and not because one of them was loaded for
+/// another reason.
+#[test]
+fn a_row_that_was_loaded_for_another_is_not_the_only_one_that_refers() {
+    let mut family = Family::there();
+    let changes = vec![Family::order(Op::Update, 1, "C"), Family::product(Op::Update, "new")];
+    family.goes_on(usize::MAX / 2, changes);
+    assert_eq!(family.skus(["oln:C:7", "oln:B:8"]), ["new", "new"].map(|s| Some(s.to_string())));
+}
+
+/// It may be remembered who refers to a row when these rows themselves are forgotten.
+#[test]
+fn rows_that_refer_to_a_row_are_mapped_again_although_they_were_forgotten() {
+    for bytes in [0, 1_000, 2_000, 4_000] {
+        let mut family = Family::there();
+        let skus = ["one", "two", "three", "four", "five"];
+        family.goes_on(bytes, skus.map(|sku| Family::product(Op::Update, sku)).into());
+        let expected = ["five", "five"].map(|s| Some(s.to_string()));
+        assert_eq!(family.skus(["oln:A:7", "oln:B:8"]), expected, "{bytes}");
+    }
 }

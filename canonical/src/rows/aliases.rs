@@ -87,19 +87,11 @@ impl<'w> Work<'w> {
             };
             match self.row(&other) {
                 Some(row) if has(row) => keys.push(other.pk),
-                Some(_) => {}
-                None => self.need(&other),
+                _ => {}
             }
         }
         keys.sort_by(|a, b| by_pk(a, b));
         keys
-    }
-
-    /// Asks for a row of which it is not known whether the store has it.
-    fn need(&mut self, row: &RowKey) {
-        if !self.store.rows.contains_key(row) {
-            self.needs.insert(row.clone());
-        }
     }
 
     /// The row that a lookup finds by an alias: of several the one with the smallest key, and of
@@ -130,7 +122,6 @@ impl<'w> Work<'w> {
                 Some(row) => (row.image.clone(), Rank::Living),
                 None => {
                     loaded &= self.store.rows.contains_key(&key);
-                    self.need(&key);
                     continue;
                 }
             };

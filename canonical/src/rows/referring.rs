@@ -72,12 +72,18 @@ impl<'w> Work<'w> {
         self.push(step);
     }
 
-    /// Rows known to refer to this one; asks for those in the store.
+    /// Rows known to refer to this one; asks for those in the store, and for each of them that was
+    /// forgotten since.
     pub(super) fn referring_to(&mut self, key: &RowKey) -> BTreeSet<RowKey> {
         let mut rows = self.referring.get(key).cloned().unwrap_or_default();
         match self.store.referring.get(key) {
             Some(stored) => rows.extend(stored.iter().cloned()),
             None => _ = self.referring_needs.insert(key.clone()),
+        }
+        for row in &rows {
+            if !self.now.contains_key(row) && !self.store.rows.contains_key(row) {
+                self.needs.insert(row.clone());
+            }
         }
         rows
     }
