@@ -53,4 +53,9 @@ impl ApplyError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Transient { .. } | Self::Busy { .. })
     }
+
+    /// Whether a target takes one delivery not, and perhaps all others.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
 }

@@ -299,6 +299,8 @@ pub struct TargetConfig {
     pub source: Option<String>,
     /// Rows in one transaction, at most (a delivery is never divided).
     pub batch_rows: usize,
+    /// Connections over which records are divided, at least 1; 1 for files.
+    pub workers: usize,
     /// Refused deliveries that nobody has dealt with, at most; with more, the target halts.
     pub exceptions_max: u64,
     /// Reverts of the same field of the same record within `reverts_within`, at most.

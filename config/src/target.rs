@@ -29,6 +29,9 @@ const SIGNING: Secret = Secret { word: "secret", variable: "secret_env", file: "
 /// What the answer 409 means.
 const ON_CONFLICT: [(&str, bool); 2] = [("done", true), ("refused", false)];
 
+/// Connections to one target, at most.
+const WORKERS_MAX: u64 = 16;
+
 /// The sources of the file: every name, and those whose settings are good.
 pub(crate) struct Sources<'a> {
     pub names: &'a [String],
@@ -73,10 +76,15 @@ pub(crate) fn target(
     };
     let region = region(section);
     let batch_rows = section.number("batch_rows", 1..=100_000, 500);
+    let workers = section.number("workers", 1..=WORKERS_MAX, 1);
     let exceptions_max = section.number("exceptions_max", 0..=100_000, 100);
     let reverts_max = section.number("reverts_max", 1..=1_000, 5);
     let limits = ("1s", "7d");
     let reverts_within = section.quantity("reverts_within", "10m", limits, quantity::duration);
+    if matches!(&place, Some(Place::File(_))) && workers.is_some_and(|workers| workers > 1) {
+        let remedy = "leave `workers` out: files are written in one order";
+        section.problem(section.line_of("workers"), "a folder has one writer", remedy);
+    }
     section.finish();
     Some(TargetConfig {
         name: good_name?.into(),
@@ -85,6 +93,7 @@ pub(crate) fn target(
         place: place?,
         source,
         batch_rows: usize::try_from(batch_rows?).ok()?,
+        workers: usize::try_from(workers?).ok()?,
         exceptions_max: exceptions_max?,
         reverts_max: reverts_max?,
         reverts_within: reverts_within?,

@@ -318,6 +318,22 @@ fn numbers_that_consumers_have_passed_are_not_used_again() {
     assert_eq!((seqs, journal.next_seq()), (vec![500, 701], 702));
 }
 
+/// Who asks while the first block is appended must not hear that it is gone already.
+#[test]
+fn the_oldest_block_is_the_first_one_while_it_is_appended() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(dir.path(), 1 << 20);
+        std::thread::scope(|scope| {
+            let appending = scope.spawn(|| journal.append(stream(1, true), b"first").unwrap());
+            while !appending.is_finished() {
+                assert_eq!(journal.oldest_seq(), 1);
+            }
+        });
+        assert_eq!(journal.oldest_seq(), 1);
+    }
+}
+
 #[test]
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();

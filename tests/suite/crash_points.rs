@@ -12,7 +12,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::crash_world::{Plant, targets};
+use crate::crash_world::{Heat, Plant, targets};
+use crate::world::Kind;
 
 /// Points of a source, the store, all targets, targets that refuse, and single kinds of targets:
 /// every point of the program.
@@ -53,7 +54,7 @@ const SHORT: usize = 24;
 /// Every so many steps it is a server that ends, and not Crossdock.
 const SERVER_EVERY: usize = 4;
 /// A point that is not reached in so many times the pause, the source writing on, is not reached.
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Once in so many steps nobody refuses anything, and what was refused is tried again.
 const LIFTED_EVERY: u32 = 6;
@@ -199,8 +200,14 @@ fn run(plant: &mut Plant, step: &Step, random: &mut StdRng) -> bool {
         _ => random.random_ratio(1, LIFTED_EVERY),
     };
     // What is refused blocks its record: a little of it is enough elsewhere.
-    let heavy = REFUSE.contains(&step.point) || random.random_ratio(1, HEAVY_EVERY);
-    plant.change(random, heavy);
+    let heavy = random.random_ratio(1, HEAVY_EVERY);
+    let heat = match step.point {
+        point if REFUSE.contains(&point) => Heat::Refused,
+        "deliver.after_pull" => Heat::Crossing,
+        _ if heavy => Heat::Heavy,
+        _ => Heat::Light,
+    };
+    plant.change(random, heat);
     plant.world.crossdock.kill();
     plant.refuse(!lifted);
     let at = format!("{}:{times}", step.name());
@@ -211,7 +218,7 @@ fn run(plant: &mut Plant, step: &Step, random: &mut StdRng) -> bool {
         plant.retry();
     }
     let there = (0..PATIENCE).any(|_| {
-        plant.change(random, heavy);
+        plant.change(random, heat);
         match own {
             true => plant.world.crossdock.wait_ended(PAUSE),
             false => wait_until(PAUSE, || plant.world.crossdock.is_stopped()),
@@ -246,12 +253,26 @@ fn kill(plant: &mut Plant, step: &Step) {
     }
 }
 
+/// The kind of the source in a leg: legs that follow each other have different ones.
+fn source_of(seed: u64) -> Kind {
+    if seed.is_multiple_of(2) { Kind::Postgres } else { Kind::MariaDb }
+}
+
+/// Of two legs with the same kind of source, one has targets with several workers.
+fn workers_of(seed: u64) -> usize {
+    if seed % 4 < 2 { 1 } else { 4 }
+}
+
 /// A world from its beginning to its comparison.
 fn leg(seed: u64, points: usize, reached: &mut Reached) {
     let _leg = Leg { seed, points };
-    eprintln!("CRASH_SEED={seed} CRASH_POINTS={points}");
+    eprintln!(
+        "CRASH_SEED={seed} CRASH_POINTS={points}, from {:?}, {} workers",
+        source_of(seed),
+        workers_of(seed)
+    );
     let mut random = StdRng::seed_from_u64(seed);
-    let mut plant = Plant::new();
+    let mut plant = Plant::new(source_of(seed), workers_of(seed));
     let begun = Instant::now();
     for (at, step) in (1..).zip(schedule(&mut random, points)) {
         let there = run(&mut plant, &step, &mut random);
@@ -260,7 +281,20 @@ fn leg(seed: u64, points: usize, reached: &mut Reached) {
         }
         reached.note(&step, there);
         if !there {
-            eprintln!("not reached: {} for {:?}", step.name(), step.victim);
+            let status = plant.world.crossdock.status().map_or_else(
+                |e| e.to_string(),
+                |s| {
+                    let of = |t: &&serde_json::Value| step.who.is_empty() || t["name"] == step.who;
+                    s["targets"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter(of)
+                        .map(|t| t.to_string())
+                        .collect()
+                },
+            );
+            eprintln!("not reached: {} for {:?}: {status}", step.name(), step.victim);
         }
     }
     plant.settle();

@@ -20,17 +20,26 @@ const PARCELS: u32 = 60;
 const HEAVY: u32 = 1_000;
 
 /// What the source commits stands in `written` in order: an account that knows no Crossdock.
-const TABLE: &str = "CREATE TABLE parcels (no int PRIMARY KEY, weight int);
+const ON_POSTGRES: &str = "CREATE TABLE parcels (no int PRIMARY KEY, weight int);
      CREATE TABLE written (n bigserial, no int, weight int);
      CREATE FUNCTION account() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN INSERT INTO written (no, weight) VALUES (NEW.no, NEW.weight); RETURN NEW; END $$;
      CREATE TRIGGER account AFTER INSERT OR UPDATE ON parcels
          FOR EACH ROW EXECUTE FUNCTION account();
      CREATE PUBLICATION crossdock FOR TABLE parcels;
-     GRANT SELECT ON parcels TO crossdock;";
+     GRANT SELECT ON parcels TO crossdock;
+     INSERT INTO parcels SELECT n, n + 200 FROM generate_series(1, {}) AS n;";
+/// The same.
+const ON_MARIADB: &str = "CREATE TABLE parcels (no int PRIMARY KEY, weight int);
+     CREATE TABLE written (n bigint AUTO_INCREMENT PRIMARY KEY, no int, weight int);
+     CREATE TRIGGER added AFTER INSERT ON parcels FOR EACH ROW
+         INSERT INTO written (no, weight) VALUES (NEW.no, NEW.weight);
+     CREATE TRIGGER changed AFTER UPDATE ON parcels FOR EACH ROW
+         INSERT INTO written (no, weight) VALUES (NEW.no, NEW.weight);
+     INSERT INTO parcels SELECT seq, seq + 200 FROM seq_1_to_{};";
 const ENTITY: &str = "[entity.parcel]\nprefix = \"par\"\nkey = [\"no\"]\n[entity.parcel.fields]\n\
                       no = \"integer\"\nweight = \"integer\"\n";
-const MAPPING: &str = "source = \"shop\"\n\n[[table]]\ntable = \"public.parcels\"\n\
+const MAPPING: &str = "source = \"shop\"\n\n[[table]]\ntable = \"{}.parcels\"\n\
      entity = \"parcel\"\n\n[table.fields]\nno = \"no\"\nweight = \"weight\"\n";
 const LANES: &str = "[entity.parcel]\nowner = \"shop\"\n\n\
      [[lane]]\nname = \"critical\"\nkinds = [\"even\"]\nweight = 8\n\n\
@@ -66,6 +75,20 @@ const MYSQL: &str = "CREATE TABLE inbox (event_id varchar(40) PRIMARY KEY, no in
          VALUES (NEW.event_id, NEW.no, NEW.weight, NEW.kind);
      END//";
 
+/// What the source does besides a few changes that everybody takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Heat {
+    /// Nothing.
+    Light,
+    /// Two changes to something that is refused: one of a parcel that is in both lanes, and one
+    /// of a parcel that is in one lane alone. What follows of these waits behind them.
+    Heavy,
+    /// A new parcel that is refused: nothing of it waits yet, so that its own lane meets it.
+    Refused,
+    /// A new parcel whose first change is in one lane, and its second in both.
+    Crossing,
+}
+
 /// One delivery as a target has it.
 #[derive(Clone, Debug, PartialEq)]
 struct Told {
@@ -87,6 +110,10 @@ pub struct Plant {
     databases: Vec<Database>,
     service: Service,
     refuses: bool,
+    /// Where the parcels are in the source, and in the mirror.
+    schema: &'static str,
+    /// Number of the last parcel.
+    fresh: u32,
 }
 
 /// Names of the targets: databases, a service, files of lines and of Parquet.
@@ -183,12 +210,25 @@ fn rules() -> String {
 }
 
 impl Plant {
-    /// Starts all servers; Crossdock has been caught up once and stands.
-    pub fn new() -> Self {
-        let mut world = World::new(TABLE, "publication = \"crossdock\"");
-        let mirrored = "CREATE TABLE parcels (no int PRIMARY KEY, weight int);
-                        GRANT ALL ON parcels TO crossdock";
-        world.store.sql("copy", mirrored).unwrap();
+    /// Starts all servers, with a source of some kind, and so many workers for each target that can
+    /// have several; Crossdock has been caught up once and stands.
+    pub fn new(source: Kind, workers: usize) -> Self {
+        let table = |text: &str| text.replace("{}", &PARCELS.to_string());
+        let (mut world, schema) = match source {
+            Kind::Postgres => {
+                (World::new(&table(ON_POSTGRES), "publication = \"crossdock\""), "public")
+            }
+            kind => {
+                let tables = "tables = [\"shop.parcels\"]";
+                (World::on_binlog(kind, &table(ON_MARIADB), tables), "shop")
+            }
+        };
+        let mirrored = format!(
+            "CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE ON SCHEMA {schema} TO crossdock;
+             CREATE TABLE {schema}.parcels (no int PRIMARY KEY, weight int);
+             GRANT ALL ON {schema}.parcels TO crossdock"
+        );
+        world.store.sql("copy", &mirrored).unwrap();
         let service = Service::start().unwrap();
         let mut databases =
             vec![Database::new("pg", Kind::Postgres), Database::new("maria", Kind::MariaDb)];
@@ -196,20 +236,21 @@ impl Plant {
             databases.push(Database::new("mysql", Kind::MySql));
         }
         world.file("entities/all.toml", ENTITY);
-        world.file("mappings/shop.toml", MAPPING);
+        world.file("mappings/shop.toml", &MAPPING.replace("{}", schema));
         world.file("rules/all.toml", &rules());
-        databases.iter().for_each(|database| world.append(&database.config()));
+        let workers = format!("workers = {workers}\n");
+        databases.iter().for_each(|database| world.append(&(database.config() + &workers)));
         world.append(&format!(
             "\n[target.portal]\nkind = \"http\"\nurl = \"http://127.0.0.1:{}/hooks\"\n\
-             on_conflict = \"done\"\nexceptions_max = 100000\n\n[target.lines]\nkind = \"file\"\n\
+             on_conflict = \"done\"\nexceptions_max = 100000\n{workers}\n[target.lines]\nkind = \"file\"\n\
              folder = \"lines\"\nrotate_bytes = \"4KiB\"\n\n[target.lake]\nkind = \"file\"\n\
              folder = \"lake\"\nrotate_bytes = \"4KiB\"\nformat = \"parquet\"\n\n[mirror.parcels]\nsource = \"shop\"\n\
-             target = \"copy\"\ntables = [\"public.parcels\"]\n",
+             target = \"copy\"\ntables = [\"{schema}.parcels\"]\n",
             service.port()
         ));
         world.start();
         world.crossdock.kill();
-        let mut plant = Self { world, databases, service, refuses: false };
+        let mut plant = Self { world, databases, service, refuses: false, schema, fresh: PARCELS };
         plant.refuse(true);
         plant
     }
@@ -230,20 +271,36 @@ impl Plant {
         let _ = self.world.crossdock.run(&retry);
     }
 
-    /// The source commits some changes; if `heavy`, two of them to something that is refused: one
-    /// of a parcel that is in both lanes, and one of a parcel that is in one lane alone.
-    pub fn change(&self, random: &mut StdRng, heavy: bool) {
-        let all = "INSERT INTO parcels SELECT n, n + 200 FROM generate_series(1, {}) AS n
-                   ON CONFLICT DO NOTHING;";
-        let mut sql = all.replace("{}", &PARCELS.to_string());
+    /// The source commits some changes.
+    pub fn change(&mut self, random: &mut StdRng, heat: Heat) {
+        let mut sql = String::new();
+        let mut put = |no: u32, weight: u32| {
+            sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = {no};\n");
+        };
         for _ in 0..3 {
-            let (no, weight) = (random.random_range(1..=PARCELS), random.random_range(200..900));
-            sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = {no};");
+            put(random.random_range(1..=PARCELS), random.random_range(200..900));
         }
-        for odd in [0, 1].into_iter().filter(|_| heavy) {
-            let (no, weight) = (random.random_range(1..=PARCELS), random.random_range(0..450));
-            let weight = HEAVY + 2 * weight + odd;
-            sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = {no};");
+        let mut heavy = |odd| HEAVY + 2 * random.random_range(0..450) + odd;
+        match heat {
+            Heat::Light => {}
+            Heat::Heavy => {
+                for odd in [0, 1] {
+                    let weight = heavy(odd);
+                    put(weight % PARCELS + 1, weight);
+                }
+            }
+            Heat::Refused => {
+                // In one lane alone: else it is taken out of both, and no lane passes over it.
+                let weight = heavy(1);
+                self.fresh += 1;
+                sql += &format!("INSERT INTO parcels VALUES ({}, {weight});\n", self.fresh);
+            }
+            Heat::Crossing => {
+                self.fresh += 1;
+                let no = self.fresh;
+                sql += &format!("INSERT INTO parcels VALUES ({no}, 201);\n");
+                sql += &format!("UPDATE parcels SET weight = 202 WHERE no = {no};\n");
+            }
         }
         self.world.sql(&sql);
     }
@@ -313,9 +370,9 @@ impl Plant {
     }
 
     fn check_copies(&self) {
-        let rows = "SELECT no, weight FROM parcels ORDER BY no";
-        let expected = self.world.sql(rows);
-        let mirrored = || self.world.store.sql("copy", rows).unwrap().trim() == expected;
+        let rows = format!("SELECT no, weight FROM {}.parcels ORDER BY no", self.schema);
+        let expected = self.world.sql(&rows);
+        let mirrored = || self.world.store.sql("copy", &rows).unwrap().trim() == expected;
         assert!(wait_until(LIMIT, mirrored), "the mirror differs");
         let records = "SELECT fields ->> 'no', fields ->> 'weight' FROM crossdock.record
                        ORDER BY (fields ->> 'no')::int";

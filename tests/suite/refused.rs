@@ -26,6 +26,20 @@ const TARGET: &str = "CREATE TABLE depots (no int PRIMARY KEY, name text);
      GRANT ALL ON ALL TABLES IN SCHEMA public TO crossdock;
      GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO crossdock;";
 
+/// Events instead of a state, and which transaction has brought each.
+const EVENTS: &str = "[entity.parcel]\nowner = \"shop\"\n[entity.depot]\nowner = \"shop\"\n\n\
+     [[subscribe]]\nname = \"weights\"\nentity = \"parcel\"\nfields = [\"weight\"]\n\
+     target = \"copy\"\ntable = \"public.inbox\"\nwrite = \"insert\"\n\
+     key = { event_id = 'event_id' }\ncolumns = { no = 'rec.no', weight = 'rec.weight' }\n";
+const INBOX: &str = "CREATE TABLE inbox (event_id text PRIMARY KEY, id serial, no int,
+         weight numeric, by bigint DEFAULT txid_current(),
+         CONSTRAINT not_too_heavy CHECK (weight < 1000));
+     GRANT ALL ON inbox TO crossdock; GRANT ALL ON SEQUENCE inbox_id_seq TO crossdock;";
+const ALWAYS: &str = "\n[[maintenance]]\ntarget = \"copy\"\nwindow = \"00:00-24:00 UTC\"\n";
+/// Followers of one record, and how many of them go in one transaction.
+const FOLLOWERS: usize = 200;
+const TOGETHER: usize = 50;
+
 fn started(settings: &str) -> World {
     let mut world = World::new(TABLE, "publication = \"crossdock\"");
     if !settings.is_empty() {
@@ -105,7 +119,8 @@ fn a_refused_row_waits_with_its_followers_and_nobody_else() {
     wait_for(&world, &all("51"));
     assert!(wait_until(LIMIT, || exceptions(&world).is_empty()));
     let seen = "SELECT string_agg(weight::text, ' ' ORDER BY id) FROM seen WHERE no = 9";
-    assert_eq!(world.store.sql("copy", seen).unwrap().trim(), "9 90017 50 51", "in order, once");
+    // What has waited is told as everything is: the last of several that come together.
+    assert_eq!(world.store.sql("copy", seen).unwrap().trim(), "9 90017 51", "in order, once");
     let show = world.done(&["exceptions", "show", &id]);
     assert!(show.contains("closed") && show.contains("retry by anna"), "{show}");
     // A rewound target ends the same.
@@ -159,4 +174,76 @@ fn rows_without_their_parent_are_tried_again_when_it_arrives() {
     assert!(wait_until(LIMIT, || exceptions(&world).is_empty()), "closed by itself");
     let seen = "SELECT string_agg(weight::text, ' ' ORDER BY id) FROM seen WHERE no = 1";
     assert_eq!(world.store.sql("copy", seen).unwrap().trim(), "1 1.5", "in order, once");
+}
+
+#[test]
+fn followers_of_one_record_drain_together_and_in_order_and_hold_up_nobody() {
+    let mut world = World::new(TABLE, "publication = \"crossdock\"");
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let with = format!("[target.copy]\nbatch_rows = {TOGETHER}\n");
+    std::fs::write(world.config(), config.replace("[target.copy]\n", &with)).unwrap();
+    world.store.sql("copy", INBOX).unwrap();
+    world.file("entities/all.toml", ENTITIES);
+    world.file("mappings/shop.toml", MAPPING);
+    world.file("rules/all.toml", EVENTS);
+    world.start();
+    let mut sql = "INSERT INTO parcels VALUES (1, 5000);\n".to_string();
+    for weight in 1..=FOLLOWERS {
+        sql += &format!("UPDATE parcels SET weight = {weight} WHERE no = 1;\n");
+    }
+    world.sql(&sql);
+    let canonical = |sql: &str| world.store.sql("canonical", sql).unwrap().trim().to_string();
+    let waiting = "SELECT count(*) FROM crossdock.parked WHERE state = 'behind'";
+    let all_wait = || canonical(waiting) == FOLLOWERS.to_string();
+    assert!(wait_until(LIMIT, all_wait), "{}", world.crossdock.log_tail());
+
+    // They are let go while nobody delivers, and something else is owed meanwhile.
+    world.crossdock.kill();
+    world.file("rules/all.toml", &(EVENTS.to_string() + ALWAYS));
+    world.crossdock.start().unwrap();
+    world.sql("INSERT INTO parcels VALUES (2, 7)");
+    let owed = "SELECT count(*) FROM crossdock.delivery WHERE key = 'par:2'";
+    assert!(wait_until(LIMIT, || canonical(owed) == "1"), "{}", world.crossdock.log_tail());
+    world.crossdock.kill();
+    world.store.sql("copy", "ALTER TABLE inbox DROP CONSTRAINT not_too_heavy").unwrap();
+    world.done(&["exceptions", "retry", "--all", "--by", "anna"]);
+    world.file("rules/all.toml", EVENTS);
+    world.start();
+
+    let copy = |sql: &str| world.store.sql("copy", sql).unwrap().trim().to_string();
+    assert_eq!(copy("SELECT count(*) FROM inbox"), (FOLLOWERS + 2).to_string());
+    let order = "SELECT string_agg(weight::text, ' ' ORDER BY id) FROM inbox WHERE no = 1";
+    let weights = (1..=FOLLOWERS).fold("5000".to_string(), |all, next| format!("{all} {next}"));
+    assert_eq!(copy(order), weights);
+    let transactions: usize =
+        copy("SELECT count(DISTINCT by) FROM inbox WHERE no = 1").parse().unwrap();
+    assert!(transactions <= FOLLOWERS / TOGETHER + 1, "{transactions} transactions");
+    let before = "SELECT count(*) FROM inbox WHERE id < (SELECT id FROM inbox WHERE no = 2)";
+    let before: usize = copy(before).parse().unwrap();
+    assert!(before <= TOGETHER, "{before} followers were told before a record of its own");
+}
+
+/// Whoever delivers may stand still, with everything locked: a person is told so, and how to go on.
+#[test]
+fn a_retry_does_not_wait_for_ever_for_a_process_that_stands_still() {
+    let world = started("");
+    world.sql("INSERT INTO parcels VALUES (1, 200)");
+    assert!(wait_until(LIMIT, || !exceptions(&world).is_empty()), "{}", world.crossdock.log_tail());
+    let held = "BEGIN; SELECT FROM crossdock.target WHERE name = 'copy' FOR UPDATE;
+                SELECT pg_sleep(600)";
+    std::thread::scope(|scope| {
+        let holding = scope.spawn(|| world.store.sql("canonical", held));
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'
+                     AND wait_event = 'PgSleep'";
+        assert!(wait_until(LIMIT, || world.store.sql("canonical", waits).unwrap().trim() == "1"));
+        let said = world.refused(&["exceptions", "retry", "--all", "--by", "anna"]);
+        assert!(said.contains("the deliveries to copy have been locked for 5 seconds"), "{said}");
+        assert!(said.contains("kill -CONT"), "{said}");
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE wait_event = 'PgSleep'";
+        world.store.sql("canonical", end).unwrap();
+        assert!(holding.join().unwrap().is_err(), "it was ended");
+    });
+    world.done(&["exceptions", "retry", "--all", "--by", "anna"]);
+    assert!(wait_until(LIMIT, || exceptions(&world)[0]["count"] == 2), "tried again");
 }

@@ -3,6 +3,7 @@
 use crossdock_model::canonical::{Name, RecordKey};
 use serde::Serialize;
 use serde_json::Value as Json;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::PostgresStore;
@@ -97,6 +98,10 @@ impl ExceptionLine {
         DELIVERY_KINDS.contains(&&*self.kind)
     }
 }
+
+/// How long a person waits for whoever delivers.
+const LOCKED_SECONDS: u32 = 5;
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 
 impl PostgresStore {
     /// Exceptions, latest first.
@@ -198,7 +203,9 @@ impl PostgresStore {
         let failed = failed(&self.name);
         let target = &*exception.source;
         let tx = self.client.transaction().await.map_err(&failed)?;
-        lock(&tx, target).await.map_err(&failed)?;
+        // Whoever delivers holds it for moments, unless it stands still.
+        tx.batch_execute(LOCK_TIMEOUT).await.map_err(&failed)?;
+        lock(&tx, target).await.map_err(|e| held(target, &failed, e))?;
         let many = tx.execute(sql, &[&target, &exception.id]).await.map_err(&failed)?;
         if many > 0 {
             let note =
@@ -211,6 +218,24 @@ impl PostgresStore {
         }
         tx.commit().await.map_err(&failed)?;
         Ok(many)
+    }
+}
+
+/// What to do when the deliveries of a target stay locked.
+fn held(
+    target: &str,
+    failed: impl Fn(tokio_postgres::Error) -> ApplyError,
+    error: tokio_postgres::Error,
+) -> ApplyError {
+    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return failed(error);
+    }
+    ApplyError::Definite {
+        what: format!("the deliveries to {target} have been locked for {LOCKED_SECONDS} seconds"),
+        remedy: "a crossdock that stands still holds them: let it go on (kill -CONT) or end it, \
+                 and repeat the command. If none does, the canonical store says who: SELECT pid, \
+                 state, query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+            .into(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ApplyError;
 /// statistics are from before a backlog would read all of it for each record, by the index of the
 /// target; `|| ''` and `+ 0` leave it the index of records alone.
 const EARLIER: &str = "
-SELECT DISTINCT n.entity, n.key, d.seq
+SELECT DISTINCT n.entity, n.key, d.seq, d.rule
 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS n(entity, key, seq)
 JOIN crossdock.delivery d ON d.key = n.key AND d.entity = n.entity AND d.seq + 0 < n.seq
 LEFT JOIN unnest($6::text[], $7::bigint[]) AS r(rule, done) ON r.rule = d.rule
@@ -42,6 +42,19 @@ pub struct Layout {
     pub from: u64,
     /// The lanes.
     pub lanes: Vec<LaneRules>,
+    /// Over so many connections the records of each lane are divided, at least 1.
+    pub workers: usize,
+}
+
+/// A delivery that another lane owes, and that comes before one that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// What it is about.
+    pub record: RecordKey,
+    /// Its number.
+    pub seq: u64,
+    /// The rule that owes it.
+    pub rule: String,
 }
 
 /// How far other lanes have come: the rules that are named, and all others.
@@ -56,10 +69,13 @@ pub struct Others {
 impl PostgresStore {
     /// Layouts of a target, the oldest first.
     pub async fn layouts(&mut self, target: &str) -> Result<Vec<Layout>, ApplyError> {
-        let sql = "SELECT from_seq, lanes FROM crossdock.lane_layout
+        let sql = "SELECT from_seq, lanes, workers::bigint FROM crossdock.lane_layout
                    WHERE target = $1 ORDER BY from_seq";
         let rows = self.query(sql, &[&target]).await?;
-        self.read(rows, |row| Ok(Layout { from: row.counter(0)?, lanes: row.json(1)? }))
+        self.read(rows, |row| {
+            let workers = usize::try_from(row.counter(2)?).unwrap_or(1).max(1);
+            Ok(Layout { from: row.counter(0)?, lanes: row.json(1)?, workers })
+        })
     }
 
     /// Makes a layout that of all deliveries that are owed from now on.
@@ -67,12 +83,15 @@ impl PostgresStore {
         &mut self,
         target: &str,
         lanes: &[LaneRules],
+        workers: usize,
     ) -> Result<(), ApplyError> {
         let lanes = serde_json::to_value(lanes).unwrap_or_default();
-        let sql = "INSERT INTO crossdock.lane_layout (target, from_seq, lanes)
-                   SELECT $1, coalesce(max(seq), 0), $2 FROM crossdock.delivery
-                   ON CONFLICT (target, from_seq) DO UPDATE SET lanes = excluded.lanes";
-        let begun = self.client.execute(sql, &[&target, &lanes]).await;
+        let workers = i32::try_from(workers).unwrap_or(1);
+        let sql = "INSERT INTO crossdock.lane_layout (target, from_seq, lanes, workers)
+                   SELECT $1, coalesce(max(seq), 0), $2, $3 FROM crossdock.delivery
+                   ON CONFLICT (target, from_seq) DO UPDATE SET
+                       lanes = excluded.lanes, workers = excluded.workers";
+        let begun = self.client.execute(sql, &[&target, &lanes, &workers]).await;
         begun.map(|_| ()).map_err(failed(&self.name))
     }
 
@@ -91,13 +110,13 @@ impl PostgresStore {
     }
 
     /// Of some deliveries (record and number), those about whose records other lanes owe
-    /// something earlier: the records, and the earlier deliveries.
+    /// something earlier: what that is.
     pub async fn earlier(
         &mut self,
         target: &str,
         of: &[(&RecordKey, u64)],
         others: &Others,
-    ) -> Result<(Vec<RecordKey>, Vec<u64>), ApplyError> {
+    ) -> Result<Vec<Earlier>, ApplyError> {
         let entities: Vec<&str> = of.iter().map(|(record, _)| &*record.entity).collect();
         let keys: Vec<&str> = of.iter().map(|(record, _)| &*record.key).collect();
         let seqs: Vec<i64> = of.iter().map(|(_, seq)| number(*seq)).collect();
@@ -106,8 +125,9 @@ impl PostgresStore {
         let rest = number(others.rest);
         let rows =
             self.query(EARLIER, &[&target, &entities, &keys, &seqs, &rest, &rules, &done]).await?;
-        let found = self.read(rows, |row| Ok((row.record_key(0)?, row.counter(2)?)))?;
-        Ok(found.into_iter().unzip())
+        self.read(rows, |row| {
+            Ok(Earlier { record: row.record_key(0)?, seq: row.counter(2)?, rule: row.get(3)? })
+        })
     }
 
     /// Takes deliveries out of their lanes, to be made at once and in the order of their numbers.

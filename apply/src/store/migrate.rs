@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_evidence_recorded.sql"),
     include_str!("migrations/0009_origins_together.sql"),
     include_str!("migrations/0010_history_first_key.sql"),
+    include_str!("migrations/0011_workers.sql"),
 ];
 /// Two processes that start at once take turns. The number is arbitrary, but stays.
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7218413560112)";

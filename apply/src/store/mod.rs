@@ -36,7 +36,7 @@ pub use check::check;
 pub use events::Event;
 pub use exceptions::{Action, ExceptionLine, Filter};
 pub use explain::LastChange;
-pub use lanes::{LaneRules, Layout, Others};
+pub use lanes::{Earlier, LaneRules, Layout, Others};
 pub use ledger::TargetLedger;
 pub use parked::{Again, Owed, Parking, Refusals, RuleFilter};
 pub use postgres::{Attention, PostgresStore};

@@ -31,7 +31,7 @@ ORDER BY d.seq LIMIT $6";
 
 const DUE_AGAIN: &str = "
 SELECT d.entity, d.key, d.seq, d.event_id, d.target, d.rule, d.writes, d.at,
-    d.reverts, d.hops, p.again
+    d.reverts, d.hops, p.again, p.attempts > 0
 FROM crossdock.parked p JOIN crossdock.delivery d ON d.seq = p.seq
 WHERE p.target = $1 AND p.state = 'again' ORDER BY p.again LIMIT $2";
 
@@ -120,6 +120,8 @@ pub struct Owed {
 pub struct Again {
     /// Its place in the order of those.
     pub number: u64,
+    /// Its target has refused it before; otherwise it has waited for others.
+    pub refused: bool,
     /// What is owed.
     pub owed: Owed,
 }
@@ -258,7 +260,10 @@ impl PostgresStore {
     ) -> Result<Vec<Again>, ApplyError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.query(DUE_AGAIN, &[&target, &limit]).await?;
-        self.read(rows, |row| Ok(Again { number: row.counter(10)?, owed: owed(row)? }))
+        let again = |row: &Cells<'_>| {
+            Ok(Again { number: row.counter(10)?, refused: row.get(11)?, owed: owed(row)? })
+        };
+        self.read(rows, again)
     }
 
     /// Notes that those up to a number have been applied, lets go what waited behind them, and

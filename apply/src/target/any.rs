@@ -48,6 +48,14 @@ impl AnyTarget {
         })
     }
 
+    /// For whenever there is nothing to apply: files that are old enough are closed.
+    pub fn idle(&mut self) -> Result<(), ApplyError> {
+        match self {
+            Self::File(target) => target.idle(),
+            Self::Postgres(_) | Self::Mysql(_) | Self::Http(_) => Ok(()),
+        }
+    }
+
     /// Sets the progress of a stream back, so that what came after `seq` is applied again.
     /// Returns where it was; `None` when the stream has none.
     pub async fn rewind(&mut self, stream: &str, seq: u64) -> Result<Option<u64>, ApplyError> {

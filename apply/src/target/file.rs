@@ -71,6 +71,16 @@ impl FileTarget {
         Ok(Some(before))
     }
 
+    /// Closes the file that is being written when it is old enough, although nothing more comes.
+    pub fn idle(&mut self) -> Result<(), ApplyError> {
+        if self.broken {
+            return Ok(());
+        }
+        let rotated = tokio::task::block_in_place(|| self.rotate_when_due());
+        self.broken = rotated.is_err();
+        rotated.map_err(|e| failed(&self.options, "closing a file", e))
+    }
+
     /// Whether the folder can be written to; nothing stays in it.
     pub(super) fn probe(options: &FileOptions) -> Result<(), ApplyError> {
         let path = options.folder.join(format!(".{}.probe", options.name));

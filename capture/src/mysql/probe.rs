@@ -25,7 +25,12 @@ impl BinlogProbe {
     /// Where the log ends, how far behind it `at` is (0 without a position), and how much log the
     /// server keeps.
     pub async fn head(&mut self, at: Option<&Position>) -> Result<Head, CaptureError> {
-        let position = place::head(&self.options, &mut self.conn).await?;
+        let mut position = place::head(&self.options, &mut self.conn).await?;
+        let executed = self.executed(&position).await?;
+        if let Some(at) = at.filter(|at| has_all(at, &executed)) {
+            // A server that was started again writes into a new file, and has nothing new in it.
+            position = at.clone();
+        }
         let rows: Vec<Row> = self.conn.query("SHOW BINARY LOGS").await.map_err(|error| {
             connect::server_error(&self.options, "asking for the binlog files", error)
         })?;
@@ -44,6 +49,35 @@ impl BinlogProbe {
             position,
         })
     }
+
+    /// What the server has committed, as GTIDs; empty where it has none.
+    async fn executed(&mut self, head: &Position) -> Result<String, CaptureError> {
+        if let Position::Binlog { gtid, .. } = head
+            && !gtid.is_empty()
+        {
+            return Ok(gtid.clone());
+        }
+        let asked = self.conn.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await;
+        match asked {
+            Ok(executed) => Ok(executed.unwrap_or_default()),
+            // MySQL has no such variable.
+            Err(mysql_async::Error::Server(e)) if e.code == 1193 => Ok(String::new()),
+            Err(error) => {
+                Err(connect::server_error(&self.options, "asking for the last GTIDs", error))
+            }
+        }
+    }
+}
+
+/// Whether a position has everything that a server has committed: the same GTIDs, in any order.
+fn has_all(at: &Position, executed: &str) -> bool {
+    let Position::Binlog { gtid, .. } = at else { return false };
+    let parts = |gtids: &str| {
+        let mut parts: Vec<String> = gtids.split(',').map(|g| g.trim().to_lowercase()).collect();
+        parts.sort_unstable();
+        parts
+    };
+    !gtid.is_empty() && parts(gtid) == parts(executed)
 }
 
 fn file(row: &Row) -> Option<(String, u64)> {
@@ -85,6 +119,16 @@ fn behind(at: &Position, head: &Position, files: &[(String, u64)]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_position_with_the_same_gtids_has_all() {
+        let at =
+            |gtid: &str| Position::Binlog { file: "b.000001".into(), offset: 4, gtid: gtid.into() };
+        assert!(has_all(&at("0-1-5,7-2-9"), "7-2-9,0-1-5"));
+        assert!(has_all(&at("ab:1-5,cd:7"), "AB:1-5, cd:7"));
+        assert!(!has_all(&at("0-1-5"), "0-1-6"));
+        assert!(!has_all(&at(""), ""), "without GTIDs nobody knows");
+    }
 
     #[test]
     fn bytes_behind_over_files() {

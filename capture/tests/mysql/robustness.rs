@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossdock_capture::{CaptureError, DatabaseKind, Memory, Start, open};
+use crossdock_capture::{CaptureError, DatabaseKind, Memory, Start, open, probe};
 use crossdock_model::Value;
 
 use super::proxy;
@@ -11,6 +11,7 @@ use super::rig::{Rig, Server, on_both, options, server_rows};
 on_both!(
     connections_are_cut_and_fall_silent_under_load,
     nothing_is_lost_or_doubled_over_restarts,
+    a_server_that_only_was_started_again_has_nothing_new,
     a_purged_log_is_a_gap,
     a_position_without_gtid_goes_on_by_file_and_offset,
     statements_and_wrong_passwords_are_definite,
@@ -58,6 +59,25 @@ async fn nothing_is_lost_or_doubled_over_restarts(kind: DatabaseKind) {
     rig.until(|rig| rig.events("counter").len() >= 150).await;
     assert_eq!(numbers(&rig), (0..150).collect::<Vec<_>>());
     assert_eq!(rig.rows("counter"), server_rows(&server, "SELECT * FROM counter"));
+}
+
+/// It writes into a new file, whose first bytes nobody waits for.
+async fn a_server_that_only_was_started_again_has_nothing_new(kind: DatabaseKind) {
+    let mut server = Server::start(kind);
+    server.sql("", COUNTER).unwrap();
+    let mut rig = Rig::open(&options(&server, &["wms.counter"]), None).await;
+    rig.snapshot().await;
+    count(&server, 0, 10);
+    rig.until(|rig| rig.events("counter").len() >= 10).await;
+    server.kill();
+    server.start_again().unwrap();
+    let read = rig.durable.clone().unwrap();
+    let head = probe(&rig.options).await.unwrap().head(Some(&read)).await.unwrap();
+    assert_eq!((head.behind_bytes, head.unread_bytes), (0, 0), "{head:?}");
+    assert_eq!(head.position, read);
+    count(&server, 10, 11);
+    let head = probe(&rig.options).await.unwrap().head(Some(&read)).await.unwrap();
+    assert!(head.behind_bytes > 100, "{head:?}");
 }
 
 async fn connections_are_cut_and_fall_silent_under_load(kind: DatabaseKind) {

@@ -214,6 +214,7 @@ fn start_targets(
             name: config.name.to_string(),
             target: wiring::target_options(config, target),
             batch_rows: target.batch_rows,
+            workers: target.workers,
             exceptions_max: target.exceptions_max,
             reverts_max: target.reverts_max,
             reverts_within: target.reverts_within,

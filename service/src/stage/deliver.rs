@@ -3,12 +3,14 @@
 //! A delivery that its target refuses is set aside (`refused`), later ones of its record wait
 //! behind it, and all others go on.
 
+mod again;
 mod batch;
 mod breaker;
 mod coalesce;
 mod lanes;
 mod refused;
 mod reverts;
+mod workers;
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
@@ -17,11 +19,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use crossdock_apply::store::{Again, Layout, Owed};
+use crossdock_apply::store::{Layout, Owed};
 use crossdock_apply::target::AnyTarget;
-use crossdock_apply::{
-    ApplyError, ConnectOptions, PostgresStore, Target, TargetBatch, TargetOptions,
-};
+use crossdock_apply::{ApplyError, ConnectOptions, PostgresStore, Target, TargetOptions};
 use crossdock_canonical::Rules;
 use crossdock_model::canonical::RecordKey;
 use crossdock_state::checkpoints::saved::{save, target_key};
@@ -29,11 +29,11 @@ use crossdock_state::{SledCheckpoints, StageCheckpoint};
 use tokio::sync::watch;
 use tracing::info;
 
-use self::batch::batch;
 pub use self::breaker::Breaker;
 use self::lanes::{Lane, Lanes};
 pub use self::lanes::{present_streams, stream_names};
 use self::refused::Parents;
+use self::workers::{Outcome, Part, divided};
 use super::StageError;
 use crate::board::{StageState, TargetBoard};
 use crate::clock::now_micros;
@@ -60,6 +60,8 @@ pub struct DeliverStage {
     pub target: TargetOptions,
     /// Deliveries in one transaction of the target, at most.
     pub batch_rows: usize,
+    /// Connections over which records are divided, at least 1.
+    pub workers: usize,
     /// Refused deliveries that nobody has dealt with, at most.
     pub exceptions_max: u64,
     /// Reverts of the same field of the same record within `reverts_within`, at most.
@@ -87,7 +89,8 @@ pub struct DeliverStage {
 /// Both ends, and how far it has come.
 pub struct Work {
     store: PostgresStore,
-    target: AnyTarget,
+    /// A connection for each worker, the first from the beginning.
+    targets: Vec<AnyTarget>,
     lanes: Lanes,
     /// What lanes are like for later deliveries.
     later: VecDeque<Layout>,
@@ -101,13 +104,16 @@ pub struct Work {
     noted: Instant,
     /// When it was last asked what is to be applied after all.
     looked: Option<Instant>,
+    /// Lanes come next: what is made after all does not keep them waiting for ever.
+    turn_of_lanes: bool,
     parents: Parents,
 }
 
 /// What is done at once.
 pub struct Batch {
-    write: TargetBatch,
-    owed: Vec<Owed>,
+    parts: Vec<Part>,
+    /// What comes next has a higher number.
+    upto: u64,
     /// Deliveries that must wait behind parked ones.
     behind: Vec<u64>,
     /// The lane; `None` for deliveries that have left theirs, and are made after all.
@@ -118,6 +124,11 @@ impl Stage for DeliverStage {
     async fn run(&mut self) -> Result<Infallible, StageError> {
         crate::pipeline::deliver(self).await
     }
+}
+
+/// The connection for everything that one alone does.
+fn first(targets: &mut [AnyTarget]) -> Result<&mut AnyTarget, StageError> {
+    targets.first_mut().ok_or_else(|| StageError::Transient(anyhow!("not connected")))
 }
 
 /// Name of the progress row of `deliver` in a target.
@@ -143,16 +154,17 @@ impl DeliverStage {
         let again = target.progress(&self.again_stream()).await?.map_or(0, |p| p.seq);
         store.again_done(name, again).await?;
         let blocked = store.parked_records(name).await?.into_iter().collect();
-        let mut later = VecDeque::from(lanes::layouts(&mut store, &self.rules, name).await?);
+        let layouts = lanes::layouts(&mut store, &self.rules, name, self.workers).await?;
+        let mut later = VecDeque::from(layouts);
         let lanes = self.next_layout(&mut target, &mut later).await?;
         self.board.seq.store(lanes.at(), Ordering::Relaxed);
         self.board.stage.set(StageState::Running, None);
         let (again_limit, noted) = (self.batch_rows, Instant::now());
         let withheld = store.has_withheld(name).await?;
-        let (looked, parents) = (None, Parents::default());
+        let (looked, turn_of_lanes, parents) = (None, false, Parents::default());
         Ok(Work {
             store,
-            target,
+            targets: vec![target],
             lanes,
             later,
             blocked,
@@ -160,6 +172,7 @@ impl DeliverStage {
             again_limit,
             noted,
             looked,
+            turn_of_lanes,
             parents,
         })
     }
@@ -167,9 +180,10 @@ impl DeliverStage {
     /// Other rules, perhaps other lanes: what is owed already goes through those that were.
     async fn take_rules(&mut self, work: &mut Work) -> Result<(), StageError> {
         self.rules = self.in_force.borrow_and_update().rules.clone();
-        let layouts = lanes::layouts(&mut work.store, &self.rules, self.target.name()).await?;
+        let (name, workers) = (self.target.name(), self.workers);
+        let layouts = lanes::layouts(&mut work.store, &self.rules, name, workers).await?;
         work.later = VecDeque::from(layouts);
-        work.lanes = self.next_layout(&mut work.target, &mut work.later).await?;
+        work.lanes = self.next_layout(first(&mut work.targets)?, &mut work.later).await?;
         Ok(())
     }
 
@@ -181,13 +195,15 @@ impl DeliverStage {
     ) -> Result<Lanes, StageError> {
         let deliver = stream_name(&self.name);
         loop {
-            let none = Layout { from: 0, lanes: Vec::new() };
+            let none = Layout { from: 0, lanes: Vec::new(), workers: 1 };
             let layout = later.pop_front().unwrap_or(none);
             let end = later.front().map_or(u64::MAX, |next| next.from);
             let mut lanes = Lanes::new(&deliver, &layout, end, &self.rules, self.batch_rows);
             for lane in &mut lanes.all {
-                let done = target.progress(&lane.stream).await?.map_or(0, |p| p.seq);
-                lane.done = lane.done.max(done);
+                for (worker, stream) in lane.streams.clone().iter().enumerate() {
+                    let done = target.progress(stream).await?.map_or(0, |p| p.seq);
+                    lane.noted(worker, done);
+                }
             }
             if later.is_empty() || !lanes.are_through() {
                 return Ok(lanes);
@@ -236,7 +252,10 @@ impl DeliverStage {
             if self.wait_for_window().await {
                 self.board.stage.set(StageState::Running, None);
             }
-            if let Some(batch) = self.due_again(work).await? {
+            if !std::mem::take(&mut work.turn_of_lanes)
+                && let Some(batch) = self.due_again(work).await?
+            {
+                work.turn_of_lanes = true;
                 return Ok(batch);
             }
             self.committed.mark_unchanged();
@@ -247,12 +266,14 @@ impl DeliverStage {
                 continue;
             }
             if work.lanes.are_through() {
-                work.lanes = self.next_layout(&mut work.target, &mut work.later).await?;
+                let target = first(&mut work.targets)?;
+                work.lanes = self.next_layout(target, &mut work.later).await?;
                 continue;
             }
             // A lane without work has come as far as it has looked.
             self.checkpoint(work.lanes.at())?;
             self.note_idle(work).await?;
+            first(&mut work.targets)?.idle()?;
             // Either there is news, or it is time to look anyway; both are the same to us.
             let _ = tokio::time::timeout(POLL, self.committed.changed()).await;
         }
@@ -275,13 +296,15 @@ impl DeliverStage {
                 continue;
             }
             let range = (lane.at(), head);
-            let owed = work.store.owed(self.target.name(), &lane.rules, range, limit).await?;
-            if owed.is_empty() {
+            let mut owed = work.store.owed(self.target.name(), &lane.rules, range, limit).await?;
+            let Some(upto) = owed.last().map(|last| last.seq) else {
                 if !alone {
                     work.lanes.nothing_for(at, head);
                 }
                 continue;
-            }
+            };
+            // What one worker has made already, and another one of the same round has not.
+            owed.retain(|owed| !lane.has(&owed.delivery.record, owed.seq));
             if owed.first().is_some_and(|first| lane.gathers(first.owed_micros)) {
                 pending += owed.len() as u64;
                 continue;
@@ -290,7 +313,7 @@ impl DeliverStage {
             if self.pull_earlier(work, at, &owed).await? {
                 return Ok(None);
             }
-            return self.in_order(work, at, owed).await.map(Some);
+            return self.in_order(work, at, owed, upto).await.map(Some);
         }
         self.board.pending.store(pending, Ordering::Relaxed);
         Ok(None)
@@ -310,36 +333,20 @@ impl DeliverStage {
         }
         let target = self.target.name();
         let of: Vec<(&RecordKey, u64)> = owed.iter().map(|o| (&o.delivery.record, o.seq)).collect();
-        let (records, mut pulled) = work.store.earlier(target, &of, &work.lanes.others(at)).await?;
-        if pulled.is_empty() {
+        let mut earlier = work.store.earlier(target, &of, &work.lanes.others(at)).await?;
+        earlier.retain(|e| !work.lanes.have(&e.rule, &e.record, e.seq));
+        if earlier.is_empty() {
             return Ok(false);
         }
+        let records: HashSet<RecordKey> = earlier.iter().map(|e| e.record.clone()).collect();
         let own = owed.iter().filter(|o| records.contains(&o.delivery.record)).map(|o| o.seq);
-        pulled.extend(own);
+        let pulled: Vec<u64> = earlier.iter().map(|e| e.seq).chain(own).collect();
         work.store.pull(target, &pulled).await?;
         pass_of("deliver.after_pull", target);
         self.metrics.pulled(target, pulled.len());
         work.blocked.extend(records);
         work.looked = None;
         Ok(true)
-    }
-
-    /// Lanes without work say in the target how far they have looked, so that the next start need
-    /// not look again.
-    async fn note_idle(&self, work: &mut Work) -> Result<(), StageError> {
-        if work.noted.elapsed() < IDLE_NOTED_EVERY {
-            return Ok(());
-        }
-        work.noted = Instant::now();
-        for lane in &mut work.lanes.all {
-            if lane.looked > lane.done {
-                let stream = lane.stream.clone();
-                let nothing = TargetBatch { stream, upto: lane.looked, ..TargetBatch::default() };
-                work.target.apply(&nothing).await?;
-                lane.done = lane.looked;
-            }
-        }
-        Ok(())
     }
 
     /// What is done with the next deliveries: those of blocked records wait, reverts too many are
@@ -349,12 +356,16 @@ impl DeliverStage {
         work: &mut Work,
         at: usize,
         owed: Vec<Owed>,
+        last: u64,
     ) -> Result<Batch, StageError> {
         // One mark stands for a whole batch.
         let hops = owed.first().map_or(0, |owed| owed.delivery.hops);
-        let (mut behind, mut made, mut upto) = (Vec::new(), Vec::new(), 0);
-        for mut owed in owed.into_iter().take_while(|owed| owed.delivery.hops == hops) {
-            upto = owed.seq;
+        let (mut behind, mut made, mut upto) = (Vec::new(), Vec::new(), last);
+        for mut owed in owed {
+            if owed.delivery.hops != hops {
+                upto = owed.seq - 1;
+                break;
+            }
             let revert = owed.delivery.reverts.is_some();
             if revert && self.is_withheld(work, &owed).await? {
                 self.metrics.revert_withheld(self.target.name());
@@ -370,42 +381,12 @@ impl DeliverStage {
             let gathered = coalesce::last_of_each(&mut made);
             self.metrics.coalesced(self.target.name(), gathered);
         }
-        let stream = lane.map_or(String::new(), |lane| lane.stream.clone());
-        let write = batch(stream, upto, &made);
-        Ok(Batch { write, owed: made, behind, lane: Some(at) })
+        let parts = lane.map_or_else(Vec::new, |lane| divided(lane, made, upto));
+        Ok(Batch { parts, upto, behind, lane: Some(at) })
     }
 
-    /// What people, or rows that have arrived, have let go: looked for once in a while.
-    async fn due_again(&mut self, work: &mut Work) -> Result<Option<Batch>, StageError> {
-        let idle = work.looked.is_some_and(|at| at.elapsed() < POLL);
-        if idle || (work.blocked.is_empty() && !work.withheld) {
-            return Ok(None);
-        }
-        let target = self.target.name();
-        self.retry_parents(work).await?;
-        let mut due = work.store.due_again(target, work.again_limit).await?;
-        // A record once: of two writes of one row in a batch, only the last one is made.
-        let mut seen = HashSet::new();
-        let once = due.iter().take_while(|again| seen.insert(&again.owed.delivery.record)).count();
-        due.truncate(once);
-        let Some(upto) = due.last().map(|again| again.number) else {
-            work.looked = Some(Instant::now());
-            work.blocked = work.store.parked_records(target).await?.into_iter().collect();
-            work.withheld = work.withheld && work.store.has_withheld(target).await?;
-            return Ok(None);
-        };
-        work.looked = None;
-        let places: Vec<u64> = due.iter().map(|again| again.number).collect();
-        let mut owed: Vec<Owed> = due.into_iter().map(|Again { owed, .. }| owed).collect();
-        for owed in &mut owed {
-            self.renew(work, owed).await?;
-        }
-        let mut write = batch(self.again_stream(), upto, &owed);
-        write.told.iter_mut().zip(places).for_each(|(told, place)| told.place = place);
-        Ok(Some(Batch { write, owed, behind: Vec::new(), lane: None }))
-    }
-
-    /// One transaction of the target: the writes, the progress, and the mark that says "ours".
+    /// One transaction of the target for each worker: its writes, its progress, and the mark that
+    /// says "ours".
     /// Returns how far it has come.
     pub async fn apply(&mut self, work: &mut Work, batch: &Batch) -> Result<u64, StageError> {
         if !batch.behind.is_empty() {
@@ -417,13 +398,20 @@ impl DeliverStage {
             }
         }
         let begun = Instant::now();
-        pass_of("deliver.before_apply", self.target.name());
-        let applied = work.target.apply(&batch.write).await;
-        pass_of("deliver.after_apply", self.target.name());
-        match applied {
-            Ok(rows) => self.applied(work, batch, rows, begun).await?,
-            Err(refusal @ ApplyError::Refused { .. }) => self.refused(work, batch, refusal).await?,
-            Err(error) => {
+        let applied = self.apply_parts(work, &batch.parts).await?;
+        let outcome = self.note_made(work, batch, applied);
+        self.metrics.delivered(self.target.name(), outcome.rows);
+        if !outcome.made.is_empty() || batch.parts.is_empty() {
+            self.applied(work, batch, &outcome, begun).await?;
+        }
+        match outcome.failed {
+            None => {}
+            // It may have met what another worker was about to write: the others have ended.
+            Some((_, ApplyError::Refused { .. })) if !outcome.made.is_empty() => {}
+            Some((worker, refusal @ ApplyError::Refused { .. })) => {
+                self.refused(work, batch, worker, refusal).await?;
+            }
+            Some((_, error)) => {
                 self.breaker.failed(&error);
                 return Err(error.into());
             }
@@ -436,26 +424,30 @@ impl DeliverStage {
         &mut self,
         work: &mut Work,
         batch: &Batch,
-        rows: Option<u64>,
+        outcome: &Outcome,
         begun: Instant,
     ) -> Result<(), StageError> {
-        self.metrics.delivered(self.target.name(), rows.unwrap_or(0));
         work.parents.something_applied();
         let more = |limit: usize| limit.saturating_mul(2).clamp(1, self.batch_rows);
         let Some(at) = batch.lane else {
             work.again_limit = more(work.again_limit);
             pass_of("deliver.before_again_done", self.target.name());
-            work.store.again_done(self.target.name(), batch.write.upto).await?;
+            work.store.again_done(self.target.name(), batch.upto).await?;
             work.parents.something_released();
             return self.look_anew(work).await;
         };
-        work.lanes.served(at, batch.owed.len(), begun);
+        let made = || {
+            let made = batch.parts.iter().filter(|part| outcome.made.contains(&part.worker));
+            made.flat_map(|part| &part.owed)
+        };
+        work.lanes.served(at, made().count(), begun);
         if let Some(lane) = work.lanes.all.get_mut(at) {
-            lane.limit = more(lane.limit);
-            lane.done = batch.write.upto;
+            if outcome.failed.is_none() {
+                lane.limit = more(lane.limit);
+            }
             let now = now_micros();
-            let late = batch.owed.iter().filter(|o| lane.is_late(o.owed_micros, now)).count();
-            let waited = batch.owed.iter().map(|o| (now - o.owed_micros) as f64 / 1e6);
+            let late = made().filter(|o| lane.is_late(o.owed_micros, now)).count();
+            let waited = made().map(|o| (now - o.owed_micros) as f64 / 1e6);
             self.metrics.waited(self.target.name(), &lane.name, waited, late);
         }
         Ok(())

@@ -96,8 +96,9 @@ impl LocalJournal {
 
     /// Number of the oldest block that is kept; that of the next block when there is none.
     pub fn oldest_seq(&self) -> u64 {
-        let oldest = self.segments().first().map(|s| s.first_seq);
-        oldest.unwrap_or_else(|| self.next_seq())
+        // First the number: what is appended after that is in a segment that is seen here.
+        let next = self.next_seq();
+        self.segments().first().map_or(next, |segment| segment.first_seq)
     }
 
     /// When the oldest block that is kept was appended, microseconds since the Unix epoch.

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use crossdock_apply::PostgresStore;
 use crossdock_apply::store::{LaneRules, Layout, Others, RuleFilter};
 use crossdock_canonical::{Rules, Window};
+use crossdock_model::canonical::RecordKey;
 
 use super::stream_name;
+use super::workers::{streams, worker_of};
 use crate::clock::now_micros;
 use crate::stage::StageError;
 
@@ -24,11 +26,13 @@ const LIGHT_ROWS_MIN: usize = 20;
 pub(super) struct Lane {
     /// Name; empty where there are no lanes.
     pub name: String,
-    /// Its stream in the target.
-    pub stream: String,
+    /// Its streams in the target: one for each worker.
+    pub streams: Vec<String>,
     pub rules: RuleFilter,
-    /// Number of the last delivery made, or set aside.
-    pub done: u64,
+    /// Number up to which each worker has made, or set aside, what is its own.
+    pub made: Vec<u64>,
+    /// The same, as the target has it on record.
+    pub noted: Vec<u64>,
     /// There is nothing for it up to this number.
     pub looked: u64,
     /// Deliveries in its next batch, at most: fewer after a refusal, until it is clear which one
@@ -46,6 +50,8 @@ pub(super) struct Lane {
 /// All lanes of a target.
 pub(super) struct Lanes {
     pub all: Vec<Lane>,
+    /// Connections over which the records of each lane are divided.
+    pub workers: usize,
     /// The layout is for deliveries up to this number.
     pub end: u64,
     /// What the lane that was served last has had by its weight.
@@ -57,7 +63,29 @@ pub(super) struct Lanes {
 impl Lane {
     /// How far it has come, whether something was made or there was nothing to make.
     pub fn at(&self) -> u64 {
-        self.done.max(self.looked)
+        self.made.iter().copied().min().unwrap_or(0).max(self.looked)
+    }
+
+    /// Whether a delivery about a record has been made, although others before it have not: their
+    /// workers were not as quick, or failed.
+    pub fn has(&self, record: &RecordKey, seq: u64) -> bool {
+        let made = self.made.get(worker_of(record, self.made.len()));
+        made.is_some_and(|made| seq <= *made)
+    }
+
+    /// Notes that a worker has come to a number.
+    pub fn made(&mut self, worker: usize, upto: u64) {
+        if let Some(made) = self.made.get_mut(worker) {
+            *made = upto.max(*made);
+        }
+    }
+
+    /// Notes that the target says so, too.
+    pub fn noted(&mut self, worker: usize, upto: u64) {
+        self.made(worker, upto);
+        if let Some(noted) = self.noted.get_mut(worker) {
+            *noted = upto.max(*noted);
+        }
     }
 
     /// Whether its window, if it has one, is open.
@@ -119,8 +147,8 @@ pub(super) fn stream(deliver: &str, lane: &str) -> String {
 /// Names of all progress rows of `deliver` in a target that had these layouts.
 pub fn stream_names(installation: &str, layouts: &[Layout]) -> Vec<String> {
     let deliver = stream_name(installation);
-    let lanes = layouts.iter().flat_map(|layout| &layout.lanes);
-    let mut names: Vec<String> = lanes.map(|lane| stream(&deliver, &lane.name)).collect();
+    let of = |layout: &Layout| stream_names_of(installation, layout);
+    let mut names: Vec<String> = layouts.iter().flat_map(of).collect();
     names.push(deliver);
     names.sort();
     names.dedup();
@@ -129,15 +157,19 @@ pub fn stream_names(installation: &str, layouts: &[Layout]) -> Vec<String> {
 
 /// Names of the progress rows that count now, and from which number on.
 pub fn present_streams(installation: &str, layouts: &[Layout]) -> (Vec<String>, u64) {
-    match layouts.last().filter(|layout| !layout.lanes.is_empty()) {
+    match layouts.last() {
         Some(layout) => (stream_names_of(installation, layout), layout.from),
-        None => (vec![stream_name(installation)], layouts.last().map_or(0, |l| l.from)),
+        None => (vec![stream_name(installation)], 0),
     }
 }
 
 fn stream_names_of(installation: &str, layout: &Layout) -> Vec<String> {
     let deliver = stream_name(installation);
-    layout.lanes.iter().map(|lane| stream(&deliver, &lane.name)).collect()
+    let of = |lane: &str| streams(&stream(&deliver, lane), layout.workers);
+    match layout.lanes.is_empty() {
+        true => of(""),
+        false => layout.lanes.iter().flat_map(|lane| of(&lane.name)).collect(),
+    }
 }
 
 /// The layouts of a target, the last being the one that the files ask for now.
@@ -145,19 +177,20 @@ pub(super) async fn layouts(
     store: &mut PostgresStore,
     rules: &Rules,
     target: &str,
+    workers: usize,
 ) -> Result<Vec<Layout>, StageError> {
     let wanted = wanted(rules, target);
     let mut known = store.layouts(target).await?;
-    let last = known.last().map_or(&[][..], |layout| &layout.lanes);
-    if last != wanted {
+    let last = known.last().map_or((&[][..], 1), |layout| (&layout.lanes, layout.workers));
+    if last != (&wanted[..], workers) {
         if !wanted.is_empty() {
             store.index_records().await?;
         }
-        store.begin_layout(target, &wanted).await?;
+        store.begin_layout(target, &wanted, workers).await?;
         known = store.layouts(target).await?;
     }
     if known.first().is_none_or(|first| first.from > 0) {
-        known.insert(0, Layout { from: 0, lanes: Vec::new() });
+        known.insert(0, Layout { from: 0, lanes: Vec::new(), workers: 1 });
     }
     Ok(known)
 }
@@ -180,9 +213,10 @@ impl Lanes {
             };
             Lane {
                 name: lane.name.clone(),
-                stream: stream(deliver, &lane.name),
+                streams: streams(&stream(deliver, &lane.name), layout.workers),
                 rules: filter,
-                done: layout.from,
+                made: vec![layout.from; layout.workers],
+                noted: vec![layout.from; layout.workers],
                 looked: layout.from,
                 limit,
                 weight: setting.map_or(1.0, |s| f64::from(s.weight.max(1))),
@@ -192,7 +226,16 @@ impl Lanes {
                 coalesce: setting.and_then(|s| s.coalesce_micros).map(span),
             }
         };
-        Self { all: lanes.iter().map(lane).collect(), end, clock: 0.0, rate: 20.0 }
+        let workers = layout.workers;
+        Self { all: lanes.iter().map(lane).collect(), workers, end, clock: 0.0, rate: 20.0 }
+    }
+
+    /// Whether a delivery of a rule has been made, in whichever lane that is.
+    pub fn have(&self, rule: &str, record: &RecordKey, seq: u64) -> bool {
+        let named = |lane: &&Lane| lane.rules.names.iter().any(|name| name == rule);
+        let lane = self.all.iter().filter(|l| l.rules.only).find(named);
+        let lane = lane.or_else(|| self.all.iter().find(|lane| !lane.rules.only));
+        lane.is_some_and(|lane| lane.has(record, seq))
     }
 
     /// Every delivery of the layout has been made.

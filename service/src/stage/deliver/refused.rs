@@ -9,7 +9,7 @@ use crossdock_apply::{ApplyError, Target, TargetBatch};
 use serde_json::{Value as Json, json};
 use tracing::warn;
 
-use super::{Batch, DeliverStage, Work};
+use super::{Batch, DeliverStage, Work, first};
 use crate::crash_points::pass_of;
 use crate::stage::StageError;
 
@@ -73,15 +73,22 @@ impl DeliverStage {
         &mut self,
         work: &mut Work,
         batch: &Batch,
+        worker: usize,
         refusal: ApplyError,
     ) -> Result<(), StageError> {
-        let [owed] = &batch.owed[..] else {
+        let Some(part) = batch.parts.iter().find(|part| part.worker == worker) else {
+            return Ok(());
+        };
+        let [owed] = &part.owed[..] else {
             // A target without transactions has come as far as the one that it refuses.
-            let now = work.target.progress(&batch.write.stream).await?.map_or(0, |p| p.seq);
-            let first = batch.write.told.first().map_or(0, |told| told.place);
-            let limit = if now >= first { 1 } else { (batch.owed.len() / 2).max(1) };
+            let now = progress(work, &part.write.stream).await?;
+            let begin = part.write.told.first().map_or(0, |told| told.place);
+            let limit = if now >= begin { 1 } else { (part.owed.len() / 2).max(1) };
             match batch.lane.and_then(|at| work.lanes.all.get_mut(at)) {
-                Some(lane) => (lane.limit, lane.done) = (limit, lane.done.max(now)),
+                Some(lane) => {
+                    lane.limit = limit;
+                    lane.noted(worker, now);
+                }
                 None => {
                     work.again_limit = limit;
                     work.store.again_done(self.target.name(), now).await?;
@@ -100,24 +107,33 @@ impl DeliverStage {
         pass_of("deliver.after_park", target);
         work.parents.refused(parent);
         if let Some(at) = batch.lane {
-            self.pass_over(work, at, owed.seq).await?;
+            self.pass_over(work, at, worker, owed.seq).await?;
         }
         self.look_anew(work).await
     }
 
     /// The target's own progress passes a delivery that was set aside.
-    async fn pass_over(&self, work: &mut Work, at: usize, seq: u64) -> Result<(), StageError> {
+    async fn pass_over(
+        &self,
+        work: &mut Work,
+        at: usize,
+        worker: usize,
+        seq: u64,
+    ) -> Result<(), StageError> {
         let Some(lane) = work.lanes.all.get_mut(at) else { return Ok(()) };
-        let stream = lane.stream.clone();
+        let Some(stream) = lane.streams.get(worker).cloned() else { return Ok(()) };
         let nothing = TargetBatch { stream: stream.clone(), upto: seq, ..TargetBatch::default() };
-        let passed = work.target.apply(&nothing).await?;
+        let passed = first(&mut work.targets)?.apply(&nothing).await?;
         pass_of("deliver.after_pass_over", self.target.name());
         match passed {
-            Some(_) => lane.done = seq,
+            Some(_) => lane.noted(worker, seq),
             None => {
                 // A connection that was given up had applied it after all.
                 work.store.unpark(self.target.name(), seq).await?;
-                lane.done = work.target.progress(&stream).await?.map_or(0, |p| p.seq);
+                let now = progress(work, &stream).await?;
+                if let Some(lane) = work.lanes.all.get_mut(at) {
+                    lane.noted(worker, now);
+                }
             }
         }
         Ok(())
@@ -160,7 +176,7 @@ impl DeliverStage {
         for (at, write) in delivery.writes.iter().enumerate() {
             let current = match at < LOOKED_UP_MAX {
                 // A row that can't be looked up is not worth more trouble.
-                true => work.target.current(write).await.ok().flatten(),
+                true => first(&mut work.targets)?.current(write).await.ok().flatten(),
                 false => None,
             };
             writes.push(json!({
@@ -182,6 +198,11 @@ impl DeliverStage {
             "changes": changes,
         }))
     }
+}
+
+/// How far a stream has come, by the target's own account.
+async fn progress(work: &mut Work, stream: &str) -> Result<u64, StageError> {
+    Ok(first(&mut work.targets)?.progress(stream).await?.map_or(0, |p| p.seq))
 }
 
 impl Parents {
