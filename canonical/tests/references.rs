@@ -100,6 +100,11 @@ impl Family {
         run_remembering(&self.rules, &mut self.store, Memory::of(bytes), txs.chunks(1));
     }
 
+    fn alive(&self) -> Vec<String> {
+        let alive = self.store.records.values().filter(|r| !r.deleted);
+        alive.map(|r| r.key.key.to_string()).collect()
+    }
+
     fn skus(&self, keys: [&str; 2]) -> [Option<String>; 2] {
         keys.map(|key| self.store.field(key, "sku"))
     }
@@ -124,5 +129,34 @@ fn rows_that_refer_to_a_row_are_mapped_again_although_they_were_forgotten() {
         family.goes_on(bytes, skus.map(|sku| Family::product(Op::Update, sku)).into());
         let expected = ["five", "five"].map(|s| Some(s.to_string()));
         assert_eq!(family.skus(["oln:A:7", "oln:B:8"]), expected, "{bytes}");
+    }
+}
+
+/// A line moves to an order that nobody knows yet. Until that comes it says what it said; then it
+/// speaks of the other order, and of the first no more.
+#[test]
+fn a_row_that_waits_leaves_what_it_spoke_of_once_it_speaks_of_another() {
+    for bytes in [0, usize::MAX / 2] {
+        let mut family = Family::there();
+        let lines = table("public.lines", &["id*", "order_id", "product_id"]);
+        let moved = put(Op::Update, &lines, vec![i(7), i(3), i(5)]);
+        let again = put(Op::Update, &lines, vec![i(7), i(3), i(5)]);
+        family.goes_on(bytes, vec![moved, again, Family::order(Op::Create, 3, "C")]);
+        assert_eq!(family.alive(), ["oln:B:8", "oln:C:7"], "{bytes}");
+    }
+}
+
+/// One that is deleted while it waits takes back what it said before.
+#[test]
+fn a_row_that_is_deleted_while_it_waits_says_nothing_any_more() {
+    for bytes in [0, usize::MAX / 2] {
+        let mut family = Family::there();
+        let lines = table("public.lines", &["id*", "order_id", "product_id"]);
+        let moved = put(Op::Update, &lines, vec![i(7), i(3), i(5)]);
+        let gone = crate::store::delete(&lines, vec![i(7)]);
+        family.goes_on(bytes, vec![moved, gone]);
+        assert_eq!(family.alive(), ["oln:B:8"], "{bytes}");
+        family.goes_on(bytes, vec![Family::order(Op::Create, 3, "C")]);
+        assert_eq!(family.alive(), ["oln:B:8"], "{bytes}");
     }
 }
