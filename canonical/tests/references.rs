@@ -1,9 +1,15 @@
 //! Columns that refer to rows of several tables by a text such as `shipment,2`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crossdock_canonical::{Memory, Rules};
 use crossdock_model::{ChangeEvent, Op, Value};
 
-use crate::store::{Look, Store, i, load, put, run, run_remembering, s, table, tx};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::schedules::try_all;
+use crate::store::{Look, Store, Tx, i, load, put, run, run_remembering, s, table, tx};
 
 const MOVES: &str = r#"
 source = "erp"
@@ -159,4 +165,67 @@ fn a_row_that_is_deleted_while_it_waits_says_nothing_any_more() {
         family.goes_on(bytes, vec![Family::order(Op::Create, 3, "C")]);
         assert_eq!(family.alive(), ["oln:B:8"], "{bytes}");
     }
+}
+
+/// Lines that move between orders which may not have come yet, orders that are renamed and deleted:
+/// what each line speaks of in the end, by a model that keeps nothing but that.
+#[derive(Default)]
+struct Model {
+    /// Numbers of the orders that were ever seen, as they were last.
+    orders: BTreeMap<i64, String>,
+    /// The order of each line, and the key that it speaks of.
+    lines: BTreeMap<i64, (i64, Option<String>)>,
+    there: BTreeSet<i64>,
+    lsn: u64,
+}
+
+impl Model {
+    fn happens(&mut self, rng: &mut StdRng) -> Tx {
+        self.lsn += 10;
+        let (id, order) = (rng.random_range(7..10), rng.random_range(1..5));
+        let lines = table("public.lines", &["id*", "order_id", "product_id"]);
+        let orders = table("public.orders", &["id*", "no"]);
+        let event = match rng.random_range(0..10) {
+            0 | 1 if self.lines.remove(&id).is_some() => crate::store::delete(&lines, vec![i(id)]),
+            2 if self.there.remove(&order) => crate::store::delete(&orders, vec![i(order)]),
+            0..6 => {
+                let op = if self.lines.contains_key(&id) { Op::Update } else { Op::Create };
+                let line = self.lines.entry(id).or_default();
+                line.0 = order;
+                if let Some(no) = self.orders.get(&order) {
+                    line.1 = Some(format!("oln:{no}:{id}"));
+                }
+                put(op, &lines, vec![i(id), i(order), Value::Null])
+            }
+            _ => {
+                let no = format!("{order}{}", ["A", "B"][rng.random_range(0..2)]);
+                for (id, line) in self.lines.iter_mut().filter(|(_, line)| line.0 == order) {
+                    line.1 = Some(format!("oln:{no}:{id}"));
+                }
+                let op = if self.there.insert(order) { Op::Create } else { Op::Update };
+                self.orders.insert(order, no.clone());
+                Family::order(op, order, &no)
+            }
+        };
+        tx("erp", self.lsn, vec![event])
+    }
+}
+
+#[test]
+fn whatever_waits_and_moves_each_line_speaks_of_one_record() {
+    let rules = load(&[("erp.toml", LINES)], "[entity.order_line]\nowner = \"erp\"\n").unwrap();
+    try_all("whatever_waits_and_moves", 200, |rng| {
+        let mut model = Model::default();
+        let txs: Vec<Tx> = (0..rng.random_range(1..20)).map(|_| model.happens(rng)).collect();
+        let size = rng.random_range(1..4);
+        let (mut asking, mut remembering) = (Store::default(), Store::default());
+        txs.chunks(size).for_each(|batch| run(&rules, &mut asking, batch));
+        let memory = Memory::of(rng.random_range(0..6_000));
+        run_remembering(&rules, &mut remembering, memory, txs.chunks(size));
+        assert!(remembering == asking, "what is remembered makes a difference");
+        let alive = asking.records.values().filter(|r| !r.deleted);
+        let alive: BTreeSet<String> = alive.map(|r| r.key.key.to_string()).collect();
+        let spoken_of = model.lines.into_values().filter_map(|(_, key)| key);
+        assert_eq!(alive, spoken_of.collect::<BTreeSet<String>>());
+    });
 }

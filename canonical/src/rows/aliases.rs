@@ -110,8 +110,6 @@ impl<'w> Work<'w> {
         if me.0.table == lookup.table {
             candidates.insert(me.0.clone());
         }
-        let known = self.store.referring.contains_key(alias);
-        let mut loaded = known;
         let mut best: Option<(Rank, Looked)> = None;
         for key in candidates.into_iter().filter(|key| key.table == lookup.table) {
             let row = self.row(&key).cloned();
@@ -120,10 +118,7 @@ impl<'w> Work<'w> {
                 Some(row) if row.deleted && lookup.optional => continue,
                 Some(row) if row.deleted => (row.image.clone(), Rank::Gone(Reverse(row.at))),
                 Some(row) => (row.image.clone(), Rank::Living),
-                None => {
-                    loaded &= self.store.rows.contains_key(&key);
-                    continue;
-                }
+                None => continue,
             };
             if by.of(&alias.source, &image).as_ref() != Some(alias) {
                 continue;
@@ -136,7 +131,7 @@ impl<'w> Work<'w> {
             }
         }
         match best {
-            _ if !loaded => Err(Found::NotLoaded),
+            _ if !self.store.referring.contains_key(alias) => Err(Found::NotLoaded),
             None if !lookup.optional => Err(Found::Waiting(by.sought(alias))),
             best => Ok(best.map(|(_, found)| found)),
         }

@@ -86,6 +86,8 @@ impl<'w> Work<'w> {
                 self.needs.insert(row.clone());
             }
         }
+        // Some may have referred to it, and do so no more.
+        rows.retain(|row| self.row(row).is_some_and(|row| row.refers_to.contains(key)));
         rows
     }
 
