@@ -51,7 +51,7 @@ test-large-integrate: build ## One transaction of LARGE_ROWS=500000 rows, integr
 	LARGE_ROWS=$(LARGE_ROWS) cargo test --locked --workspace --test system -- --nocapture a_large_transaction_of
 
 test-schedules: ## Random schedules of four systems against models that know no rule file: SCHEDULES=100000
-	SCHEDULES=$(SCHEDULES) cargo test --locked --release -p crossdock-canonical --test main -- ownership interleavings properties s7_s9_s10
+	SCHEDULES=$(SCHEDULES) cargo test --locked --release -p crossdock-canonical --test main -- ownership interleavings properties s7_s9_s10 aliases sums references
 
 test-two-way: build mysql ## Two systems that overwrite each other's columns: TWO_WAY_WRITES=1000 on each side, TWO_WAY_SEED=1
 	TWO_WAY_WRITES=$(TWO_WAY_WRITES) TWO_WAY_SEED=$(TWO_WAY_SEED) cargo test --locked --workspace --test system -- --nocapture two_way

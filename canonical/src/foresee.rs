@@ -166,6 +166,7 @@ impl<'r> Rows<'r> {
         match store.referring.get(key) {
             Some(known) => {
                 for other in known {
+                    self.row(other);
                     let of_other = rules.of_table(&other.source, &other.table);
                     self.stored_lookups(of_other.mappings, other);
                 }

@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crossdock_model::Value;
 use crossdock_model::canonical::{
     ExceptionItem, Fields, GuardState, GuardStop, Name, RecordKey, RowKey, Tally,
 };
@@ -18,7 +17,7 @@ use serde_json::json;
 use crate::fold::Folded;
 use crate::guard::RateGuard;
 use crate::ids::derive;
-use crate::rows::{COMMITTED, Kept, RowStore};
+use crate::rows::{Kept, Parked, RowStore};
 use crate::rules::Rules;
 use crate::step::{Doing, Mapped, Step};
 
@@ -217,7 +216,9 @@ fn park(rows: &mut Vec<Kept>, store: &RowStore, step: &Step, guard: &RowKey, com
     kept.speech = None;
     let row = Arc::make_mut(&mut kept.row);
     let committed = step.committed.unwrap_or(commit);
-    Arc::make_mut(&mut row.image).insert(COMMITTED.into(), Value::Int(committed));
+    let spoken_of = step.said().iter().chain(step.before()).map(|said| said.record.clone());
+    let spoken_of = spoken_of.chain(step.left.iter().cloned()).collect();
+    Parked { committed, spoken_of }.put(Arc::make_mut(&mut row.image));
     for list in [&mut row.waiting_for, &mut row.refers_to] {
         if !list.contains(guard) {
             list.push(guard.clone());

@@ -2,6 +2,7 @@
 //! records, and which rows must wait for others.
 
 mod aliases;
+mod parked;
 mod referring;
 mod speech;
 
@@ -16,16 +17,13 @@ use crate::echo;
 use crate::evidence::Normalise;
 use crate::fold::{Folded, Net, laid_on};
 use crate::ids::evidence_id;
-use crate::rowmap::{RowTrouble, RowView, Said};
+use crate::rowmap::{RowTrouble, RowView};
 use crate::rules::{Rules, TableRules};
 use crate::step::{Doing, Mapped, Stated, Step};
 
+pub(crate) use parked::Parked;
 pub(crate) use speech::{Found, Speech};
 use speech::{known_subject, refs};
-
-/// Kept with the image of a parked row: when the source committed it, so that its evidence has
-/// the right time once it is mapped.
-pub(crate) const COMMITTED: &str = "crossdock.committed_micros";
 
 /// A row, and what it says as long as that is known.
 #[derive(Clone, Debug)]
@@ -103,6 +101,8 @@ struct Images<'i> {
     silent: bool,
     /// The rows that it refers to may be others, although its columns are as they were.
     anew: bool,
+    /// Records of which it may have spoken before it was parked.
+    spoken_of: Vec<RecordKey>,
     /// When the source committed it.
     committed: i64,
 }
@@ -175,6 +175,7 @@ impl<'w> Work<'w> {
                     mapped: None,
                     silent: false,
                     anew: false,
+                    spoken_of: Vec::new(),
                     committed: tx.header.commit_micros,
                 };
                 self.state(rules, rule, &images, (&found, None), &mut step);
@@ -187,9 +188,7 @@ impl<'w> Work<'w> {
     /// A change that is at least as late as what is known.
     fn change(&mut self, tx: &Folded<'w>, net: &Net<'w>) {
         let mut kept = self.kept(&net.row).cloned();
-        if let Some(kept) = kept.as_mut().filter(|k| k.row.image.contains_key(COMMITTED)) {
-            Arc::make_mut(&mut Arc::make_mut(&mut kept.row).image).remove(COMMITTED);
-        }
+        let parked = kept.as_mut().map(|kept| Parked::take_from(&mut kept.row)).unwrap_or_default();
         let stored = kept.as_ref().map(|kept| &kept.row);
         let again = stored.is_some_and(|s| s.at == net.at);
         let alive = stored.filter(|s| !s.deleted);
@@ -235,6 +234,7 @@ impl<'w> Work<'w> {
             mapped,
             silent,
             anew: false,
+            spoken_of: parked.spoken_of,
             committed: tx.header.commit_micros,
         };
         self.speak(net.table.rules, &images, &mut step);
@@ -284,7 +284,12 @@ impl<'w> Work<'w> {
     fn merged(&self, net: &Net<'_>, stored: Option<&SourceRow>) -> Arc<Fields> {
         let inherited = net.inherits.as_ref().and_then(|key| self.row(key));
         let image = match inherited.map(|row| &**row).or(stored).filter(|_| !net.full) {
-            Some(row) => laid_on(row.image.clone(), net.image.clone()),
+            Some(row) => {
+                let mut known = row.image.clone();
+                // What was kept with the row of the old key is not a column of the new one.
+                Parked::take(&mut known);
+                laid_on(known, net.image.clone())
+            }
             None => net.image.clone(),
         };
         self.in_todays_shape(net, image)
@@ -326,12 +331,12 @@ impl<'w> Work<'w> {
             }
         }
         let last = images.mapped.as_ref().map(|(_, last)| last);
-        let still = |said: &&Said| {
-            !speech.said.iter().any(|s| s.record == said.record)
-                && !speech.failed.contains(&said.record.entity)
+        let still = |record: &&RecordKey| {
+            !speech.said.iter().any(|s| s.record == **record)
+                && !speech.failed.contains(&record.entity)
         };
-        let said = last.iter().flat_map(|last| &last.said);
-        step.left = said.filter(still).map(|s| s.record.clone()).collect();
+        let said = last.iter().flat_map(|last| &last.said).map(|said| &said.record);
+        step.left = said.chain(&images.spoken_of).filter(still).cloned().collect();
         step.earlier = match (images.before, &images.mapped) {
             (Some(before), Some((mapped, last)))
                 if Arc::ptr_eq(mapped, before) || *mapped == before =>
@@ -377,7 +382,7 @@ impl<'w> Work<'w> {
         let id = || evidence_id(images.row, &rule.name);
         let deleted = images.op == Op::Delete;
         if deleted && rule.about.is_none() {
-            step.withdrawn.extend(self.last_subject(rules, rule, images).map(|r| (id(), r)));
+            step.withdrawn.extend(self.last_subjects(rules, rule, images).map(|r| (id(), r)));
         }
         if deleted && !rule.when.as_ref().is_some_and(|w| w.uses("op")) {
             return;
@@ -389,10 +394,9 @@ impl<'w> Work<'w> {
         match rule.fact(mapping, entities, &view, (before, images.op.letter()), subject) {
             Ok(Some(fact)) => {
                 let id = id();
-                let earlier = self.last_subject(rules, rule, images);
-                if let Some(record) = earlier.filter(|r| *r != fact.record) {
-                    step.withdrawn.push((id, record));
-                }
+                let earlier = self.last_subjects(rules, rule, images);
+                let others = earlier.filter(|record| *record != fact.record);
+                step.withdrawn.extend(others.map(|record| (id, record)));
                 step.troubles.extend(fact.trouble.clone());
                 step.stated.push(Stated { id, authority: rule.authority, fact });
             }

@@ -224,9 +224,15 @@ impl<'r> Workspace<'r> {
 /// Takes into the memory what was asked for. What was asked for and is not mentioned does not exist.
 pub(crate) fn take(rules: &Rules, memory: &mut Memory, asked: Needs, loaded: Loaded) {
     let (entities, casts) = (&rules.entities, &rules.casts);
+    for key in asked.referring_to {
+        memory.rows.referring.entry(key).or_default();
+    }
     for row in &loaded.referring {
+        // Of what else it refers to, others may be unknown that do so, too.
         for other in &row.refers_to {
-            memory.rows.referring.entry(other.clone()).or_default().insert(row.key.clone());
+            if let Some(known) = memory.rows.referring.get_mut(other) {
+                known.insert(row.key.clone());
+            }
         }
     }
     for row in loaded.rows.into_iter().chain(loaded.referring) {
@@ -246,9 +252,6 @@ pub(crate) fn take(rules: &Rules, memory: &mut Memory, asked: Needs, loaded: Loa
     }
     for key in asked.rows {
         memory.rows.rows.entry(key).or_insert(None);
-    }
-    for key in asked.referring_to {
-        memory.rows.referring.entry(key).or_default();
     }
     for key in asked.records {
         memory.records.records.entry(key).or_default();

@@ -301,7 +301,10 @@ fn every_lookup_finds_what_a_search_would_find() {
         let size = rng.random_range(1..4);
         match rng.random_range(0..3) {
             0 => txs.chunks(size).for_each(|batch| run(&PRICED, &mut store, batch)),
-            1 => run_remembering(&PRICED, &mut store, Memory::default(), txs.chunks(size)),
+            1 => {
+                let memory = Memory::of(rng.random_range(0..9_000));
+                run_remembering(&PRICED, &mut store, memory, txs.chunks(size));
+            }
             _ => txs.iter().for_each(|tx| run_large(&PRICED, &mut store, tx, (size, 2))),
         }
         model.agrees(&store);

@@ -142,12 +142,12 @@ proptest! {
         batch in 1..5usize,
         bytes in prop_oneof![Just(0), 0..40_000usize, Just(usize::MAX / 2)],
     ) {
-        let (rules, facts) = (rules(), facts());
+        let (rules, facts) = (&*RULES, facts());
         let facts: Vec<Tx> = order.iter().map(|n| facts[*n].clone()).collect();
         for txs in [facts, [log.clone(), log].concat()] {
             let (mut asking, mut remembering) = (Store::default(), Store::default());
-            txs.chunks(batch).for_each(|chunk| run(&rules, &mut asking, chunk));
-            run_remembering(&rules, &mut remembering, Memory::of(bytes), txs.chunks(batch));
+            txs.chunks(batch).for_each(|chunk| run(rules, &mut asking, chunk));
+            run_remembering(rules, &mut remembering, Memory::of(bytes), txs.chunks(batch));
             prop_assert_eq!(remembering, asking);
         }
     }

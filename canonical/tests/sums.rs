@@ -181,7 +181,10 @@ fn every_order_of_arrival_gives_the_same_sums() {
         let size = rng.random_range(1..4);
         match rng.random_range(0..3) {
             0 => arrivals.chunks(size).for_each(|batch| run(&RULES, &mut store, batch)),
-            1 => run_remembering(&RULES, &mut store, Memory::default(), arrivals.chunks(size)),
+            1 => {
+                let memory = Memory::of(rng.random_range(0..9_000));
+                run_remembering(&RULES, &mut store, memory, arrivals.chunks(size));
+            }
             _ => arrivals.iter().for_each(|tx| run_large(&RULES, &mut store, tx, (size, 2))),
         }
         for (at, site) in SITES.iter().enumerate().skip(1) {

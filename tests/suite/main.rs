@@ -1,6 +1,7 @@
 //! Whole-system suites. One binary, so that a clean machine links it once.
 #![allow(clippy::unwrap_used)] // a test's way to fail; the setting covers `#[test]` functions only
 
+mod aliases;
 mod architecture;
 mod config_errors;
 mod connectors;

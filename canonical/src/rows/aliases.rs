@@ -87,19 +87,11 @@ impl<'w> Work<'w> {
             };
             match self.row(&other) {
                 Some(row) if has(row) => keys.push(other.pk),
-                Some(_) => {}
-                None => self.need(&other),
+                _ => {}
             }
         }
         keys.sort_by(|a, b| by_pk(a, b));
         keys
-    }
-
-    /// Asks for a row of which it is not known whether the store has it.
-    fn need(&mut self, row: &RowKey) {
-        if !self.store.rows.contains_key(row) {
-            self.needs.insert(row.clone());
-        }
     }
 
     /// The row that a lookup finds by an alias: of several the one with the smallest key, and of
@@ -118,8 +110,6 @@ impl<'w> Work<'w> {
         if me.0.table == lookup.table {
             candidates.insert(me.0.clone());
         }
-        let known = self.store.referring.contains_key(alias);
-        let mut loaded = known;
         let mut best: Option<(Rank, Looked)> = None;
         for key in candidates.into_iter().filter(|key| key.table == lookup.table) {
             let row = self.row(&key).cloned();
@@ -128,11 +118,7 @@ impl<'w> Work<'w> {
                 Some(row) if row.deleted && lookup.optional => continue,
                 Some(row) if row.deleted => (row.image.clone(), Rank::Gone(Reverse(row.at))),
                 Some(row) => (row.image.clone(), Rank::Living),
-                None => {
-                    loaded &= self.store.rows.contains_key(&key);
-                    self.need(&key);
-                    continue;
-                }
+                None => continue,
             };
             if by.of(&alias.source, &image).as_ref() != Some(alias) {
                 continue;
@@ -145,7 +131,7 @@ impl<'w> Work<'w> {
             }
         }
         match best {
-            _ if !loaded => Err(Found::NotLoaded),
+            _ if !self.store.referring.contains_key(alias) => Err(Found::NotLoaded),
             None if !lookup.optional => Err(Found::Waiting(by.sought(alias))),
             best => Ok(best.map(|(_, found)| found)),
         }

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crossdock_model::canonical::{RowKey, SourceRow};
-use crossdock_model::{Op, Value};
+use crossdock_model::Op;
+use crossdock_model::canonical::{RecordKey, RowKey, SourceRow};
 
 use super::aliases::Shift;
-use super::{COMMITTED, Doing, Images, Kept, Speech, Step, Work};
+use super::{Doing, Images, Kept, Parked, Speech, Step, Work};
 use crate::rules::TableRules;
 
 impl<'w> Work<'w> {
@@ -64,6 +64,7 @@ impl<'w> Work<'w> {
             mapped: Some((&row.image, last)),
             silent: false,
             anew: true,
+            spoken_of: Vec::new(),
             committed,
         };
         self.now.insert(key.clone(), Kept::unheard(row.clone()));
@@ -72,13 +73,21 @@ impl<'w> Work<'w> {
         self.push(step);
     }
 
-    /// Rows known to refer to this one; asks for those in the store.
+    /// Rows known to refer to this one; asks for those in the store, and for each of them that was
+    /// forgotten since.
     pub(super) fn referring_to(&mut self, key: &RowKey) -> BTreeSet<RowKey> {
         let mut rows = self.referring.get(key).cloned().unwrap_or_default();
         match self.store.referring.get(key) {
             Some(stored) => rows.extend(stored.iter().cloned()),
             None => _ = self.referring_needs.insert(key.clone()),
         }
+        for row in &rows {
+            if !self.now.contains_key(row) && !self.store.rows.contains_key(row) {
+                self.needs.insert(row.clone());
+            }
+        }
+        // Some may have referred to it, and do so no more.
+        rows.retain(|row| self.row(row).is_some_and(|row| row.refers_to.contains(key)));
         rows
     }
 
@@ -97,8 +106,11 @@ impl<'w> Work<'w> {
         let key = images.row;
         if let Some(kept) = self.now.get_mut(key) {
             let row = Arc::make_mut(&mut kept.row);
-            let image = Arc::make_mut(&mut row.image);
-            image.insert(COMMITTED.into(), Value::Int(images.committed));
+            let last = images.mapped.iter().flat_map(|(_, last)| &last.said);
+            let mut spoken_of: Vec<RecordKey> = last.map(|said| said.record.clone()).collect();
+            spoken_of.extend(images.spoken_of.iter().cloned());
+            let parked = Parked { committed: images.committed, spoken_of };
+            parked.put(Arc::make_mut(&mut row.image));
             row.waiting_for = waiting_for.to_vec();
             row.waiting_for.sort();
             row.waiting_for.dedup();
@@ -122,11 +134,7 @@ impl<'w> Work<'w> {
         let Some(row) = self.row(key) else { return };
         let mut row = SourceRow::clone(row);
         row.waiting_for.clear();
-        let committed = match Arc::make_mut(&mut row.image).remove(COMMITTED) {
-            Some(Value::Int(micros)) => micros,
-            Some(Value::Text(text)) => text.parse().unwrap_or_default(),
-            _ => 0,
-        };
+        let Parked { committed, spoken_of } = Parked::take(&mut row.image);
         self.now.insert(key.clone(), Kept::unheard(Arc::new(row.clone())));
         let rules = self.rules_of(key);
         let mut step = Step::new(key, row.at);
@@ -136,7 +144,7 @@ impl<'w> Work<'w> {
             let (found, refers_to) = self.find(rules, key, &row.image);
             self.note_references(key, refers_to);
             let said = self.hear(rules.mappings, &row.image, found).said;
-            step.left = said.into_iter().map(|s| s.record).collect();
+            step.left = said.into_iter().map(|s| s.record).chain(spoken_of).collect();
             step.doing = Doing::Changed;
             return self.push(step);
         }
@@ -149,6 +157,7 @@ impl<'w> Work<'w> {
             mapped: None,
             silent,
             anew: false,
+            spoken_of,
             committed,
         };
         self.speak(rules, &images, &mut step);

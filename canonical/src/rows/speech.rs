@@ -56,15 +56,23 @@ impl Speech {
 }
 
 impl<'w> Work<'w> {
-    /// The record that evidence of the image mapped last is about.
-    pub(super) fn last_subject(
+    /// The record that evidence of the image mapped last is about; those that it may be about when
+    /// the row was parked since.
+    pub(super) fn last_subjects(
         &self,
         rules: TableRules<'w>,
         rule: &Normalise,
         images: &Images<'_>,
-    ) -> Option<RecordKey> {
-        let (image, last) = images.mapped.as_ref()?;
-        known_subject(rules, rule, last).or_else(|| self.subject(rules, rule, image, &last.found))
+    ) -> impl Iterator<Item = RecordKey> + use<> {
+        let last = images.mapped.as_ref().and_then(|(image, last)| {
+            let known = known_subject(rules, rule, last);
+            known.or_else(|| self.subject(rules, rule, image, &last.found))
+        });
+        let parked = match rule.about {
+            None => images.spoken_of.clone(),
+            Some(_) => Vec::new(),
+        };
+        last.into_iter().chain(parked)
     }
 
     /// The record that evidence of an image is about.
