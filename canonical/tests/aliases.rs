@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use crossdock_canonical::{Memory, Rules};
+use crossdock_canonical::Rules;
 use crossdock_model::{ChangeEvent, Op, RowImage, Value};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::pieces::run_large;
+use crate::pieces::run_any_way;
 use crate::schedules::try_all;
-use crate::store::{
-    Look, Store, Tx, delete, i, load, put, run, run_gone, run_remembering, s, table, tx,
-};
+use crate::store::{Look, Store, Tx, delete, i, load, put, run, run_gone, s, table, tx};
 
 /// A price is found by company and template of the product, and need not be there; the brand is
 /// found by its name, and must be there.
@@ -298,15 +296,7 @@ fn every_lookup_finds_what_a_search_would_find() {
         let mut model = Model::default();
         let txs: Vec<Tx> = (0..rng.random_range(1..12)).map(|_| model.happens(rng)).collect();
         let mut store = Store::default();
-        let size = rng.random_range(1..4);
-        match rng.random_range(0..3) {
-            0 => txs.chunks(size).for_each(|batch| run(&PRICED, &mut store, batch)),
-            1 => {
-                let memory = Memory::of(rng.random_range(0..9_000));
-                run_remembering(&PRICED, &mut store, memory, txs.chunks(size));
-            }
-            _ => txs.iter().for_each(|tx| run_large(&PRICED, &mut store, tx, (size, 2))),
-        }
+        run_any_way(&PRICED, &mut store, &txs, rng);
         model.agrees(&store);
         // A replay changes nothing.
         txs.chunks(3).for_each(|batch| run(&PRICED, &mut store, batch));

@@ -99,24 +99,7 @@ fn s4_freight_is_accrued_after_departure_acceptance_and_cost() {
 }
 
 /// A rule as an installation adds it: the ERP hears of a proof of delivery.
-const POD_STATUS: (&str, &str) = (
-    "rules/90-pod.toml",
-    r#"
-[[release]]
-name = "pod_status"
-target = "erp"
-from = "shipment"
-dedupe = ["site", "shipment_no"]
-when = [
-  { name = "delivered", expr = 'present(rec.delivered_at)' },
-  { name = "document", expr = 'present(rec.bol_no)' },
-]
-table = "public.crossdock_inbox"
-write = "insert"
-key = { event_id = 'event_id' }
-columns = { topic = '"pod"', business_key = 'rec.shipment_no', payload = '{"bol": rec.bol_no}' }
-"#,
-);
+const POD_STATUS: (&str, &str) = ("rules/90-pod.toml", include_str!("pod_status.toml"));
 
 /// S4: the ERP hears of proof of delivery when goods are delivered and the document is there.
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crossdock_canonical::{Large, Piece, RECORD_NOTES, ROW_NOTES, Rules};
+use crossdock_canonical::{Large, Memory, Piece, RECORD_NOTES, ROW_NOTES, Rules};
 use crossdock_model::canonical::Needs;
 use crossdock_model::notes::{After, Note, NotePage};
 use crossdock_model::{ChangeEvent, Op, RowImage};
@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 
 use crate::demo::RULES;
 use crate::schedules::try_all;
-use crate::store::{Look, Store, Tx, delete, i, load, put, run, s, table, tx};
+use crate::store::{Look, Store, Tx, delete, i, load, put, run, run_remembering, s, table, tx};
 
 const NOW: i64 = 1_800_000_000_000_000;
 
@@ -46,6 +46,20 @@ impl Notes {
         }
         found.truncate(of.limit);
         found
+    }
+}
+
+/// Judges in one of the three ways: asking the store for everything, remembering a little, or each
+/// transaction in pieces.
+pub fn run_any_way(rules: &Rules, store: &mut Store, txs: &[Tx], rng: &mut StdRng) {
+    let size = rng.random_range(1..4);
+    match rng.random_range(0..3) {
+        0 => txs.chunks(size).for_each(|batch| run(rules, store, batch)),
+        1 => {
+            let memory = Memory::of(rng.random_range(0..9_000));
+            run_remembering(rules, store, memory, txs.chunks(size));
+        }
+        _ => txs.iter().for_each(|tx| run_large(rules, store, tx, (size, 2))),
     }
 }
 

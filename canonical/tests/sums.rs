@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use crossdock_canonical::{Memory, Rules};
+use crossdock_canonical::Rules;
 use crossdock_model::{ChangeEvent, Op, Value};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::pieces::run_large;
+use crate::pieces::run_any_way;
 use crate::schedules::try_all;
-use crate::store::{Look, Store, Tx, delete, i, load, put, run, run_remembering, s, table, tx};
+use crate::store::{Look, Store, Tx, delete, i, load, put, run, s, table, tx};
 
 /// What is moved leaves one place and reaches another.
 fn moves(source: &str) -> String {
@@ -178,15 +178,7 @@ fn every_order_of_arrival_gives_the_same_sums() {
             }
         }
         let mut store = Store::default();
-        let size = rng.random_range(1..4);
-        match rng.random_range(0..3) {
-            0 => arrivals.chunks(size).for_each(|batch| run(&RULES, &mut store, batch)),
-            1 => {
-                let memory = Memory::of(rng.random_range(0..9_000));
-                run_remembering(&RULES, &mut store, memory, arrivals.chunks(size));
-            }
-            _ => arrivals.iter().for_each(|tx| run_large(&RULES, &mut store, tx, (size, 2))),
-        }
+        run_any_way(&RULES, &mut store, &arrivals, rng);
         for (at, site) in SITES.iter().enumerate().skip(1) {
             let parts = state.values().flat_map(|(from, to, tenths)| {
                 let sign = |of: usize, sign: i64| (of == at).then(|| tenths.map(|t| t * sign));

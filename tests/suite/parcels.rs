@@ -15,3 +15,11 @@ pub const MAPPING: &str = "source = \"shop\"\n\n[[table]]\ntable = \"public.parc
      [table.fields]\nno = \"no\"\nweight = \"weight\"\ndepot = \"depot\"\n\n\
      [[table]]\ntable = \"public.depots\"\nentity = \"depot\"\n\n\
      [table.fields]\nno = \"no\"\nname = \"name\"\n";
+/// Rule file: the target `copy` is told of parcels and depots.
+pub const RULES: &str = "[entity.parcel]\nowner = \"shop\"\n[entity.depot]\nowner = \"shop\"\n\n\
+     [[subscribe]]\nname = \"parcels\"\nentity = \"parcel\"\nfields = [\"weight\", \"depot\"]\n\
+     target = \"copy\"\ntable = \"public.parcels\"\nwrite = \"upsert\"\nkey = { no = 'rec.no' }\n\
+     columns = { weight = 'rec.weight', depot = 'rec.depot' }\n\n\
+     [[subscribe]]\nname = \"depots\"\nentity = \"depot\"\nfields = [\"name\"]\n\
+     target = \"copy\"\ntable = \"public.depots\"\nwrite = \"upsert\"\nkey = { no = 'rec.no' }\n\
+     columns = { name = 'rec.name' }\n";

@@ -54,21 +54,7 @@ WHERE s.what = 'sales_orders' AND s.status IN ('departed', 'in_transit', 'delive
 
 /// An installation's own rule: the ERP hears of a proof of delivery. And a shipment that is packed
 /// and does not move on is stuck.
-const POD: &str = r#"
-[[release]]
-name = "pod_status"
-target = "erp"
-from = "shipment"
-dedupe = ["site", "shipment_no"]
-when = [
-  { name = "delivered", expr = 'present(rec.delivered_at)' },
-  { name = "document", expr = 'present(rec.bol_no)' },
-]
-table = "public.crossdock_inbox"
-write = "insert"
-key = { event_id = 'event_id' }
-columns = { topic = '"pod"', business_key = 'rec.shipment_no', payload = '{"bol": rec.bol_no}' }
-"#;
+const POD: &str = include_str!("../../canonical/tests/pod_status.toml");
 const DWELL: &str = "
 [[lifecycle.shipment.dwell]]
 state = \"packed\"

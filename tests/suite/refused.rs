@@ -4,16 +4,9 @@
 use crossdock_harness::wait_until;
 use serde_json::Value as Json;
 
-use crate::parcels::{ENTITIES, MAPPING, TABLE};
+use crate::parcels::{ENTITIES, MAPPING, RULES, TABLE};
 use crate::world::{LIMIT, World};
 
-const RULES: &str = "[entity.parcel]\nowner = \"shop\"\n[entity.depot]\nowner = \"shop\"\n\n\
-     [[subscribe]]\nname = \"parcels\"\nentity = \"parcel\"\nfields = [\"weight\", \"depot\"]\n\
-     target = \"copy\"\ntable = \"public.parcels\"\nwrite = \"upsert\"\nkey = { no = 'rec.no' }\n\
-     columns = { weight = 'rec.weight', depot = 'rec.depot' }\n\n\
-     [[subscribe]]\nname = \"depots\"\nentity = \"depot\"\nfields = [\"name\"]\n\
-     target = \"copy\"\ntable = \"public.depots\"\nwrite = \"upsert\"\nkey = { no = 'rec.no' }\n\
-     columns = { name = 'rec.name' }\n";
 /// What was written, in order, beside the state.
 const TARGET: &str = "CREATE TABLE depots (no int PRIMARY KEY, name text);
      CREATE TABLE parcels (no int PRIMARY KEY, weight numeric,

@@ -6,17 +6,11 @@ use std::fs;
 
 use crossdock_harness::wait_until;
 
-use crate::parcels::{ENTITIES, MAPPING, TABLE};
+use crate::parcels::{ENTITIES, MAPPING, RULES, TABLE};
 use crate::world::{LIMIT, World};
 
-const RULES: &str = "[entity.parcel]\nowner = \"shop\"\n[entity.depot]\nowner = \"shop\"\n\n\
-     [[subscribe]]\nname = \"parcels\"\nentity = \"parcel\"\nfields = [\"weight\", \"depot\"]\n\
-     target = \"copy\"\ntable = \"public.parcels\"\nwrite = \"upsert\"\nkey = { no = 'rec.no' }\n\
-     columns = { weight = 'rec.weight', depot = 'rec.depot' }\n\n\
-     [[subscribe]]\nname = \"depots\"\nentity = \"depot\"\nfields = [\"name\"]\n\
-     target = \"copy\"\ntable = \"public.depots\"\nwrite = \"upsert\"\nkey = { no = 'rec.no' }\n\
-     columns = { name = 'rec.name' }\n\n\
-     [[subscribe]]\nname = \"weights\"\nentity = \"parcel\"\nfields = [\"weight\"]\n\
+/// Every weight that a parcel has had.
+const WEIGHTS: &str = "\n[[subscribe]]\nname = \"weights\"\nentity = \"parcel\"\nfields = [\"weight\"]\n\
      target = \"copy\"\ntable = \"public.inbox\"\nwrite = \"insert\"\n\
      key = { event_id = 'event_id' }\ncolumns = { no = 'rec.no', weight = 'rec.weight' }\n";
 const TARGET: &str = "CREATE TABLE depots (no int PRIMARY KEY, name text);
@@ -78,7 +72,7 @@ fn records_are_divided_and_keep_their_order_whatever_their_number_is() {
     world.store.sql("copy", TARGET).unwrap();
     world.file("entities/all.toml", ENTITIES);
     world.file("mappings/shop.toml", MAPPING);
-    world.file("rules/all.toml", RULES);
+    world.file("rules/all.toml", &(RULES.to_string() + WEIGHTS));
     world.start();
     change(&world, 1);
     change(&world, 2);

@@ -101,7 +101,6 @@ impl ExceptionLine {
 
 /// How long a person waits for whoever delivers.
 const LOCKED_SECONDS: u32 = 5;
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 
 impl PostgresStore {
     /// Exceptions, latest first.
@@ -204,7 +203,8 @@ impl PostgresStore {
         let target = &*exception.source;
         let tx = self.client.transaction().await.map_err(&failed)?;
         // Whoever delivers holds it for moments, unless it stands still.
-        tx.batch_execute(LOCK_TIMEOUT).await.map_err(&failed)?;
+        let patience = format!("SET LOCAL lock_timeout = '{LOCKED_SECONDS}s'");
+        tx.batch_execute(&patience).await.map_err(&failed)?;
         lock(&tx, target).await.map_err(|e| held(target, &failed, e))?;
         let many = tx.execute(sql, &[&target, &exception.id]).await.map_err(&failed)?;
         if many > 0 {
