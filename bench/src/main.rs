@@ -22,6 +22,10 @@ use crossdock_capture::BLOCK_BYTES;
 
 use crate::workload::BASE;
 
+/// Judging allocates often and little, on few threads: see `docs/adr/0030`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(name = "crossdock-bench", about)]
 struct Arguments {

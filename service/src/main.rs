@@ -30,6 +30,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Judging allocates often and little, on few threads: see `docs/adr/0030`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // One TLS provider for the process; it fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
