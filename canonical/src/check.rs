@@ -41,9 +41,9 @@ pub(crate) fn computed_fields(rules: &Rules) -> BTreeMap<(Name, Name), Spot> {
 /// which its state was reached.
 pub(crate) fn set_times(rules: &mut Rules) {
     let computed = computed_fields(rules);
-    for (entity, lifecycle) in &mut rules.lifecycles {
+    for (entity, lifecycle) in rules.lifecycles.iter_mut() {
         let Some(def) = rules.entities.entity(entity) else { continue };
-        let declared = rules.ownership.get(entity).into_iter().flat_map(|o| &o.fields);
+        let declared = rules.ownership.of(entity).into_iter().flat_map(|o| &o.fields);
         let ours = declared.filter(|(_, rule)| rule.iter().all(|c| c.computed()));
         for (field, _) in
             ours.filter(|(f, _)| !computed.contains_key(&(entity.clone(), (*f).clone())))
@@ -59,8 +59,8 @@ pub(crate) fn set_times(rules: &mut Rules) {
 fn check_owners(rules: &Rules, computed: &BTreeMap<(Name, Name), Spot>, report: &Report) {
     let mut ownerless: BTreeMap<(Spot, Name), BTreeSet<Name>> = BTreeMap::new();
     for mapping in rules.mappings.values().flatten() {
-        let Some(entity) = rules.entities.entity(&mapping.entity) else { continue };
-        let owners = rules.ownership.get(&mapping.entity);
+        let Some(entity) = rules.entities.of(&mapping.entity) else { continue };
+        let owners = rules.ownership.of(&mapping.entity);
         for field in mapping.fields.iter().filter(|f| !entity.is_key(&f.name)) {
             let owned = owners.is_some_and(|o| o.of(&field.name).is_some());
             if !owned && !computed.contains_key(&(entity.name.clone(), field.name.clone())) {
@@ -79,7 +79,7 @@ fn check_owners(rules: &Rules, computed: &BTreeMap<(Name, Name), Spot>, report: 
 
 fn check_computed(rules: &Rules, computed: &BTreeMap<(Name, Name), Spot>, report: &Report) {
     for ((entity, field), spot) in computed {
-        let rule = rules.ownership.get(entity).and_then(|o| o.fields.get(field));
+        let rule = rules.ownership.of(entity).and_then(|o| o.fields.get(field));
         for choice in rule.iter().flat_map(|r| r.iter()).filter(|c| !c.computed()) {
             let what = format!(
                 "{entity}.{field} has two owners: {} at {}, and it is computed at {}",
@@ -100,8 +100,8 @@ pub(crate) fn revertible(field: &FieldMap) -> bool {
 
 fn check_reverts(rules: &Rules, report: &Report) {
     for mapping in rules.mappings.values().flatten() {
-        let Some(owners) = rules.ownership.get(&mapping.entity) else { continue };
-        let Some(entity) = rules.entities.entity(&mapping.entity) else { continue };
+        let Some(owners) = rules.ownership.of(&mapping.entity) else { continue };
+        let Some(entity) = rules.entities.of(&mapping.entity) else { continue };
         for field in mapping.fields.iter().filter(|f| !entity.is_key(&f.name)) {
             if matches!(field.term, Term::Constant(_)) {
                 continue;
@@ -131,7 +131,7 @@ fn check_reverts(rules: &Rules, report: &Report) {
 fn check_circles(rules: &Rules, report: &Report) {
     for (entity, projections) in &rules.telling.projections {
         let mut seen = BTreeSet::new();
-        let mut open: Vec<&Name> = rules.parents.get(entity).into_iter().flatten().collect();
+        let mut open: Vec<&Name> = rules.parents.of(entity).into_iter().flatten().collect();
         while let Some(next) = open.pop() {
             if seen.insert(next) {
                 open.extend(rules.parents.get(next).into_iter().flatten());

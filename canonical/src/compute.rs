@@ -143,7 +143,7 @@ pub(crate) fn compute(
     rec: &Rec,
     around: Around<'_>,
 ) -> Option<Computed> {
-    let plan = rules.plans.get(&key.entity)?;
+    let plan = rules.plans.of(&key.entity)?;
     let mut live: Vec<&Contribution> =
         rec.contributions.values().map(|c| &**c).filter(|c| !c.gone).collect();
     let as_it_was = Computed { record: None, errors: Vec::new(), settled: false };
@@ -154,7 +154,7 @@ pub(crate) fn compute(
         return Some(Computed { record: (!last.deleted).then(gone), ..as_it_was });
     }
     let mut stopped = Vec::new();
-    if let Some(quarantines) = rules.quarantines.get(&key.entity) {
+    if let Some(quarantines) = rules.quarantines.of(&key.entity) {
         let stops =
             |c: &Contribution, reach| quarantines.iter().any(|q| q.reach == reach && q.stops(c));
         if live.iter().any(|c| stops(c, Reach::Key)) {
@@ -188,7 +188,7 @@ pub(crate) fn links_of<'c>(
     entity: &Name,
     live: impl Iterator<Item = &'c Contribution>,
 ) -> Links {
-    let owner = rules.plans.get(entity).and_then(|p| p.default.as_ref()).and_then(|r| r.first());
+    let owner = rules.plans.of(entity).and_then(|p| p.default.as_ref()).and_then(|r| r.first());
     let mut sorted: Vec<&Contribution> = live.filter(|c| !c.gone).collect();
     sorted.sort_by_key(|c| !owner.is_some_and(|o| o.owned_by(&c.row.source)));
     let mut links = Links::new();
@@ -333,7 +333,7 @@ impl<'m> Maker<'m> {
     }
 
     fn lifecycle(&mut self, rec: &Rec) {
-        let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
+        let Some(lifecycle) = self.rules.lifecycles.of(&self.key.entity) else { return };
         let evidence = rec.evidence.values().map(|e| &**e);
         // Only guards look at the other fields.
         let fields = if lifecycle.is_guarded() { self.draft.fields() } else { Fields::new() };
@@ -352,7 +352,7 @@ impl<'m> Maker<'m> {
 
     fn projections(&mut self) {
         let children = self.around.children;
-        for projection in self.rules.telling.projections.get(&self.key.entity).into_iter().flatten()
+        for projection in self.rules.telling.projections.of(&self.key.entity).into_iter().flatten()
         {
             let result = {
                 let key = &*self.key.key;
@@ -384,14 +384,29 @@ pub(crate) fn changed_fields<'r>(
 ) -> impl Iterator<Item = Change<'r>> {
     static EMPTY: Fields = Fields::new();
     let before = old.map_or(&EMPTY, |r| &r.fields);
-    before.beside(&new.fields).filter_map(|(name, old, new)| {
-        let (old, new) = (old.filter(|v| !v.is_null()), new.filter(|v| !v.is_null()));
-        let same = match (old, new) {
-            (Some(old), Some(new)) => old.same_as(new),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        (!same).then_some((name, old, new))
-    })
+    before.beside(&new.fields).filter_map(|(name, old, new)| change(name, old, new))
+}
+
+/// The same for one field.
+pub(crate) fn changed_field<'r>(
+    old: &'r Record,
+    new: &'r Record,
+    name: &'r Name,
+) -> Option<Change<'r>> {
+    change(name, old.fields.of(name), new.fields.of(name))
+}
+
+fn change<'r>(
+    name: &'r Name,
+    old: Option<&'r Value<'static>>,
+    new: Option<&'r Value<'static>>,
+) -> Option<Change<'r>> {
+    let (old, new) = (old.filter(|v| !v.is_null()), new.filter(|v| !v.is_null()));
+    let same = match (old, new) {
+        (Some(old), Some(new)) => old.same_as(new),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    (!same).then_some((name, old, new))
 }
 
 /// A field, its value before and its value after.

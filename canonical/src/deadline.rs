@@ -238,7 +238,7 @@ impl Judge<'_> {
         let mut wanted = Vec::new();
         let key = &record.key;
         let Some(rec) = self.recs.get(key) else { return wanted };
-        if let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) {
+        if let Some(lifecycle) = self.rules.lifecycles.of(&key.entity) {
             let evidence = rec.evidence.values().map(|e| &**e);
             let verdict = lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros);
             let limits = lifecycle.limits.iter();
@@ -248,7 +248,7 @@ impl Judge<'_> {
                 wanted.push(Wanted { id, rule: EVIDENCE.into(), due: Ok(due), then: None });
             }
         }
-        let rules = self.rules.telling.releases.get(&key.entity);
+        let rules = self.rules.telling.releases.of(&key.entity);
         for rule in rules.into_iter().flatten() {
             let Some(timeout) = &rule.timeout else { continue };
             let held = rec.releases.values().filter(|r| r.rule == rule.name && !r.released);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crossdock_model::Named;
 use crossdock_model::canonical::Name;
+use crossdock_model::names::shared;
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 
 use crate::document::{Item, Section};
@@ -98,11 +100,11 @@ impl ReleaseRule {
 #[derive(Debug, Default)]
 pub(crate) struct Telling {
     /// Computed fields in file order.
-    pub projections: BTreeMap<Name, Vec<Projection>>,
+    pub projections: Named<Vec<Projection>>,
     /// Subscriptions.
-    pub subscriptions: BTreeMap<Name, Vec<Subscription>>,
+    pub subscriptions: Named<Vec<Subscription>>,
     /// Release rules.
-    pub releases: BTreeMap<Name, Vec<ReleaseRule>>,
+    pub releases: Named<Vec<ReleaseRule>>,
 }
 
 /// Reads the sections about targets.
@@ -110,7 +112,7 @@ pub(crate) struct TellingReader<'r> {
     /// Entities.
     pub entities: &'r Entities,
     /// Links of each entity.
-    pub links: &'r BTreeMap<Name, Links>,
+    pub links: &'r Named<Links>,
     /// Configured targets.
     pub targets: &'r [Name],
     /// Where releases without a table of their own go.
@@ -126,7 +128,7 @@ impl TellingReader<'_> {
     pub fn file(&self, root: &Section<'_>, into: &mut Telling) {
         for block in root.tables("project") {
             if let Some((entity, projection)) = self.projection(&block) {
-                let list = into.projections.entry(entity).or_default();
+                let list = into.projections.or_default(entity);
                 let earlier = list.iter().position(|p| p.field == projection.field);
                 match earlier.and_then(|at| list.get_mut(at)) {
                     Some(earlier) => {
@@ -143,14 +145,14 @@ impl TellingReader<'_> {
             if let Some((entity, subscription)) = self.subscription(&block)
                 && self.is_free(&block, &subscription.name, into)
             {
-                into.subscriptions.entry(entity).or_default().push(subscription);
+                into.subscriptions.or_default(entity).push(subscription);
             }
         }
         for block in root.tables("release") {
             if let Some((entity, release)) = self.release(&block)
                 && self.is_free(&block, &release.name, into)
             {
-                into.releases.entry(entity).or_default().push(release);
+                into.releases.or_default(entity).push(release);
             }
         }
     }
@@ -219,7 +221,7 @@ impl TellingReader<'_> {
         let projection = Projection {
             rule: block.spot().name(),
             spot: block.spot(),
-            field: field.into(),
+            field: shared(field),
             kind,
             value,
             children,
@@ -235,7 +237,7 @@ impl TellingReader<'_> {
             .iter()
             .flat_map(|i| i.texts().into_iter().map(move |f| (i, f)))
             .filter(|(i, f)| self.check_field(i, entity, f).is_some())
-            .map(|(_, f)| f.into())
+            .map(|(_, f)| shared(f))
             .collect();
         if item.is_none() {
             let remedy = "add fields = [\"...\"], the fields whose change is told";
@@ -267,7 +269,7 @@ impl TellingReader<'_> {
             .iter()
             .flat_map(|i| i.texts().into_iter().map(move |f| (i, f)))
             .filter(|(i, f)| self.check_field(i, entity, f).is_some())
-            .map(|(_, f)| f.into())
+            .map(|(_, f)| shared(f))
             .collect();
         if fields.is_empty() {
             let remedy = "add dedupe = [\"...\"], the fields that identify one release";

@@ -84,7 +84,12 @@ pub(crate) fn differs(old: &Record, new: &Record, fields: &[Change<'_>]) -> bool
     !fields.is_empty()
         || old.deleted != new.deleted
         || old.links != new.links
-        || !inferred(old).eq(inferred(new))
+        || !infers_the_same(old, new)
+}
+
+/// Whether the same steps of lifecycles were reported by nobody.
+pub(crate) fn infers_the_same(old: &Record, new: &Record) -> bool {
+    inferred(old).eq(inferred(new))
 }
 
 /// Steps of lifecycles that nobody reported.
@@ -95,10 +100,19 @@ fn inferred(record: &Record) -> impl Iterator<Item = (&Name, &Vec<Name>)> {
 
 /// `{field: [old, new]}` as text; links and deletion are told like fields, steps that nobody
 /// reported as `FIELD.inferred`.
-pub(crate) fn changes(old: Option<&Record>, new: &Record, fields: &[Change<'_>]) -> String {
+/// `plain` says that nothing but these fields is different.
+pub(crate) fn changes(
+    old: Option<&Record>,
+    new: &Record,
+    fields: &[Change<'_>],
+    plain: bool,
+) -> String {
     let mut out = Changes { text: String::with_capacity(64 * (fields.len() + 1)) };
     for (field, was, now) in fields {
         out.member(field, "", was, now, |value, text| value.write_json(text));
+    }
+    if plain {
+        return out.end();
     }
     static NO_LINKS: Links = Links::new();
     let links = old.map_or(&NO_LINKS, |o| &o.links).beside(&new.links);

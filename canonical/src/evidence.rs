@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crossdock_model::Value;
 use crossdock_model::canonical::{Fields, Name, RecordKey};
+use crossdock_model::names::shared;
 use crossdock_schema_registry::{Entities, FieldType};
 use jiff::tz::TimeZone;
 
@@ -241,7 +242,7 @@ fn read_block(
         when,
         codes,
         emit: emit.into(),
-        about: about.filter(|a| *a != &*mapping.entity || has_link(mapping, a)).map(Name::from),
+        about: about.filter(|a| *a != &*mapping.entity || has_link(mapping, a)).map(shared),
         mapping: index,
         event_time: block.text("event_time").map(|t| column(t, mapping)),
         zone: block.get("timezone").map_or_else(|| mapping.zone.clone(), |i| reader.zone(&i)),

@@ -14,6 +14,7 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr as Ast, IdedExpr, LiteralValue,
 use cel::parser::ParseErrors;
 use cel::{Context, Env, ExecutionError};
 use crossdock_model::Value;
+use crossdock_model::canonical::Name;
 
 use crate::problems::{Report, Spot, did_you_mean};
 use crate::scope::{Scope, from_cel};
@@ -81,6 +82,14 @@ impl Expr {
     pub fn members_of(&self, variable: &str) -> Option<impl Iterator<Item = &str>> {
         let of = self.members.iter().filter(move |(root, _)| root == variable);
         (!self.wholes.contains(variable)).then(|| of.map(|(_, member)| member.as_str()))
+    }
+
+    /// Whether it may read one of some members of a variable.
+    pub fn reads(&self, variable: &str, members: &[&Name]) -> bool {
+        match self.members_of(variable) {
+            Some(mut read) => read.any(|member| members.iter().any(|name| ***name == *member)),
+            None => !members.is_empty(),
+        }
     }
 
     /// Comparisons `PATH == "TEXT"` of which all must hold for it to hold.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crossdock_model::canonical::{Fields, Name, RowKey, SourceRow};
 use crossdock_model::mark::{self, Mark, RowDigest};
+use crossdock_model::names::shared;
 use crossdock_model::{
     ChangeEvent, LogOrder, Op, Position, RowImage, TableName, TableSchema, TxHeader, Value,
 };
@@ -28,6 +29,8 @@ pub(crate) struct Table<'r> {
     /// What is said about its rows.
     pub rules: TableRules<'r>,
     keys: Vec<usize>,
+    /// Names of the columns, shared.
+    names: Vec<Name>,
     /// Places of the columns, in the order of their names.
     sorted: Vec<usize>,
 }
@@ -41,14 +44,15 @@ impl<'r> Table<'r> {
         }
         let mut sorted: Vec<usize> = (0..schema.columns.len()).collect();
         sorted.sort_by_key(|at| schema.columns.get(*at).map(|c| &c.name));
-        let name: Name = schema.name.to_string().into();
+        let name = shared(&schema.name.to_string());
+        let names = schema.columns.iter().map(|column| shared(&column.name)).collect();
         let rules = rules.of_table(source, &name);
-        Self { schema: schema.clone(), name, rules, keys, sorted }
+        Self { schema: schema.clone(), name, rules, keys, names, sorted }
     }
 
     /// Columns that identify a row.
     pub fn key_names(&self) -> impl Iterator<Item = &Name> {
-        self.keys.iter().filter_map(|i| self.schema.columns.get(*i)).map(|c| &c.name)
+        self.keys.iter().filter_map(|at| self.names.get(*at))
     }
 
     fn key_of(&self, image: &RowImage<'_>) -> Option<Name> {
@@ -57,10 +61,9 @@ impl<'r> Table<'r> {
     }
 
     fn fields(&self, image: RowImage<'static>) -> Fields {
-        let columns = &self.schema.columns;
-        let mut fields = Vec::with_capacity(columns.len());
+        let mut fields = Vec::with_capacity(self.names.len());
         let mut put = |at: usize, value: Value<'static>| {
-            fields.extend(columns.get(at).map(|column| (column.name.clone(), value)));
+            fields.extend(self.names.get(at).map(|name| (name.clone(), value)));
         };
         match image {
             RowImage::Full(mut values) => {
@@ -78,7 +81,7 @@ impl<'r> Table<'r> {
                 }
             }
         }
-        Fields::from_sorted(fields)
+        Fields::in_order(fields)
     }
 }
 
@@ -235,8 +238,8 @@ fn nameless<'r>(row: &RowKey, rules: &'r Rules) -> Arc<Table<'r>> {
     let name = TableName::parse(&row.table).unwrap_or_else(|| TableName::new("", &row.table));
     let schema = Arc::new(TableSchema { name, columns: Vec::new() });
     let rules = rules.of_table(&row.source, &row.table);
-    let (keys, sorted) = (Vec::new(), Vec::new());
-    Arc::new(Table { schema, name: row.table.clone(), rules, keys, sorted })
+    let (keys, names, sorted) = (Vec::new(), Vec::new(), Vec::new());
+    Arc::new(Table { schema, name: row.table.clone(), rules, keys, names, sorted })
 }
 
 fn progress_mark(table: &Table<'_>, event: &ChangeEvent) -> Option<String> {

@@ -17,16 +17,16 @@ use crate::rules::Rules;
 use crate::step::Step;
 
 /// What mapping the rows of a batch will need besides what has been loaded.
-pub(crate) fn rows(
+pub(crate) fn rows<'r>(
     rules: &Rules,
-    store: &RowStore,
-    transactions: &[Folded<'_>],
+    store: &'r RowStore,
+    transactions: &'r [Folded<'r>],
     foreseen: &mut Foreseen,
 ) -> Needs {
     let mut wanted = Rows {
         store,
-        now: HashMap::default(),
-        aliases: HashMap::default(),
+        transactions,
+        batch: None,
         rows: HashSet::default(),
         referring: HashSet::default(),
         open: false,
@@ -41,10 +41,6 @@ pub(crate) fn rows(
         }
     }
     let open = foreseen.nets.take().unwrap_or_else(|| (0..nets().count()).collect());
-    if !open.is_empty() {
-        wanted.now.extend(nets().map(|net| (&net.row, &*net.image)));
-        nets().for_each(|net| wanted.note_aliases(net));
-    }
     let mut still = Vec::new();
     let (mut left, mut open) = (nets().enumerate(), open.into_iter());
     while let Some((at, net)) = open.next().and_then(|at| left.find(|(place, _)| *place == at)) {
@@ -72,12 +68,34 @@ pub(crate) fn rows(
     Needs { rows: rows.collect(), referring_to: referring_to.collect(), ..Needs::default() }
 }
 
+/// The rows of a batch, as others find them.
+#[derive(Default)]
+struct InBatch<'r> {
+    /// The last image of each.
+    images: HashMap<&'r RowKey, &'r Fields>,
+    /// What else each is found by.
+    aliases: HashMap<RowKey, Vec<&'r RowKey>>,
+}
+
+impl<'r> InBatch<'r> {
+    fn of(transactions: &'r [Folded<'_>]) -> Self {
+        let mut batch = Self::default();
+        for net in transactions.iter().flat_map(|t| &t.nets) {
+            batch.images.insert(&net.row, &*net.image);
+            let Some(used) = net.table.rules.used else { continue };
+            for alias in used.aliases_of(&net.row.source, &net.image) {
+                batch.aliases.entry(alias).or_default().push(&net.row);
+            }
+        }
+        batch
+    }
+}
+
 struct Rows<'r> {
     store: &'r RowStore,
-    /// The last image of each row in the batch.
-    now: HashMap<&'r RowKey, &'r Fields>,
-    /// Rows of the batch by what else they are found by.
-    aliases: HashMap<RowKey, Vec<&'r RowKey>>,
+    transactions: &'r [Folded<'r>],
+    /// Their rows, once somebody looks for one.
+    batch: Option<InBatch<'r>>,
     rows: HashSet<RowKey>,
     /// Rows, and aliases, of which it must be known who refers to them.
     referring: HashSet<RowKey>,
@@ -137,12 +155,9 @@ impl<'r> Rows<'r> {
         }
     }
 
-    /// Notes what else a row of the batch is found by.
-    fn note_aliases(&mut self, net: &'r Net<'_>) {
-        let Some(used) = net.table.rules.used else { return };
-        for alias in used.aliases_of(&net.row.source, &net.image) {
-            self.aliases.entry(alias).or_default().push(&net.row);
-        }
+    fn batch(&mut self) -> &InBatch<'r> {
+        let transactions = self.transactions;
+        self.batch.get_or_insert_with(|| InBatch::of(transactions))
     }
 
     /// The aliases that a row may get or lose.
@@ -188,7 +203,7 @@ impl<'r> Rows<'r> {
         };
         let stored: Vec<&RowKey> = known.iter().filter(|key| key.table == *table).collect();
         stored.iter().for_each(|key| self.row(key));
-        let of_batch = self.aliases.get(alias).and_then(|keys| keys.first());
+        let of_batch = self.batch().aliases.get(alias).and_then(|keys| keys.first());
         of_batch.or(stored.first()).map(|key| (*key).clone())
     }
 
@@ -223,7 +238,8 @@ impl<'r> Rows<'r> {
                 continue;
             };
             self.row(&key);
-            let (batch, stored) = (self.now.get(&key).copied(), self.stored(&key));
+            let batch = self.batch().images.get(&key).copied();
+            let stored = self.stored(&key);
             two |= batch.is_some() && stored.is_some();
             let other = if batch_first { batch.or(stored) } else { stored.or(batch) };
             found.push(other);
@@ -314,10 +330,10 @@ impl Records<'_> {
     /// that rules read.
     fn link(&mut self, from: &RecordKey, link: &str, to: &RecordKey) {
         let rules = self.rules;
-        if rules.parents.get(&from.entity).is_some_and(|parents| parents.contains(&to.entity)) {
+        if rules.parents.of(&from.entity).is_some_and(|parents| parents.contains(&to.entity)) {
             self.compute(to);
         }
-        let read = [rules.read_links.get(&from.entity), rules.owner_links.get(&from.entity)];
+        let read = [rules.read_links.of(&from.entity), rules.owner_links.of(&from.entity)];
         if read.into_iter().flatten().any(|links| links.contains(link)) {
             self.load(to);
         }
@@ -337,9 +353,9 @@ impl Records<'_> {
         let (rules, store) = (self.rules, self.store);
         let mut known = self.load(key);
         self.links_of(key);
-        let lists = rules.telling.projections.get(&key.entity).into_iter().flatten();
+        let lists = rules.telling.projections.of(&key.entity).into_iter().flatten();
         let children: Vec<&Name> = lists.flat_map(|p| p.children.values()).collect();
-        let followers = rules.followers.get(&key.entity);
+        let followers = rules.followers.of(&key.entity);
         if !children.is_empty() || followers.is_some() {
             match store.linking.get(key) {
                 Some(from) => {

@@ -17,7 +17,7 @@ use crossdock_model::canonical::{
 use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
-use crate::compute::{Change, Dirt, Fresh, Rec, changed_fields};
+use crate::compute::{Change, Dirt, Fresh, Rec, changed_field, changed_fields};
 use crate::difference::{changes, differences, differs, evidence, merge_evidence};
 use crate::fold::Folded;
 use crate::ownership::Merge;
@@ -72,6 +72,8 @@ pub(crate) struct Tx<'t> {
     pub(crate) place: Name,
     /// Records as they were before it.
     pub(crate) base: BTreeMap<RecordKey, Option<Arc<Record>>>,
+    /// Of records of which only fields have changed, so far: which.
+    only: HashMap<RecordKey, Vec<Name>>,
     /// Evidence as it was before it.
     pub(crate) evidence: BTreeMap<RecordKey, Sorted<Uuid, Arc<Evidence>>>,
     pub(crate) fresh: Fresh,
@@ -89,11 +91,27 @@ impl<'t> Tx<'t> {
             folded,
             place: folded.header.commit.to_string().into(),
             base: BTreeMap::new(),
+            only: HashMap::default(),
             evidence: BTreeMap::new(),
             fresh: Fresh::default(),
             is_clock: false,
             errors: BTreeMap::new(),
             changed: BTreeMap::new(),
+        }
+    }
+
+    /// Notes that a record has changed: how it was before the first time, and which fields, as long
+    /// as nothing else has.
+    fn note_change(&mut self, key: &RecordKey, was: Option<&Arc<Record>>, fields: Option<&[Name]>) {
+        let first = !self.base.contains_key(key);
+        if first {
+            self.base.insert(key.clone(), was.cloned());
+        }
+        match (fields, self.only.get_mut(key)) {
+            (Some(fields), Some(known)) => known.extend_from_slice(fields),
+            (Some(fields), None) if first => _ = self.only.insert(key.clone(), fields.to_vec()),
+            (Some(_), None) => {}
+            (None, _) => _ = self.only.remove(key),
         }
     }
 }
@@ -200,7 +218,7 @@ impl<'j> Judge<'j> {
         due.iter().for_each(|key| touched.add(key, Dirt::whole()));
         let touched = self.settle(&mut tx, touched);
         self.close_versions(&mut tx);
-        self.evidence_troubles(&mut tx);
+        self.evidence_troubles(&tx);
         self.rule_troubles(&mut tx);
         self.tell(&tx);
         self.release(&tx, &touched);
@@ -221,7 +239,7 @@ impl<'j> Judge<'j> {
             self.violations(&tx, step);
             self.quarantines(&tx, step);
         }
-        self.evidence_troubles(&mut tx);
+        self.evidence_troubles(&tx);
         self.rule_troubles(&mut tx);
         self.tell(&tx);
         self.release(&tx, &touched);
@@ -272,6 +290,10 @@ impl<'j> Judge<'j> {
             let other = |row: &RowKey| row.source == step.row.source && *row != step.row;
             let dirt = match known.get(&step.row) {
                 Some(old) => Dirt::between(old, &contribution, known.keys().any(other)),
+                // The first row of all says where the key comes from.
+                None if known.keys().next().is_some_and(|first| *first < step.row) => {
+                    Dirt::first(&contribution)
+                }
                 None => Dirt::whole(),
             };
             touched.add(&said.record, dirt);
@@ -326,10 +348,10 @@ impl<'j> Judge<'j> {
         let second =
             !known.contains_key(&step.row) && known.keys().filter(same).any(|r| *r != step.row);
         let merged = |field: &Name| {
-            let rule = rules.ownership.get(&key.entity).and_then(|o| o.of(field));
+            let rule = rules.ownership.of(&key.entity).and_then(|o| o.of(field));
             rule.is_some_and(|r| r.iter().all(|c| c.merge != Merge::Latest))
         };
-        let of_key = rules.entities.entity(&key.entity);
+        let of_key = rules.entities.of(&key.entity);
         let summed = || {
             step.said().iter().filter(|s| s.record == *key).all(|said| {
                 let own = said.fields.keys().filter(|f| !of_key.is_some_and(|e| e.is_key(f)));
@@ -353,8 +375,21 @@ impl<'j> Judge<'j> {
             let was = base.as_deref();
             Arc::make_mut(shared).version = was.map_or(0, |b| b.version) + 1;
             let record = &**shared;
-            let fields: Vec<Change<'_>> = changed_fields(was, record).collect();
-            if let Some(base) = base.as_ref().filter(|b| !differs(b, record, &fields)) {
+            let only = tx.only.get_mut(key);
+            let plain = only.is_some();
+            let fields: Vec<Change<'_>> = match (was, only) {
+                (Some(was), Some(names)) => {
+                    names.sort_unstable();
+                    names.dedup();
+                    names.iter().filter_map(|name| changed_field(was, record, name)).collect()
+                }
+                _ => changed_fields(was, record).collect(),
+            };
+            let same = |b: &Record| match plain {
+                true => fields.is_empty(),
+                false => !differs(b, record, &fields),
+            };
+            if let Some(base) = base.as_ref().filter(|b| same(b)) {
                 // Changed and changed back.
                 drop(fields);
                 shared.clone_from(base);
@@ -368,7 +403,7 @@ impl<'j> Judge<'j> {
                 transaction: header.id.as_str().into(),
                 position: tx.place.clone(),
                 commit_micros: header.commit_micros,
-                changes: changes(was, record, &fields),
+                changes: changes(was, record, &fields, plain),
             });
             let names = fields.iter().map(|(name, ..)| Name::clone(name)).collect();
             tx.changed.insert(key.clone(), names);

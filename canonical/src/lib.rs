@@ -36,6 +36,7 @@ mod mapping;
 mod matrix;
 mod memory;
 mod names;
+mod number;
 mod ownership;
 mod plan;
 mod problems;

@@ -11,8 +11,8 @@ mod overlay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crossdock_model::Value;
 use crossdock_model::canonical::{Evidence, Fields, Name};
+use crossdock_model::{Named, Value};
 use crossdock_schema_registry::FieldType;
 use uuid::Uuid;
 
@@ -360,4 +360,4 @@ impl Setting {
 }
 
 /// Lifecycles by entity.
-pub(crate) type Lifecycles = BTreeMap<Name, Lifecycle>;
+pub(crate) type Lifecycles = Named<Lifecycle>;

@@ -1,7 +1,8 @@
 //! Ownership that depends on other records: who must be looked at, and who follows a change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crossdock_model::Named;
 use crossdock_model::canonical::{Name, RecordKey};
 
 use crate::compute::{Linked, links_of};
@@ -10,15 +11,15 @@ use crate::names::Links;
 use crate::ownership::Ownership;
 
 /// Links that the ownership rules of an entity read, by entity.
-pub(crate) type OwnerLinks = BTreeMap<Name, BTreeSet<Name>>;
+pub(crate) type OwnerLinks = Named<BTreeSet<Name>>;
 
 /// Finds the links that ownership rules read.
-pub(crate) fn read_by_owners(ownership: &Ownership, links: &BTreeMap<Name, Links>) -> OwnerLinks {
+pub(crate) fn read_by_owners(ownership: &Ownership, links: &Named<Links>) -> OwnerLinks {
     let mut all = OwnerLinks::new();
     for (entity, rule) in ownership {
-        for link in links.get(entity).into_iter().flat_map(|l| l.keys()) {
+        for link in links.of(entity).into_iter().flat_map(|l| l.keys()) {
             if rule.choices().flat_map(|c| c.exprs()).any(|e| e.uses(link)) {
-                all.entry(entity.clone()).or_default().insert(link.clone());
+                all.or_default(entity.clone()).insert(link.clone());
             }
         }
     }
@@ -26,15 +27,12 @@ pub(crate) fn read_by_owners(ownership: &Ownership, links: &BTreeMap<Name, Links
 }
 
 /// Entities whose owners depend on records of an entity, by that entity.
-pub(crate) fn followers(
-    owner_links: &OwnerLinks,
-    links: &BTreeMap<Name, Links>,
-) -> BTreeMap<Name, BTreeSet<Name>> {
-    let mut all: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+pub(crate) fn followers(owner_links: &OwnerLinks, links: &Named<Links>) -> Named<BTreeSet<Name>> {
+    let mut all: Named<BTreeSet<Name>> = Named::new();
     for (entity, names) in owner_links {
-        let named = links.get(entity);
+        let named = links.of(entity);
         for to in names.iter().filter_map(|link| named?.get(link)) {
-            all.entry(to.clone()).or_default().insert(entity.clone());
+            all.or_default(to.clone()).insert(entity.clone());
         }
     }
     all
@@ -44,7 +42,7 @@ impl Judge<'_> {
     /// The records that the owners of a record's fields depend on.
     pub(crate) fn owner_linked(&mut self, key: &RecordKey) -> Linked {
         let rules = self.rules;
-        let Some(names) = rules.owner_links.get(&key.entity) else { return Linked::new() };
+        let Some(names) = rules.owner_links.of(&key.entity) else { return Linked::new() };
         let said = self.load(key).contributions.values().map(|c| &**c);
         let links = links_of(rules, &key.entity, said);
         let read = |link: &Name| {
@@ -56,7 +54,7 @@ impl Judge<'_> {
 
     /// Records whose owners may be others now that a record has changed.
     pub(crate) fn followers(&mut self, key: &RecordKey) -> Vec<RecordKey> {
-        let Some(entities) = self.rules.followers.get(&key.entity) else { return Vec::new() };
+        let Some(entities) = self.rules.followers.of(&key.entity) else { return Vec::new() };
         self.linking(key, |entity| entities.contains(entity))
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossdock_model::canonical::{Fields, Name};
+use crossdock_model::names::shared;
 use crossdock_model::{TableName, Value};
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 use jiff::tz::TimeZone;
@@ -100,6 +101,17 @@ pub(crate) struct FieldMap {
     pub spot: Spot,
 }
 
+impl FieldMap {
+    /// Whether it may be another value when some columns of the row are others.
+    pub fn reads(&self, columns: &[&Name]) -> bool {
+        match &self.term {
+            Term::Constant(_) => false,
+            Term::Path(path) => path.lookup.is_none() && columns.contains(&&path.column),
+            Term::Expr(expr) => expr.reads("row", columns),
+        }
+    }
+}
+
 /// How another record's key is made.
 #[derive(Debug)]
 pub(crate) struct LinkMap {
@@ -166,7 +178,7 @@ impl Reader<'_> {
             item.problem(format!("`{text}` names no table"), remedy);
             return None;
         };
-        Some(table.to_string().into())
+        Some(shared(&table.to_string()))
     }
 
     /// The entity of a given name.
@@ -212,7 +224,7 @@ impl Reader<'_> {
         }
         Some(Mapping {
             spot: block.spot(),
-            source: source.into(),
+            source: shared(source),
             table: table?,
             entity: entity.name.clone(),
             lookups,
@@ -364,7 +376,7 @@ impl Reader<'_> {
                 let what = format!("the link `{name}` lacks `{field}`, a key field of its entity");
                 item.problem(what, format!("add `{field} = \"COLUMN\"`"));
             }
-            links.push(LinkMap { name: name.into(), entity: entity.name.clone(), key });
+            links.push(LinkMap { name: shared(name), entity: entity.name.clone(), key });
         }
         links
     }
@@ -379,7 +391,7 @@ pub(crate) fn path(text: &str, lookups: &[Lookup]) -> Path {
         Some(_) => parts.next().unwrap_or_default(),
         None => first,
     };
-    Path { lookup, column: column.into(), members: parts.map(str::to_string).collect() }
+    Path { lookup, column: shared(column), members: parts.map(str::to_string).collect() }
 }
 
 /// Mapping blocks by source and table.

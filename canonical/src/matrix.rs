@@ -54,7 +54,7 @@ impl Rules {
         let mut written: BTreeMap<(Name, Name), BTreeSet<Name>> = BTreeMap::new();
         for mapping in self.mappings.values().flatten() {
             for field in &mapping.fields {
-                fields.entry(mapping.entity.clone()).or_default().insert(field.name.clone());
+                fields.or_default(mapping.entity.clone()).insert(field.name.clone());
                 let place = (mapping.entity.clone(), field.name.clone());
                 written.entry(place).or_default().insert(mapping.source.clone());
             }
@@ -137,7 +137,7 @@ impl Rules {
             return vec![("".into(), "key".into(), "".into(), "".into())];
         }
         let computed = self.computed.get(entity).is_some_and(|c| c.contains(field));
-        let rule = self.ownership.get(entity).and_then(|o| o.of(field));
+        let rule = self.ownership.of(entity).and_then(|o| o.of(field));
         let mut rows: Vec<(Name, String, Name, Name)> = rule
             .into_iter()
             .flatten()

@@ -223,6 +223,9 @@ impl Memory {
 
 /// Moves an entry; whether it was there.
 fn recall<K: Eq + Hash, V>(was: &mut HashMap<K, V>, now: &mut HashMap<K, V>, key: &K) -> bool {
+    if was.is_empty() {
+        return false;
+    }
     let Some((key, value)) = was.remove_entry(key) else { return false };
     now.insert(key, value);
     true

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crossdock_model::Named;
 use crossdock_model::canonical::Name;
 use crossdock_schema_registry::{Entities, EntityDef};
 
@@ -10,13 +11,13 @@ use crate::mapping::Mappings;
 use crate::problems::{Report, did_you_mean};
 
 /// Link names of an entity and the entities that they name.
-pub(crate) type Links = BTreeMap<Name, Name>;
+pub(crate) type Links = Named<Name>;
 
 /// The links that mappings give to each entity.
-pub(crate) fn links_of(mappings: &Mappings, report: &Report) -> BTreeMap<Name, Links> {
-    let mut all: BTreeMap<Name, Links> = BTreeMap::new();
+pub(crate) fn links_of(mappings: &Mappings, report: &Report) -> Named<Links> {
+    let mut all: Named<Links> = Named::new();
     for mapping in mappings.values().flatten() {
-        let links = all.entry(mapping.entity.clone()).or_default();
+        let links = all.or_default(mapping.entity.clone());
         for link in &mapping.links {
             let earlier = links.insert(link.name.clone(), link.entity.clone());
             if let Some(other) = earlier.filter(|e| *e != link.entity) {
@@ -29,7 +30,7 @@ pub(crate) fn links_of(mappings: &Mappings, report: &Report) -> BTreeMap<Name, L
 }
 
 /// Lists of children that `rec` has: entities that link to this one, by their name and `s`.
-pub(crate) fn child_lists(entity: &str, links: &BTreeMap<Name, Links>) -> BTreeMap<Name, Name> {
+pub(crate) fn child_lists(entity: &str, links: &Named<Links>) -> BTreeMap<Name, Name> {
     links
         .iter()
         .filter(|(_, named)| named.values().any(|e| &**e == entity))
@@ -74,7 +75,7 @@ pub(crate) fn check_members_of(variable: &str, expr: &Expr, entity: &EntityDef, 
 /// The entities behind an entity's links.
 pub(crate) fn linked_entities<'e>(
     entity: &str,
-    links: &BTreeMap<Name, Links>,
+    links: &Named<Links>,
     entities: &'e Entities,
 ) -> BTreeMap<Name, &'e EntityDef> {
     let Some(named) = links.get(entity) else { return BTreeMap::new() };

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crossdock_model::Named;
 use crossdock_model::canonical::Name;
+use crossdock_model::names::shared;
 use crossdock_schema_registry::{Entities, EntityDef, FieldType};
 
 use crate::document::{Item, Section};
@@ -109,7 +111,7 @@ pub(crate) struct EntityRule {
     /// Owner of every field not named.
     pub default: Option<Arc<FieldRule>>,
     /// Fields with rules of their own.
-    pub fields: BTreeMap<Name, Arc<FieldRule>>,
+    pub fields: Named<Arc<FieldRule>>,
 }
 
 impl EntityRule {
@@ -130,7 +132,7 @@ impl EntityRule {
 }
 
 /// Ownership by entity.
-pub(crate) type Ownership = BTreeMap<Name, EntityRule>;
+pub(crate) type Ownership = Named<EntityRule>;
 
 #[derive(Clone, Copy)]
 struct Defaults {
@@ -147,7 +149,7 @@ pub(crate) struct OwnershipReader<'r> {
     /// Groups of sources.
     pub groups: BTreeMap<Name, Vec<Name>>,
     /// Links of each entity.
-    pub links: &'r BTreeMap<Name, Links>,
+    pub links: &'r Named<Links>,
     /// Which file may replace what.
     pub rulesets: &'r Rulesets,
     /// Where problems go.
@@ -191,7 +193,7 @@ impl OwnershipReader<'_> {
                 continue;
             };
             let Some(block) = item.table() else { continue };
-            self.entity(&block, entity, defaults, into.entry(entity.name.clone()).or_default());
+            self.entity(&block, entity, defaults, into.or_default(entity.name.clone()));
         }
     }
 
@@ -236,7 +238,7 @@ impl OwnershipReader<'_> {
             let of_entity = into.default.as_ref().and_then(|r| r.first());
             let of_entity = of_entity.filter(|c| earlier.is_none() && self.locks(&item, c));
             if self.is_free(&item, &what, earlier.or(of_entity)) {
-                into.fields.insert(name.into(), rule.into());
+                into.fields.insert(shared(name), rule.into());
             }
         }
         block.done();

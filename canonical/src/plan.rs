@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crossdock_model::Named;
 use crossdock_model::canonical::Name;
-use foldhash::HashMap;
 
 use crate::deliver::Projection;
 use crate::ownership::{Choice, FieldRule, OnViolation};
@@ -107,7 +106,7 @@ fn is_plain(rules: &Rules, entity: &Name, owned: &[OwnedField]) -> bool {
             && choice.fallback.is_empty()
             && choice.on_violation != OnViolation::Accept
     };
-    let projections = rules.telling.projections.get(entity).map_or(&[][..], Vec::as_slice);
+    let projections = rules.telling.projections.of(entity).map_or(&[][..], Vec::as_slice);
     let forwards = projections.iter().enumerate().all(|(at, projection)| {
         let later = || projections.iter().skip(at).map(|later| &*later.field);
         let read = projection.value.members_of("rec");
@@ -116,11 +115,11 @@ fn is_plain(rules: &Rules, entity: &Name, owned: &[OwnedField]) -> bool {
     forwards
         && owned.iter().all(|field| matches!(&field.rule[..], [only] if simple(only)))
         && !rules.quarantines.contains_key(entity)
-        && rules.lifecycles.get(entity).is_none_or(|lifecycle| !lifecycle.is_guarded())
+        && rules.lifecycles.of(entity).is_none_or(|lifecycle| !lifecycle.is_guarded())
 }
 
 /// Plans by entity.
-pub(crate) type Plans = HashMap<Name, EntityPlan>;
+pub(crate) type Plans = Named<EntityPlan>;
 
 /// Works out the plans of all entities; everything else has been read.
 pub(crate) fn plans(rules: &Rules) -> Plans {

@@ -3,8 +3,9 @@
 //! Problems stop a start; doubts do not. A rule set in doubt does what its files say, and that is
 //! perhaps not what they mean.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crossdock_model::Named;
 use crossdock_model::Problem;
 use crossdock_model::canonical::Name;
 
@@ -72,7 +73,7 @@ impl Prover<'_> {
     fn ping_pong(&self) {
         let writes = self.rules.writes();
         for mapping in self.rules.mappings.values().flatten() {
-            let Some(owners) = self.rules.ownership.get(&mapping.entity) else { continue };
+            let Some(owners) = self.rules.ownership.of(&mapping.entity) else { continue };
             for field in &mapping.fields {
                 let Some(choice) = reverting(owners.of(&field.name), &mapping.source) else {
                     continue;
@@ -192,11 +193,11 @@ impl Prover<'_> {
     }
 
     /// Fields that mappings say or rules compute, by entity.
-    fn said(&self) -> BTreeMap<Name, BTreeSet<Name>> {
+    fn said(&self) -> Named<BTreeSet<Name>> {
         let mut said = self.rules.computed.clone();
         for mapping in self.rules.mappings.values().flatten() {
             let fields = mapping.fields.iter().map(|f| f.name.clone());
-            said.entry(mapping.entity.clone()).or_default().extend(fields);
+            said.or_default(mapping.entity.clone()).extend(fields);
         }
         said
     }

@@ -5,8 +5,7 @@
 //! next thing that the row says ends it: nothing has to be repeated. Whether a row is believed
 //! depends on what it says and on nothing else, so that replays come to the same end.
 
-use std::collections::BTreeMap;
-
+use crossdock_model::Named;
 use crossdock_model::canonical::{Contribution, ExceptionItem, Fields, Name, RecordKey, RowKey};
 use crossdock_schema_registry::Entities;
 use serde_json::json;
@@ -46,7 +45,7 @@ pub(crate) struct Quarantine {
 }
 
 /// Quarantine rules by entity.
-pub(crate) type Quarantines = BTreeMap<Name, Vec<Quarantine>>;
+pub(crate) type Quarantines = Named<Vec<Quarantine>>;
 
 impl Quarantine {
     /// Whether what a row says about a record is not believed. A rule is about the rows that say
@@ -82,7 +81,7 @@ pub(crate) fn read(
         if block.get("rate").is_some() {
             into.1.extend(guard::read(&block, entities, sources, report));
         } else if let Some((entity, rule)) = read_block(&block, entities, report) {
-            let rules = into.0.entry(entity).or_default();
+            let rules = into.0.or_default(entity);
             if let Some(earlier) = rules.iter().find(|r| r.name == rule.name) {
                 let what = format!("`{}` is defined at {}, too", rule.name, earlier.spot.name());
                 report.at(&rule.spot, what, "rules have one name each: rename one");
@@ -131,7 +130,7 @@ impl Judge<'_> {
     pub(crate) fn quarantines(&mut self, tx: &Tx<'_>, step: &Step) {
         let rules = self.rules;
         for said in step.said() {
-            for rule in rules.quarantines.get(&said.record.entity).into_iter().flatten() {
+            for rule in rules.quarantines.of(&said.record.entity).into_iter().flatten() {
                 let source = &step.row.source;
                 match rule.holds(&said.record.key, source, &said.fields) {
                     Ok(held) => {
@@ -149,7 +148,7 @@ impl Judge<'_> {
             }
         }
         for record in &step.left {
-            for rule in rules.quarantines.get(&record.entity).into_iter().flatten() {
+            for rule in rules.quarantines.of(&record.entity).into_iter().flatten() {
                 self.quarantined(tx, rule, record, &step.row, false);
             }
         }

@@ -184,9 +184,7 @@ impl Check<'_> {
         };
         let of = |key: &&RecordKey| match entity {
             Some(entity) => *key.entity == *entity,
-            None => {
-                self.rules.entities.entity(&key.entity).is_some_and(|e| e.field(field).is_some())
-            }
+            None => self.rules.entities.of(&key.entity).is_some_and(|e| e.field(field).is_some()),
         };
         let records: Vec<&RecordKey> = self.store.records.keys().filter(of).collect();
         let texts: BTreeSet<String> = records

@@ -101,7 +101,7 @@ impl<'a> RowView<'a> {
                 None => return Some(Cow::Owned(Value::Null)),
             },
         };
-        let value = fields.get(&path.column)?;
+        let value = fields.of(&path.column)?;
         if path.members.is_empty() {
             return Some(Cow::Borrowed(value));
         }
@@ -188,11 +188,11 @@ pub(crate) fn map_row<'v>(mapping: &'v Mapping, entities: &Entities, view: &RowV
             return answer;
         }
     }
-    let Some(entity) = entities.entity(&mapping.entity) else { return answer };
-    let mut fields = Fields::with_capacity(mapping.fields.len());
+    let Some(entity) = entities.of(&mapping.entity) else { return answer };
+    let mut fields = Vec::with_capacity(mapping.fields.len());
     for field in &mapping.fields {
         match evaluate(field, mapping, view) {
-            Ok(Some(value)) => _ = fields.insert(field.name.clone(), value.into_owned()),
+            Ok(Some(value)) => fields.push((field.name.clone(), value.into_owned())),
             Ok(None) => {}
             Err(trouble) => {
                 answer.failed |= matches!(trouble, RowTrouble::Mapping { .. });
@@ -203,7 +203,9 @@ pub(crate) fn map_row<'v>(mapping: &'v Mapping, entities: &Entities, view: &RowV
     if answer.failed {
         return answer;
     }
-    let Some(record) = entity.record_key(|name| fields.get(name)) else {
+    // Fields of a mapping are in the order in which records keep them.
+    let fields = Fields::in_order(fields);
+    let Some(record) = entity.record_key(|name| fields.of(name)) else {
         let rule = mapping.spot.name();
         answer.troubles.push(RowTrouble::MissingKey { entity: entity.name.clone(), rule });
         return answer;
@@ -220,13 +222,49 @@ pub(crate) fn map_row<'v>(mapping: &'v Mapping, entities: &Entities, view: &RowV
     answer
 }
 
+/// Maps a row again of which only some columns have changed, and none of the rows that it refers to;
+/// `None` when it must be mapped as a whole.
+pub(crate) fn map_again<'v>(
+    mapping: &'v Mapping,
+    entities: &Entities,
+    view: &RowView<'v>,
+    last: &Said,
+    changed: &[&Name],
+) -> Option<Said> {
+    let entity = entities.of(&mapping.entity).filter(|_| last.record.entity == mapping.entity)?;
+    let mut conditions = mapping.when.iter().chain(&mapping.deleted_when);
+    if conditions.any(|condition| condition.reads("row", changed)) {
+        return None;
+    }
+    let mut said = last.clone();
+    for field in mapping.fields.iter().filter(|field| field.reads(changed)) {
+        if entity.is_key(&field.name) {
+            return None;
+        }
+        match (evaluate(field, mapping, view).ok()?, said.fields.of(&field.name)) {
+            (Some(value), Some(old)) if *old == *value => {}
+            (Some(value), Some(_)) => {
+                Arc::make_mut(&mut said.fields).put(&field.name, value.into_owned());
+            }
+            // A column that was never seen, or that is seen for the first time.
+            _ => return None,
+        }
+    }
+    for link in &mapping.links {
+        if link.key.iter().any(|part| part.reads(changed)) {
+            return None;
+        }
+    }
+    Some(said)
+}
+
 /// The record that a row is about, whether or not it contributes to it.
 pub(crate) fn record_of<'v>(
     mapping: &'v Mapping,
     entities: &Entities,
     view: &RowView<'v>,
 ) -> Result<Option<RecordKey>, RowTrouble> {
-    let Some(entity) = entities.entity(&mapping.entity) else { return Ok(None) };
+    let Some(entity) = entities.of(&mapping.entity) else { return Ok(None) };
     key_from(mapping.fields.iter().filter(|f| entity.is_key(&f.name)), entity, mapping, view)
 }
 
@@ -237,7 +275,7 @@ pub(crate) fn link_key<'v>(
     entities: &Entities,
     view: &RowView<'v>,
 ) -> Result<Option<RecordKey>, RowTrouble> {
-    let Some(entity) = entities.entity(&link.entity) else { return Ok(None) };
+    let Some(entity) = entities.of(&link.entity) else { return Ok(None) };
     key_from(link.key.iter(), entity, mapping, view)
 }
 
@@ -247,13 +285,13 @@ fn key_from<'f>(
     mapping: &Mapping,
     view: &RowView<'f>,
 ) -> Result<Option<RecordKey>, RowTrouble> {
-    let mut fields: Vec<(&str, Cow<'_, Value<'static>>)> = Vec::with_capacity(entity.key.len());
+    let mut fields: Vec<(&Name, Cow<'_, Value<'static>>)> = Vec::with_capacity(entity.key.len());
     for field in key {
         if let Some(value) = evaluate(field, mapping, view)? {
             fields.push((&field.name, value));
         }
     }
-    let of = |name: &str| fields.iter().rev().find(|(n, _)| *n == name).map(|(_, v)| &**v);
+    let of = |name: &Name| fields.iter().rev().find(|(n, _)| *n == name).map(|(_, v)| &**v);
     Ok(entity.record_key(of))
 }
 

@@ -318,10 +318,15 @@ impl<'w> Work<'w> {
         let mut speech = nothing;
         if images.op != Op::Delete {
             let (found, refers_to) = self.found_again(rules, images);
+            let refers_to_the_same = refers_to.is_none();
             if let Some(refers_to) = refers_to {
                 self.note_references(images.row, refers_to);
             }
-            speech = Arc::new(self.hear(rules.mappings, images.now, found));
+            let last = images.mapped.as_ref().filter(|_| refers_to_the_same);
+            speech = Arc::new(match last {
+                Some((was, last)) => self.hear_again(rules.mappings, (was, images.now), last),
+                None => self.hear(rules.mappings, images.now, found),
+            });
             if !speech.waiting_for.is_empty() {
                 self.park(images, &speech.waiting_for);
                 return;

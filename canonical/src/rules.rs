@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossdock_model::canonical::{Name, RowKey};
 use crossdock_model::problem::SourceText;
-use crossdock_model::{Problem, TableName, TableSchema};
+use crossdock_model::{Named, Problem, TableName, TableSchema};
 use crossdock_schema_registry::{Entities, FieldType};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
@@ -54,14 +54,14 @@ pub struct Rules {
     pub(crate) ownership: Ownership,
     pub(crate) lifecycles: Lifecycles,
     pub(crate) telling: Telling,
-    pub(crate) links: BTreeMap<Name, Links>,
+    pub(crate) links: Named<Links>,
     pub(crate) targets: Vec<Name>,
     /// What lookups read, by source and table.
     pub(crate) looked_up: LookedUp,
     /// Entities whose computed fields read lists of an entity: child to parents.
-    pub(crate) parents: BTreeMap<Name, BTreeSet<Name>>,
+    pub(crate) parents: Named<BTreeSet<Name>>,
     /// Fields that are computed, by entity.
-    pub(crate) computed: BTreeMap<Name, BTreeSet<Name>>,
+    pub(crate) computed: Named<BTreeSet<Name>>,
     /// Entities whose records release rules of others depend on.
     pub(crate) released_by_links: BTreeSet<Name>,
     /// What is not believed, by entity.
@@ -75,7 +75,7 @@ pub struct Rules {
     /// Links that ownership rules read, by entity.
     pub(crate) owner_links: OwnerLinks,
     /// Entities whose owners depend on records of an entity, by that entity.
-    pub(crate) followers: BTreeMap<Name, BTreeSet<Name>>,
+    pub(crate) followers: Named<BTreeSet<Name>>,
     /// Entities whose records have deadlines.
     pub(crate) timed: BTreeSet<Name>,
     /// The `[[test]]` blocks.
@@ -83,7 +83,7 @@ pub struct Rules {
     lanes: Lanes,
     rulesets: Rulesets,
     /// Links of each entity that subscriptions and release rules read.
-    pub(crate) read_links: BTreeMap<Name, BTreeSet<Name>>,
+    pub(crate) read_links: Named<BTreeSet<Name>>,
     /// How the records of each entity are computed.
     pub(crate) plans: Plans,
 }
@@ -275,23 +275,23 @@ impl Loader {
             ownership: Ownership::new(),
             lifecycles: Lifecycles::new(),
             telling: Telling::default(),
-            links: BTreeMap::new(),
+            links: Named::new(),
             targets: known.targets.to_vec(),
             looked_up: LookedUp::new(),
-            parents: BTreeMap::new(),
-            computed: BTreeMap::new(),
+            parents: Named::new(),
+            computed: Named::new(),
             released_by_links: BTreeSet::new(),
             quarantines: Quarantines::new(),
             guards: Vec::new(),
             olders: Olders::default(),
             casts: Casts::new(),
             owner_links: OwnerLinks::new(),
-            followers: BTreeMap::new(),
+            followers: Named::new(),
             timed: BTreeSet::new(),
             trials: Vec::new(),
             lanes: Lanes::default(),
             rulesets: Rulesets::default(),
-            read_links: BTreeMap::new(),
+            read_links: Named::new(),
             plans: Plans::default(),
         };
         let report = &self.report;
@@ -364,7 +364,7 @@ impl Loader {
         check::set_times(rules);
         rules.read_links = read_links(rules);
         for (entity, field) in check::computed_fields(rules).into_keys() {
-            rules.computed.entry(entity).or_default().insert(field);
+            rules.computed.or_default(entity).insert(field);
         }
         rules.plans = plan::plans(rules);
         check::check(rules, report);
@@ -389,7 +389,7 @@ fn connect(rules: &mut Rules) {
     rules.timed = deadline::timed_entities(rules);
     for (parent, projections) in &rules.telling.projections {
         for child in projections.iter().flat_map(|p| p.children.values()) {
-            rules.parents.entry(child.clone()).or_default().insert(parent.clone());
+            rules.parents.or_default(child.clone()).insert(parent.clone());
         }
     }
     for (entity, releases) in &rules.telling.releases {
@@ -403,7 +403,7 @@ fn connect(rules: &mut Rules) {
 }
 
 /// Works out which links of each entity subscriptions and release rules read.
-fn read_links(rules: &Rules) -> BTreeMap<Name, BTreeSet<Name>> {
+fn read_links(rules: &Rules) -> Named<BTreeSet<Name>> {
     let telling = &rules.telling;
     let subscriptions = telling.subscriptions.iter().flat_map(|(entity, all)| {
         all.iter().flat_map(move |s| s.exprs().map(move |expr| (entity, expr)))
@@ -411,11 +411,11 @@ fn read_links(rules: &Rules) -> BTreeMap<Name, BTreeSet<Name>> {
     let releases = telling.releases.iter().flat_map(|(entity, all)| {
         all.iter().flat_map(move |r| r.exprs().map(move |expr| (entity, expr)))
     });
-    let mut read: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    let mut read: Named<BTreeSet<Name>> = Named::new();
     for (entity, expr) in subscriptions.chain(releases) {
-        let links = rules.links.get(entity).into_iter().flat_map(BTreeMap::keys);
+        let links = rules.links.of(entity).into_iter().flat_map(Named::keys);
         let used = links.filter(|link| expr.uses(link)).cloned();
-        read.entry(entity.clone()).or_default().extend(used);
+        read.or_default(entity.clone()).extend(used);
     }
     read
 }

@@ -2,7 +2,6 @@
 //! way back from a CEL result to a [`Value`].
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use bigdecimal::BigDecimal;
 use cel::ExecutionError;
@@ -11,8 +10,8 @@ use cel::common::types::{
     CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt, Kind, Type,
 };
 use cel::common::value::{CowVal, Val};
-use crossdock_model::Value;
 use crossdock_model::canonical::{Fields, Name};
+use crossdock_model::{Named, Value};
 use serde_json::Value as Json;
 
 use crate::decimal::Dec;
@@ -20,17 +19,26 @@ use crate::decimal::Dec;
 static RECORD: Type = Type::simple_type(Kind::Opaque, "record");
 
 /// Child records by list name.
-pub(crate) type Children<'s> = BTreeMap<Name, Vec<&'s Fields>>;
+pub(crate) type Children<'s> = Named<Vec<&'s Fields>>;
 
 /// Something with named values.
 pub(crate) trait Members: std::fmt::Debug + Sync {
     /// The value of a name, if there is one.
     fn member(&self, name: &str) -> Option<&Value<'static>>;
+
+    /// The same, of a name that is shared.
+    fn of(&self, name: &Name) -> Option<&Value<'static>> {
+        self.member(name)
+    }
 }
 
 impl Members for Fields {
     fn member(&self, name: &str) -> Option<&Value<'static>> {
         self.get(name)
+    }
+
+    fn of(&self, name: &Name) -> Option<&Value<'static>> {
+        Fields::of(self, name)
     }
 }
 
@@ -94,14 +102,14 @@ impl<'s> Var<'s> {
     }
 
     /// A member as it is kept, when the variable has members.
-    pub fn borrowed(&self, name: &str) -> Option<Cow<'s, Value<'static>>> {
+    pub fn borrowed(&self, name: &Name) -> Option<Cow<'s, Value<'static>>> {
         let found = match self {
-            Var::Fields(fields) | Var::Facts(fields) => fields.get(name),
+            Var::Fields(fields) | Var::Facts(fields) => fields.of(name),
             // A list of children comes before a field of its name.
-            Var::Record { children: Some(children), .. } if children.contains_key(name) => {
+            Var::Record { children: Some(children), .. } if children.of(name).is_some() => {
                 return None;
             }
-            Var::Record { fields, .. } => fields.member(name),
+            Var::Record { fields, .. } => fields.of(name),
             Var::Missing => None,
             Var::Text(_) => return None,
         };

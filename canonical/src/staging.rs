@@ -80,7 +80,7 @@ impl<'s> Staging<'s> {
 
     /// Puts a given record there: each field as its owner says it.
     fn state(&mut self, key: &RecordKey, fields: &Fields) -> Result<(), String> {
-        let entity = self.rules.entities.entity(&key.entity);
+        let entity = self.rules.entities.of(&key.entity);
         let own = |f: &Name| entity.is_some_and(|e| e.is_key(f));
         let mut by_source: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
         for field in fields.keys().filter(|f| !own(f)) {
@@ -99,7 +99,7 @@ impl<'s> Staging<'s> {
 
     /// The source whose value a field holds.
     fn owner_of(&self, key: &RecordKey, field: &Name) -> Result<Name, String> {
-        let rule = self.rules.ownership.get(&key.entity).and_then(|o| o.of(field));
+        let rule = self.rules.ownership.of(&key.entity).and_then(|o| o.of(field));
         let choices = rule.into_iter().flatten().rev();
         let sources: Vec<&Name> = choices.flat_map(|c| &c.sources).collect();
         let can = |s: &&&Name| self.mapping(s, key, std::slice::from_ref(field)).is_ok();
@@ -208,7 +208,7 @@ impl<'s> Staging<'s> {
         before: Option<Fields>,
         at: (u64, i64),
     ) -> StagedTx {
-        let entity = self.rules.entities.entity(&mapping.entity);
+        let entity = self.rules.entities.of(&mapping.entity);
         let of_key = |f: &&FieldMap| entity.is_some_and(|e| e.is_key(&f.name));
         let keys: Vec<String> = mapping
             .fields

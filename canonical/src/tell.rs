@@ -21,7 +21,7 @@ impl<'j> Judge<'j> {
         let rules = self.rules;
         for (key, fields) in &tx.changed {
             let owed = self.out.deliveries.len();
-            for subscription in rules.telling.subscriptions.get(&key.entity).into_iter().flatten() {
+            for subscription in rules.telling.subscriptions.of(&key.entity).into_iter().flatten() {
                 let created = tx.base.get(key).is_none_or(Option::is_none);
                 let silent = created && tx.folded.header.snapshot && !subscription.snapshot;
                 if !silent && subscription.fields.iter().any(|f| fields.contains(f)) {
@@ -103,7 +103,7 @@ impl<'j> Judge<'j> {
     /// Evaluates the releases of one record, and then its deadlines.
     pub(crate) fn release_one(&mut self, tx: &Tx<'_>, key: &RecordKey) {
         let rules = self.rules;
-        for rule in rules.telling.releases.get(&key.entity).into_iter().flatten() {
+        for rule in rules.telling.releases.of(&key.entity).into_iter().flatten() {
             self.evaluate(key, rule);
         }
         self.deadlines(tx, key);
@@ -192,7 +192,7 @@ impl<'j> Judge<'j> {
         let rules = self.rules;
         let used: BTreeSet<&str> = exprs.flat_map(Expr::variables).collect();
         let mut found = Vec::new();
-        for link in rules.links.get(&record.key.entity).into_iter().flat_map(|l| l.keys()) {
+        for link in rules.links.of(&record.key.entity).into_iter().flat_map(|l| l.keys()) {
             if used.contains(&**link) {
                 let to = record.links.get(link);
                 let linked = to.and_then(|to| self.load(to).record.clone());

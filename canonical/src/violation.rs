@@ -32,7 +32,7 @@ struct Withheld<'v> {
 impl Judge<'_> {
     /// Notes values that rules accept from others, and fields that their owners have written.
     pub(crate) fn note_fresh(&mut self, tx: &mut Tx<'_>, step: &Step, said: &Said) {
-        let Some(plan) = self.rules.plans.get(&said.record.entity) else { return };
+        let Some(plan) = self.rules.plans.of(&said.record.entity) else { return };
         if step.doing == Doing::Found || !plan.accepts {
             return;
         }
@@ -64,7 +64,7 @@ impl Judge<'_> {
     /// Judges what a row has changed without owning it.
     pub(crate) fn violations(&mut self, tx: &Tx<'_>, step: &Step) {
         for said in step.said() {
-            let Some(plan) = self.rules.plans.get(&said.record.entity) else { continue };
+            let Some(plan) = self.rules.plans.of(&said.record.entity) else { continue };
             let before = earlier(step, &said.record);
             let mut plans = plan.fields.walk();
             for (field, new) in said.fields.iter() {
@@ -225,7 +225,7 @@ impl Judge<'_> {
         let (Term::Path(path), Some(table)) = (&map.term, TableName::parse(&row.table)) else {
             return false;
         };
-        let Some(value) = written_back(map, item.owners, step.image.get(&path.column)) else {
+        let Some(value) = written_back(map, item.owners, step.image.of(&path.column)) else {
             return false;
         };
         let event_id = self.troubles.id(&[
@@ -290,7 +290,7 @@ pub(crate) fn concerns_others(rules: &Rules, step: &Step) -> bool {
         return true;
     }
     step.said().iter().any(|said| {
-        let Some(plan) = rules.plans.get(&said.record.entity) else { return false };
+        let Some(plan) = rules.plans.of(&said.record.entity) else { return false };
         let before = earlier(step, &said.record);
         let mut plans = plan.fields.walk();
         said.fields.iter().any(|(field, new)| {

@@ -271,7 +271,7 @@ fn typed(mut state: RecordState, entities: &Entities, casts: &Casts) -> RecordSt
         type_record(record, entities, casts);
     }
     for contribution in &mut state.contributions {
-        let Some(entity) = entities.entity(&contribution.record.entity) else { continue };
+        let Some(entity) = entities.of(&contribution.record.entity) else { continue };
         if entity.was_otherwise() {
             upcast::contribution(Arc::make_mut(&mut contribution.fields), entity, casts);
         }
@@ -286,7 +286,7 @@ fn typed(mut state: RecordState, entities: &Entities, casts: &Casts) -> RecordSt
 
 /// Gives a record that comes from the store the types, and the names, of the entity files.
 pub(crate) fn type_record(record: &mut Record, entities: &Entities, casts: &Casts) {
-    let Some(entity) = entities.entity(&record.key.entity) else { return };
+    let Some(entity) = entities.of(&record.key.entity) else { return };
     if entity.was_otherwise() {
         upcast::record(record, entity, casts);
     }

@@ -77,9 +77,12 @@ pub struct RowKey {
 }
 
 impl Hash for RowKey {
-    /// Few sources have tables of the same name: hashing the source, too, gains nothing.
+    /// Few sources have tables of the same name, and few tables of a source names that are of one
+    /// length and end alike: hashing more than that of them gains nothing.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.table.hash(state);
+        let table = self.table.as_bytes();
+        let last = table.last_chunk::<4>().map_or(0, |end| u32::from_le_bytes(*end));
+        state.write_u64((table.len() as u64) << 32 | u64::from(last));
         self.pk.hash(state);
     }
 }
@@ -88,12 +91,19 @@ impl RowKey {
     /// Joins key values to the text used in `pk`. NULL becomes the empty text.
     pub fn join<'v>(values: impl IntoIterator<Item = &'v Value<'v>>) -> Name {
         let mut values = values.into_iter();
-        let first = values.next().and_then(|v| v.text()).unwrap_or_default();
-        let Some(second) = values.next() else { return first.into() };
-        let mut joined = first.into_owned();
+        let first = values.next().unwrap_or(&Value::Null);
+        let Some(second) = values.next() else {
+            return match first {
+                Value::Int(v) => itoa::Buffer::new().format(*v).into(),
+                other => other.text().unwrap_or_default().into(),
+            };
+        };
+        let mut joined = String::new();
+        // Of NULL nothing is written.
+        let _ = first.push_text(&mut joined);
         for value in std::iter::once(second).chain(values) {
             joined.push('\u{1f}');
-            joined.push_str(&value.text().unwrap_or_default());
+            let _ = value.push_text(&mut joined);
         }
         joined.into()
     }

@@ -12,6 +12,7 @@ pub mod event;
 mod keys;
 pub mod mark;
 pub mod named;
+pub mod names;
 pub mod notes;
 pub mod position;
 pub mod problem;

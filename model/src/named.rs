@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -54,6 +55,16 @@ impl<K, V> Sorted<K, V> {
         Self { entries }
     }
 
+    /// A map of entries that are in the order of their keys, each key once: what is built from
+    /// something that has this order need not be looked through for it.
+    pub fn in_order(entries: Vec<(K, V)>) -> Self
+    where
+        K: Ord,
+    {
+        debug_assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "keys are not in order");
+        Self { entries }
+    }
+
     /// Where a key is. Few keys are told apart faster by whether they are equal, which their
     /// lengths say most of the time, than by their order.
     fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Option<usize>
@@ -91,11 +102,6 @@ impl<K, V> Sorted<K, V> {
     {
         let at = self.place(key)?;
         self.entries.get(at).map(|(_, value)| value)
-    }
-
-    /// To look up keys that come in order.
-    pub fn walk(&self) -> Walk<'_, K, V> {
-        Walk { entries: &self.entries }
     }
 
     /// The value of a key, to be changed.
@@ -143,6 +149,23 @@ impl<K, V> Sorted<K, V> {
         }
     }
 
+    /// The value of a key, to be changed; of one that is not there, an empty one is put there.
+    pub fn or_default(&mut self, key: K) -> &mut V
+    where
+        K: Ord,
+        V: Default,
+    {
+        let at = match self.find(&key) {
+            Ok(at) => at,
+            Err(at) => {
+                self.entries.insert(at, (key, V::default()));
+                at
+            }
+        };
+        // It was found there, or put there.
+        &mut self.entries[at].1
+    }
+
     /// Takes a key out.
     pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
@@ -185,6 +208,30 @@ impl<K, V> Sorted<K, V> {
     /// Both sides of two maps, key by key, in order.
     pub fn beside<'m>(&'m self, other: &'m Self) -> Beside<'m, K, V> {
         Beside { left: &self.entries, right: &other.entries }
+    }
+}
+
+impl<V> Named<V> {
+    /// The value of a name that is shared, nearly always (see [`crate::names`]): found by where the
+    /// name is.
+    pub fn of(&self, name: &Name) -> Option<&V> {
+        match self.entries.iter().find(|entry| Arc::ptr_eq(&entry.0, name)) {
+            Some((_, value)) => Some(value),
+            None => self.get(name),
+        }
+    }
+
+    /// Sets the value of a name that is there already, nearly always.
+    pub fn put(&mut self, name: &Name, value: V) {
+        match self.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.0, name)) {
+            Some((_, known)) => *known = value,
+            None => _ = self.insert(name.clone(), value),
+        }
+    }
+
+    /// To look up names that come in order.
+    pub fn walk(&self) -> Walk<'_, V> {
+        Walk { entries: &self.entries }
     }
 }
 
@@ -256,24 +303,27 @@ impl<'m, K, V> Iterator for Iter<'m, K, V> {
 
 impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
 
-/// Looks up keys that come in order: the next one is where the last one was, or just behind.
+/// Looks up names that come in order: the next one is where the last one was, or behind.
 #[derive(Clone, Debug)]
-pub struct Walk<'m, K, V> {
-    entries: &'m [(K, V)],
+pub struct Walk<'m, V> {
+    entries: &'m [(Name, V)],
 }
 
-impl<'m, K: Ord, V> Walk<'m, K, V> {
-    /// The value of a key that is not before the last one.
-    pub fn find(&mut self, key: &K) -> Option<&'m V> {
+impl<'m, V> Walk<'m, V> {
+    /// The value of a name that is not before the last one.
+    pub fn find(&mut self, key: &Name) -> Option<&'m V> {
+        // Most names are shared: those that are passed over need not be read.
+        if let Some(at) = self.entries.iter().position(|(name, _)| Arc::ptr_eq(name, key)) {
+            self.entries = self.entries.get(at..)?;
+            return self.entries.first().map(|(_, value)| value);
+        }
         loop {
             let ((name, value), rest) = self.entries.split_first()?;
-            if name == key {
-                return Some(value);
+            match name.cmp(key) {
+                Ordering::Equal => return Some(value),
+                Ordering::Greater => return None,
+                Ordering::Less => self.entries = rest,
             }
-            if name > key {
-                return None;
-            }
-            self.entries = rest;
         }
     }
 }

@@ -96,8 +96,8 @@ impl Value<'_> {
         Some(match self {
             Value::Null => return None,
             Value::Bool(v) => v.to_string(),
-            Value::Int(v) => v.to_string(),
-            Value::UInt(v) => v.to_string(),
+            Value::Int(v) => itoa::Buffer::new().format(*v).to_string(),
+            Value::UInt(v) => itoa::Buffer::new().format(*v).to_string(),
             Value::Float32(v) => v.to_string(),
             Value::Float(v) => v.to_string(),
             Value::Decimal(v) => normal_decimal(v),
@@ -116,6 +116,16 @@ impl Value<'_> {
                 format!("[{}]", items.join(","))
             }
         })
+    }
+
+    /// Appends [`Value::to_text`]; `None` for NULL, and then nothing.
+    pub fn push_text(&self, out: &mut String) -> Option<()> {
+        match self {
+            Value::Int(v) => out.push_str(itoa::Buffer::new().format(*v)),
+            Value::UInt(v) => out.push_str(itoa::Buffer::new().format(*v)),
+            other => out.push_str(&other.text()?),
+        }
+        Some(())
     }
 
     /// The same as [`Value::to_text`], borrowed where the value is that text.
@@ -149,8 +159,8 @@ impl Value<'_> {
         match self {
             Value::Null => out.push_str("null"),
             Value::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
-            Value::Int(v) => _ = write!(out, "{v}"),
-            Value::UInt(v) => _ = write!(out, "{v}"),
+            Value::Int(v) => out.push_str(itoa::Buffer::new().format(*v)),
+            Value::UInt(v) => out.push_str(itoa::Buffer::new().format(*v)),
             Value::Text(v) => write_json_text(out, v),
             // A document is brought into its usual form, like everywhere.
             Value::Json(_) => out.push_str(&self.to_json().to_string()),
@@ -186,7 +196,10 @@ impl Value<'_> {
             | (Value::TimestampTz(_), Value::TimestampTz(_)) => false,
             (a, b) => {
                 let (Some(a), Some(b)) = (a.text(), b.text()) else { return false };
-                a == b || decimal(&a).is_some_and(|x| decimal(&b).is_some_and(|y| x == y))
+                // Of numbers in normal notation each has one.
+                a == b
+                    || !(is_normal(&a) && is_normal(&b))
+                        && decimal(&a).is_some_and(|x| decimal(&b).is_some_and(|y| x == y))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crossdock_model::canonical::Name;
+use crossdock_model::names::shared;
 use crossdock_model::problem::line_of;
 use crossdock_model::{Named, Problem, SourceText};
 use toml::Spanned;
@@ -19,7 +20,7 @@ const NAME_BYTES_MAX: usize = 63;
 /// Names with a meaning of their own in expressions (`rec.key`).
 const RESERVED: [&str; 3] = ["key", "rec", "event_id"];
 
-type Map = BTreeMap<Name, EntityDef>;
+type Map = Named<EntityDef>;
 
 /// Takes what is sound of `file` into `entities`; returns what is not.
 pub(crate) fn read(file: &SourceText, entities: &mut Map) -> Vec<Problem> {
@@ -215,7 +216,7 @@ impl Reader<'_> {
             self.problem(name.span(), what, "Add key = [\"FIELD\", ...], its natural key.");
         }
         EntityDef {
-            name: Name::from(&**text),
+            name: shared(text),
             prefix: prefix.map_or_else(|| Name::from(""), |(p, _)| p),
             key: key.cloned().unwrap_or_default(),
             fields: Named::new(),
@@ -238,7 +239,7 @@ impl Reader<'_> {
             let written = self.written(kind, cast);
             match FieldType::parse(&written.kind) {
                 Some(kind) if sound => {
-                    let (name, at) = (Name::from(&**name.get_ref()), name.span());
+                    let (name, at) = (shared(name.get_ref()), name.span());
                     fields.push(Field { name, kind, was: written.was, cast: written.cast, at });
                 }
                 Some(_) => {}
@@ -304,7 +305,7 @@ impl Reader<'_> {
         if text.is_none() {
             self.problem(value.span(), "this is not a text".into(), "Put it in quotes.");
         }
-        text.map(Name::from)
+        text.map(shared)
     }
 
     fn texts(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Name> {

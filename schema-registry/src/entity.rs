@@ -84,16 +84,17 @@ impl EntityDef {
     /// `None` when a part of the key is NULL, missing, or not of its field's type.
     pub fn record_key<'v>(
         &self,
-        value_of: impl Fn(&str) -> Option<&'v Value<'static>>,
+        value_of: impl Fn(&Name) -> Option<&'v Value<'static>>,
     ) -> Option<RecordKey> {
         let mut key = String::with_capacity(KEY_BYTES);
         key.push_str(&self.prefix);
         for name in &self.key {
-            let (value, kind) = (value_of(name)?, self.field(name)?);
+            let (value, kind) = (value_of(name)?, *self.fields.of(name)?);
             key.push(':');
-            match kind.has(value) {
-                true => escape(&mut key, &value.text()?),
-                false => escape(&mut key, &kind.coerce(value).ok()?.text()?),
+            match (kind.has(value), value) {
+                (true, Value::Int(_)) => value.push_text(&mut key)?,
+                (true, value) => escape(&mut key, &value.text()?),
+                (false, value) => escape(&mut key, &kind.coerce(value).ok()?.text()?),
             }
         }
         Some(RecordKey { entity: self.name.clone(), key: key.into() })
@@ -117,7 +118,7 @@ fn escape(out: &mut String, part: &str) {
 /// All entities by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entities {
-    by_name: BTreeMap<Name, EntityDef>,
+    by_name: Named<EntityDef>,
 }
 
 impl Entities {
@@ -142,6 +143,11 @@ impl Entities {
     /// An entity by name.
     pub fn entity(&self, name: &str) -> Option<&EntityDef> {
         self.by_name.get(name)
+    }
+
+    /// The same, by a name that is shared.
+    pub fn of(&self, name: &Name) -> Option<&EntityDef> {
+        self.by_name.of(name)
     }
 
     /// All entities in the order of their names.

@@ -126,7 +126,7 @@ impl<'d> Draft<'d> {
     /// A copy of all values.
     pub fn fields(&self) -> Fields {
         let copied = |s: &Slot<'_>| (s.field.clone(), s.value.clone().into_owned());
-        Fields::from_sorted(self.slots.iter().map(copied).collect())
+        Fields::in_order(self.slots.iter().map(copied).collect())
     }
 
     /// The record, with the version of the previous one; `None` when it means the same.
@@ -169,8 +169,8 @@ impl<'d> Draft<'d> {
             key: key.clone(),
             version: previous.map_or(0, |p| p.version),
             deleted: false,
-            fields: Fields::from_sorted(fields),
-            origins: Named::from_sorted(origins),
+            fields: Fields::in_order(fields),
+            origins: Named::in_order(origins),
             links,
         })
     }

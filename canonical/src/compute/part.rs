@@ -57,6 +57,12 @@ impl Dirt {
         self.children.extend(other.children);
     }
 
+    /// A row says something for the first time of a record of which others have spoken.
+    pub fn first(said: &Contribution) -> Self {
+        let fields = said.fields.keys().cloned().collect();
+        Self { fields, links: !said.links.is_empty(), ..Self::default() }
+    }
+
     /// What is different about what a row says; `beside` says that the place of what it says
     /// counts, too, since another row of its source speaks of the record.
     pub fn between(old: &Contribution, new: &Contribution, beside: bool) -> Self {
@@ -106,6 +112,13 @@ impl Members for Part<'_> {
             None => self.record.fields.get(name),
         }
     }
+
+    fn of(&self, name: &Name) -> Option<&Value<'static>> {
+        match self.updates.iter().rev().find(|u| u.field == name) {
+            Some(update) => update.now.as_ref().map(|(value, _)| &**value),
+            None => self.record.fields.of(name),
+        }
+    }
 }
 
 impl std::fmt::Debug for Part<'_> {
@@ -124,7 +137,7 @@ impl<'p> Part<'p> {
         dirt: &'p Dirt,
         now_micros: i64,
     ) -> Option<Self> {
-        let plan = rules.plans.get(&key.entity).filter(|plan| plan.plain)?;
+        let plan = rules.plans.of(&key.entity).filter(|plan| plan.plain)?;
         let record = rec.record.as_deref().filter(|record| !record.deleted)?;
         if dirt.all || !rec.settled {
             return None;
@@ -159,7 +172,7 @@ impl<'p> Part<'p> {
         }
         let contributions = self.rec.contributions.values().map(|c| &**c).filter(|c| !c.gone);
         let said: Vec<Saying<'p>> =
-            contributions.filter_map(|c| Some((c, c.fields.get(name)?))).collect();
+            contributions.filter_map(|c| Some((c, c.fields.of(name)?))).collect();
         let own = own(&said, choice).ok()?;
         let now = own.map(|(by, value)| (value, Source::Said(by, &choice.rule)));
         let kept = !choice.null_is_value
@@ -173,7 +186,7 @@ impl<'p> Part<'p> {
     }
 
     fn lifecycle(&mut self, now_micros: i64) {
-        let Some(lifecycle) = self.rules.lifecycles.get(&self.key.entity) else { return };
+        let Some(lifecycle) = self.rules.lifecycles.of(&self.key.entity) else { return };
         let evidence = self.rec.evidence.values().map(|e| &**e);
         let verdict = lifecycle.judge(evidence, &self.key.key, &Sorted::new(), now_micros);
         let mut sets = verdict.sets;
@@ -205,14 +218,14 @@ impl<'p> Part<'p> {
     /// The computed fields that must be computed again, as far as that is known before the first of
     /// them is.
     pub fn due(&self) -> impl Iterator<Item = &'p Projection> {
-        let all = self.rules.telling.projections.get(&self.key.entity).into_iter().flatten();
+        let all = self.rules.telling.projections.of(&self.key.entity).into_iter().flatten();
         all.enumerate().filter(|(at, _)| self.is_due(*at)).map(|(_, projection)| projection)
     }
 
     /// Computes them, given the lists that those which were due read. `None` when the record must
     /// be computed as a whole.
     pub fn projections(&mut self, children: &Children<'_>) -> Option<()> {
-        let all = self.rules.telling.projections.get(&self.key.entity).into_iter().flatten();
+        let all = self.rules.telling.projections.of(&self.key.entity).into_iter().flatten();
         for (at, projection) in all.enumerate() {
             if !self.is_due(at) {
                 continue;
@@ -233,7 +246,7 @@ impl<'p> Part<'p> {
 
     /// Whether a field means something else than before.
     fn differs(&self, update: &Update<'_>) -> bool {
-        let old = self.record.fields.get(update.field).filter(|v| !v.is_null());
+        let old = self.record.fields.of(update.field).filter(|v| !v.is_null());
         let new = update.now.as_ref().map(|(value, _)| &**value).filter(|v| !v.is_null());
         match (old, new) {
             (Some(old), Some(new)) => !old.same_as(new),
@@ -244,14 +257,14 @@ impl<'p> Part<'p> {
     /// Whether other steps of the lifecycle have been reported by nobody.
     fn infers(&self, update: &Update<'_>) -> bool {
         let now = update.now.as_ref().map_or(&[][..], |(_, source)| source.inferred());
-        let known = self.record.origins.get(update.field).map_or(&[][..], |o| &o.inferred);
+        let known = self.record.origins.of(update.field).map_or(&[][..], |o| &o.inferred);
         now != known
     }
 
     /// Whether a value comes from somewhere else than before.
     fn moves(&self, update: &Update<'_>) -> bool {
         let now = update.now.as_ref().map(|(_, source)| source.name());
-        now != self.record.origins.get(update.field).map(|o| &o.source)
+        now != self.record.origins.of(update.field).map(|o| &o.source)
     }
 
     /// The record as it is now.
@@ -278,11 +291,11 @@ impl<'p> Part<'p> {
                 continue;
             };
             let origin: Origin = source.into_origin(&mut places);
-            record.origins.insert(update.field.clone(), origin);
+            record.origins.put(update.field, origin);
             match value.is_null() {
                 true => _ = record.fields.remove(update.field),
                 false if differs => {
-                    record.fields.insert(update.field.clone(), value.into_owned());
+                    record.fields.put(update.field, value.into_owned());
                 }
                 false => {}
             }

@@ -19,7 +19,7 @@ pub(super) type Own<'c> = (&'c Contribution, Cow<'c, Value<'static>>);
 /// What is said of a field, for one field after another in the order of their names: looking each
 /// one up in each contribution would cost more than everything that is done with it.
 pub(super) struct Sayings<'c> {
-    live: Vec<(&'c Contribution, Walk<'c, Name, Value<'static>>)>,
+    live: Vec<(&'c Contribution, Walk<'c, Value<'static>>)>,
     last: Option<&'c Name>,
     said: Vec<Saying<'c>>,
 }

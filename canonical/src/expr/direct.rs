@@ -8,15 +8,16 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use bigdecimal::BigDecimal;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr as Ast, LiteralValue, operators,
 };
 use crossdock_model::Value;
+use crossdock_model::canonical::Name;
+use crossdock_model::names::shared;
 use crossdock_model::value::write_json_text;
 use serde_json::Value as Json;
 
-use crate::decimal::DIGITS_MAX;
+use crate::number::Number;
 use crate::scope::{Children, Scope, Var};
 
 /// An expression that can be evaluated directly.
@@ -27,7 +28,7 @@ pub(super) enum Node {
     Int(i64),
     Text(Box<str>),
     /// `variable.member`
-    Member(Box<str>, Box<str>),
+    Member(Box<str>, Name),
     /// A variable.
     Whole(Box<str>),
     Not(Box<Node>),
@@ -55,7 +56,7 @@ pub(super) enum Node {
 #[derive(Debug)]
 pub(super) struct List {
     variable: Box<str>,
-    member: Box<str>,
+    member: Name,
     each: Box<str>,
 }
 
@@ -75,7 +76,7 @@ enum Given<'s> {
     Bool(bool),
     Int(i64),
     Text(Cow<'s, str>),
-    Decimal(BigDecimal),
+    Decimal(Number),
     Json(Json),
 }
 
@@ -94,7 +95,7 @@ pub(super) fn compile(ast: &Ast) -> Option<Node> {
         Ast::Literal(LiteralValue::String(v)) => Node::Text(v.inner().into()),
         Ast::Ident(name) => Node::Whole(name.as_str().into()),
         Ast::Select(select) if !select.test => match &select.operand.expr {
-            Ast::Ident(name) => Node::Member(name.as_str().into(), select.field.as_str().into()),
+            Ast::Ident(name) => Node::Member(name.as_str().into(), shared(&select.field)),
             _ => return None,
         },
         Ast::Call(call) => return compile_call(call),
@@ -167,7 +168,7 @@ fn compile_call(call: &CallExpr) -> Option<Node> {
 fn list(ast: &Ast, each: &str) -> Option<List> {
     let Ast::Select(select) = ast else { return None };
     let Ast::Ident(variable) = &select.operand.expr else { return None };
-    let (variable, member) = (variable.as_str().into(), select.field.as_str().into());
+    let (variable, member) = (variable.as_str().into(), shared(&select.field));
     (!select.test).then(|| List { variable, member, each: each.into() })
 }
 
@@ -264,9 +265,9 @@ impl Node {
             Node::Decimal(node) => Given::Decimal(decimal(node.give(around)?)?),
             Node::Absolute(node) => Given::Decimal(decimal(node.give(around)?)?.abs()),
             Node::Sum(list, node) => {
-                let mut sum = BigDecimal::from(0);
+                let mut sum = Number::ZERO;
                 for each in around.list(list)? {
-                    sum += decimal(node.give(&around.with(list, each))?)?;
+                    sum.add(decimal(node.give(&around.with(list, each))?)?);
                 }
                 Given::Decimal(sum)
             }
@@ -355,7 +356,7 @@ impl<'a, 's> Around<'a, 's> {
             return None;
         }
         let children: &'s Children<'s> = children;
-        Some(children.get(&*list.member)?.iter().map(|fields| Var::Fields(fields)))
+        Some(children.of(&list.member)?.iter().map(|fields| Var::Fields(fields)))
     }
 }
 
@@ -381,7 +382,7 @@ fn equal(a: &Given<'_>, b: &Given<'_>) -> Option<bool> {
         (Given::Bool(a), Given::Bool(b)) => Some(a == b),
         (Given::Int(a), Given::Int(b)) => Some(a == b),
         (Given::Text(a), Given::Text(b)) => Some(a == b),
-        (Given::Decimal(a), Given::Decimal(b)) => Some(a == b),
+        (Given::Decimal(a), Given::Decimal(b)) => Some(a.compare(b).is_eq()),
         (Given::Text(_), Given::Null | Given::Int(_) | Given::Bool(_))
         | (Given::Null | Given::Int(_) | Given::Bool(_), Given::Text(_))
         | (Given::Null, Given::Int(_) | Given::Bool(_))
@@ -394,17 +395,17 @@ fn order(a: &Given<'_>, b: &Given<'_>) -> Option<Ordering> {
     match (a, b) {
         (Given::Int(a), Given::Int(b)) => Some(a.cmp(b)),
         (Given::Text(a), Given::Text(b)) => Some(a.cmp(b)),
-        (Given::Decimal(a), Given::Decimal(b)) => Some(a.cmp(b)),
-        (Given::Decimal(a), Given::Int(b)) => Some(a.cmp(&BigDecimal::from(*b))),
+        (Given::Decimal(a), Given::Decimal(b)) => Some(a.compare(b)),
+        (Given::Decimal(a), Given::Int(b)) => Some(a.compare(&Number::from(*b))),
         _ => None,
     }
 }
 
-fn decimal(value: Given<'_>) -> Option<BigDecimal> {
+fn decimal(value: Given<'_>) -> Option<Number> {
     match value {
         Given::Decimal(v) => Some(v),
-        Given::Int(v) => Some(BigDecimal::from(v)),
-        Given::Text(text) => crossdock_model::value::decimal(&text),
+        Given::Int(v) => Some(Number::from(v)),
+        Given::Text(text) => Number::parse(&text),
         Given::Null | Given::Bool(_) | Given::Json(_) => None,
     }
 }
@@ -412,7 +413,7 @@ fn decimal(value: Given<'_>) -> Option<BigDecimal> {
 fn compute<'s>(a: Given<'s>, b: Given<'s>, operator: Operator) -> Option<Given<'s>> {
     let (a, b) = match (a, b) {
         (Given::Decimal(a), Given::Decimal(b)) => (a, b),
-        (Given::Decimal(a), Given::Int(b)) => (a, BigDecimal::from(b)),
+        (Given::Decimal(a), Given::Int(b)) => (a, Number::from(b)),
         (Given::Int(a), Given::Int(b)) => {
             return Some(Given::Int(match operator {
                 Operator::Add => a.checked_add(b)?,
@@ -426,11 +427,11 @@ fn compute<'s>(a: Given<'s>, b: Given<'s>, operator: Operator) -> Option<Given<'
         _ => return None,
     };
     let result = match operator {
-        Operator::Add => a + b,
-        Operator::Subtract => a - b,
-        Operator::Multiply => a * b,
+        Operator::Add => a.plus(b),
+        Operator::Subtract => a.minus(b),
+        Operator::Multiply => a.times(b),
     };
-    (result.digits() <= DIGITS_MAX).then_some(Given::Decimal(result))
+    result.map(Given::Decimal)
 }
 
 fn json(value: Given<'_>) -> Json {

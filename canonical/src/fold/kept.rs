@@ -73,6 +73,8 @@ impl<'r> Table<'r> {
         let schema = TableSchema { name: table, columns: keys.iter().map(column).collect() };
         let keys = (0..schema.columns.len()).collect();
         let (name, rules) = (name.clone(), rules.of_table(source, name));
-        Arc::new(Self { schema: Arc::new(schema), name, rules, keys, sorted: Vec::new() })
+        let names = schema.columns.iter().map(|column| column.name.clone()).collect();
+        let sorted = Vec::new();
+        Arc::new(Self { schema: Arc::new(schema), name, rules, keys, names, sorted })
     }
 }

@@ -1,8 +1,9 @@
 //! What is around a record: children that its computed fields read, releases that wait for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crossdock_model::canonical::{Links, Name, RecordKey, Release};
+use crossdock_model::Named;
+use crossdock_model::canonical::{Links, RecordKey, Release};
 use foldhash::HashMap;
 
 use super::Judge;
@@ -15,8 +16,8 @@ impl Judge<'_> {
         &mut self,
         key: &RecordKey,
         projections: impl Iterator<Item = &'p Projection>,
-    ) -> BTreeMap<Name, Vec<RecordKey>> {
-        let mut lists: BTreeMap<Name, Vec<RecordKey>> = BTreeMap::new();
+    ) -> Named<Vec<RecordKey>> {
+        let mut lists: Named<Vec<RecordKey>> = Named::new();
         for (list, child) in projections.flat_map(|p| &p.children) {
             if lists.contains_key(list) {
                 continue;
@@ -51,16 +52,16 @@ impl Judge<'_> {
     /// Remembers whom a record links to, as far as somebody looks for the records that do.
     pub(super) fn note_links(&mut self, key: &RecordKey, links: &Links) {
         let rules = self.rules;
-        let (parents, followers) = (rules.parents.get(&key.entity), &rules.followers);
+        let (parents, followers) = (rules.parents.of(&key.entity), &rules.followers);
         for to in links.values() {
-            let followed = followers.get(&to.entity).is_some_and(|f| f.contains(&key.entity));
+            let followed = followers.of(&to.entity).is_some_and(|f| f.contains(&key.entity));
             if followed || parents.is_some_and(|p| p.contains(&to.entity)) {
                 self.linked_from.entry(to.clone()).or_default().insert(key.clone());
             }
         }
     }
 
-    pub(super) fn children(&self, lists: &BTreeMap<Name, Vec<RecordKey>>) -> Children<'_> {
+    pub(super) fn children(&self, lists: &Named<Vec<RecordKey>>) -> Children<'_> {
         let fields = |k: &RecordKey| Some(&self.recs.get(k)?.record.as_ref()?.fields);
         lists
             .iter()

@@ -13,25 +13,25 @@ use crate::lifecycle::Verdict;
 
 impl Judge<'_> {
     /// Illegal moves that evidence asked for, and evidence that came late.
-    pub(super) fn evidence_troubles(&mut self, tx: &mut Tx<'_>) {
-        let keys: BTreeSet<RecordKey> =
-            tx.evidence.keys().chain(tx.changed.keys()).cloned().collect();
+    pub(super) fn evidence_troubles(&mut self, tx: &Tx<'_>) {
+        let keys: BTreeSet<&RecordKey> = tx.evidence.keys().chain(tx.changed.keys()).collect();
+        let rules = self.rules;
         for key in keys {
-            let Some(lifecycle) = self.rules.lifecycles.get(&key.entity) else { continue };
+            let Some(lifecycle) = rules.lifecycles.of(&key.entity) else { continue };
             // The same evidence means the same, unless a guard reads the record. Of a record that
             // was not there before, nothing has been said yet.
-            let known_before = !matches!(tx.base.get(&key), Some(None));
-            if known_before && !tx.evidence.contains_key(&key) && !lifecycle.is_guarded() {
+            let known_before = !matches!(tx.base.get(key), Some(None));
+            if known_before && !tx.evidence.contains_key(key) && !lifecycle.is_guarded() {
                 continue;
             }
-            let Some(rec) = self.recs.get(&key) else { continue };
+            let Some(rec) = self.recs.get(key) else { continue };
             let Some(record) = &rec.record else { continue };
-            let base = tx.base.get(&key).unwrap_or(&rec.record).as_ref();
+            let base = tx.base.get(key).unwrap_or(&rec.record).as_ref();
             let judge = |evidence: &Sorted<Uuid, Arc<Evidence>>, record: &Record| {
                 let evidence = evidence.values().map(|e| &**e);
                 lifecycle.judge(evidence, &key.key, &record.fields, self.now_micros)
             };
-            let known = tx.evidence.get(&key).unwrap_or(&rec.evidence);
+            let known = tx.evidence.get(key).unwrap_or(&rec.evidence);
             // Only new evidence can be late, and only some kinds can be refused.
             let all = || rec.evidence.values().chain(known.values());
             let refusing = all().any(|e| lifecycle.may_refuse(&e.kind));
@@ -59,7 +59,7 @@ impl Judge<'_> {
                 self.count(Tally::LateEvidence { entity: key.entity.clone() });
             }
             for (open, (id, kind, rule), evidence) in raised {
-                self.illegal(&key, (id, &kind, &rule), evidence.as_deref(), &state, open);
+                self.illegal(key, (id, &kind, &rule), evidence.as_deref(), &state, open);
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Computing records and, as long as something changes, the records above them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crossdock_model::Named;
 use crossdock_model::canonical::{Name, Record, RecordKey};
 
 use super::{Judge, LEVELS_MAX, Tx};
 use crate::compute::{Around, Computed, Dirt, Part, Patched, Rec, changed_fields, compute};
+use crate::difference::infers_the_same;
 
 /// Records, and what has changed about each.
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ impl Judge<'_> {
         above: &mut Touched,
     ) {
         let rec = self.load(key).clone();
-        let plain = self.rules.plans.get(&key.entity).is_some_and(|plan| plan.plain);
+        let plain = self.rules.plans.of(&key.entity).is_some_and(|plan| plan.plain);
         if plain && rec.settled && dirt.is_clean() {
             self.agrees(tx, key, &rec, None);
             return;
@@ -112,10 +113,11 @@ impl Judge<'_> {
             }
             return;
         };
+        tx.note_change(key, old.as_ref(), fields.as_deref());
+        let same_links = fields.is_some();
         self.tell_parents(key, old.as_deref(), &new, fields, above);
-        self.note_links(key, &new.links);
-        if !tx.base.contains_key(key) {
-            tx.base.insert(key.clone(), old);
+        if !same_links {
+            self.note_links(key, &new.links);
         }
         let rec = self.load_mut(key);
         rec.record = Some(Arc::new(new));
@@ -128,7 +130,7 @@ impl Judge<'_> {
     /// Follows the changes of a record field by field; `None` when it must be computed as a whole.
     fn patch(&mut self, key: &RecordKey, rec: &Arc<Rec>, dirt: &Dirt) -> Option<Settled> {
         let mut part = Part::begin(self.rules, key, rec, dirt, self.now_micros)?;
-        let mut lists = BTreeMap::new();
+        let mut lists = Named::new();
         if part.due().any(|projection| !projection.children.is_empty()) {
             lists = self.child_keys(key, part.due());
         }
@@ -149,7 +151,7 @@ impl Judge<'_> {
 
     /// Computes the whole of a record; `None` while nobody has contributed to it.
     fn whole(&mut self, tx: &Tx<'_>, key: &RecordKey, rec: &Arc<Rec>) -> Option<Settled> {
-        let projections = self.rules.telling.projections.get(&key.entity);
+        let projections = self.rules.telling.projections.of(&key.entity);
         let lists = self.child_keys(key, projections.into_iter().flatten());
         let linked = self.owner_linked(key);
         let children = self.children(&lists);
@@ -161,7 +163,8 @@ impl Judge<'_> {
             (Some(old), Some(new))
                 if self.rules.parents.contains_key(&key.entity)
                     && old.deleted == new.deleted
-                    && old.links == new.links =>
+                    && old.links == new.links
+                    && infers_the_same(old, new) =>
             {
                 Some(changed_fields(Some(old), new).map(|(name, ..)| name.clone()).collect())
             }
@@ -180,12 +183,12 @@ impl Judge<'_> {
         above: &mut Touched,
     ) {
         let rules = self.rules;
-        let Some(parents) = rules.parents.get(&key.entity) else { return };
+        let Some(parents) = rules.parents.of(&key.entity) else { return };
         // With other links, lists have other members.
         let same_links = old.is_some_and(|old| old.links == new.links);
         let before = old.filter(|_| !same_links).into_iter().flat_map(|old| old.links.values());
         for to in before.chain(new.links.values()).filter(|to| parents.contains(&to.entity)) {
-            let plan = rules.plans.get(&to.entity).filter(|plan| plan.plain);
+            let plan = rules.plans.of(&to.entity).filter(|plan| plan.plain);
             let read = plan.is_none_or(|plan| {
                 plan.projected.iter().any(|p| p.reads_child(&key.entity, fields.as_deref()))
             });

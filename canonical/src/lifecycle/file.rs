@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crossdock_model::canonical::Name;
+use crossdock_model::names::shared;
 use crossdock_schema_registry::{Entities, EntityDef};
 
 use super::{Lifecycle, Lifecycles, Setting, Transition, overlay};
@@ -81,7 +82,7 @@ fn read_one(block: &Section<'_>, entity: &EntityDef, reader: &Reader<'_>) -> Opt
     block.done();
     let spot = block.spot();
     transitions.extend(plain_transitions(entity, &order, &order, &transitions, &spot));
-    let (field, initial) = (field.into(), initial.into());
+    let (field, initial) = (shared(field), initial.into());
     let rule = spot.name();
     let additions = Vec::new();
     Some(Lifecycle {
@@ -231,7 +232,7 @@ fn read_sets(section: &Section<'_>, entity: &EntityDef) -> Vec<Setting> {
             let remedy = did_you_mean(from, known.into_iter().chain(["data.NAME"]));
             item.problem(format!("evidence has no `{from}`"), remedy);
         }
-        Some(Setting { field: (*field).into(), kind, from: from.to_string() })
+        Some(Setting { field: shared(field), kind, from: from.to_string() })
     };
     section.entries().iter().filter_map(read).collect()
 }

@@ -6,6 +6,7 @@
 //! hears when a row begins or ceases to have the alias.
 
 use crossdock_model::canonical::{Fields, Name, RowKey};
+use crossdock_model::names::shared;
 
 use super::{Path, Reader, path};
 use crate::document::{Item, Section};
@@ -48,8 +49,8 @@ pub(crate) struct Alias {
 impl Alias {
     fn new(table: &str, columns: Vec<Name>) -> Self {
         let all = columns.join(", ");
-        let held = format!("{table} by {all}").into();
-        let sought = format!("{table} sought by {all}").into();
+        let held = shared(&format!("{table} by {all}"));
+        let sought = shared(&format!("{table} sought by {all}"));
         Self { columns, held, sought }
     }
 

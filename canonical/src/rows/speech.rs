@@ -10,7 +10,7 @@ use crate::compute::total;
 use crate::evidence::Normalise;
 use crate::mapping::{Lookup, Mapping};
 use crate::ownership::Merge;
-use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_row};
+use crate::rowmap::{RowTrouble, RowView, Said, lookup_key, map_again, map_row};
 use crate::rules::TableRules;
 
 /// Looked-up rows of one mapping.
@@ -210,10 +210,50 @@ impl<'w> Work<'w> {
         speech
     }
 
+    /// What an image says that refers to the same rows as the one before it: only what reads a
+    /// column that has changed is worked out anew.
+    pub(super) fn hear_again(
+        &self,
+        mappings: &[Mapping],
+        (was, now): (&Arc<Fields>, &Arc<Fields>),
+        last: &Speech,
+    ) -> Speech {
+        let said = self.said_again(mappings, (was, now), last);
+        let Some(said) = said else { return self.hear(mappings, now, last.found.clone()) };
+        debug_assert_eq!(said, self.hear(mappings, now, last.found.clone()).said);
+        Speech { said, found: last.found.clone(), ..Speech::default() }
+    }
+
+    /// `None` when all must be worked out.
+    fn said_again(
+        &self,
+        mappings: &[Mapping],
+        (was, now): (&Fields, &Fields),
+        last: &Speech,
+    ) -> Option<Vec<Said>> {
+        let first = mappings.first()?;
+        let whole = last.said.len() == mappings.len()
+            && last.found.len() == mappings.len()
+            && last.troubles.is_empty()
+            && last.failed.is_empty();
+        if !whole || self.rules.olders.trouble(&first.source, &first.table, now).is_some() {
+            return None;
+        }
+        let changed: Vec<&Name> =
+            was.beside(now).filter(|(_, a, b)| a != b).map(|(name, ..)| name).collect();
+        let each = mappings.iter().zip(&last.found).zip(&last.said);
+        each.map(|((mapping, found), said)| {
+            let Found::All(lookups) = found else { return None };
+            let view = RowView::new(now, refs(lookups));
+            map_again(mapping, &self.rules.entities, &view, said, &changed)
+        })
+        .collect()
+    }
+
     /// Adds what a row says of a record by an earlier block of its mapping, where all that is said
     /// of a field is summed.
     fn add_up(&self, entity: &Name, earlier: &Fields, fields: &mut Fields) {
-        let Some(owners) = self.rules.ownership.get(entity) else { return };
+        let Some(owners) = self.rules.ownership.of(entity) else { return };
         for (field, value) in fields.iter_mut() {
             let summed = owners.of(field).into_iter().flatten().any(|c| c.merge == Merge::Sum);
             let other = earlier.get(field).filter(|_| summed);

@@ -142,7 +142,7 @@ impl Rules {
         fields: &Fields,
     ) -> Result<BTreeMap<Name, Value<'static>>, String> {
         let (Some(casts), Some(entity)) =
-            (self.casts.get(&key.entity), self.entities.entity(&key.entity))
+            (self.casts.get(&key.entity), self.entities.of(&key.entity))
         else {
             return Ok(BTreeMap::new());
         };

@@ -2,6 +2,7 @@
 
 use super::{decode_value, encode_value};
 use crate::canonical::Fields;
+use crate::names::shared;
 
 /// First byte of encoded fields.
 const FIELDS_VERSION: u8 = 1;
@@ -29,7 +30,7 @@ pub fn decode_fields(bytes: &[u8]) -> Option<Fields> {
         let length = u32::from_le_bytes(*length) as usize;
         let (name, after) = after.split_at_checked(length)?;
         let (value, used) = decode_value(after).ok()?;
-        fields.insert(std::str::from_utf8(name).ok()?.into(), value);
+        fields.insert(shared(std::str::from_utf8(name).ok()?), value);
         rest = after.get(used..)?;
     }
     Some(fields)
