@@ -1,6 +1,6 @@
 //! What targets are told: computed fields, subscriptions and release rules, as written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crossdock_model::Named;
 use crossdock_model::canonical::Name;
@@ -40,6 +40,8 @@ pub(crate) struct Subscription {
     pub name: Name,
     /// Fields whose change is told.
     pub fields: Vec<Name>,
+    /// Links that its expressions read.
+    pub links: Vec<Name>,
     /// Only records for which this holds are told.
     pub when: Option<Expr>,
     /// Whether records created by a snapshot are told.
@@ -59,6 +61,8 @@ pub(crate) struct ReleaseRule {
     pub name: Name,
     /// Fields that form the business key.
     pub dedupe: Vec<Name>,
+    /// Links that its expressions read.
+    pub links: Vec<Name>,
     /// Conditions and their names.
     pub when: Vec<(Name, Expr)>,
     /// Team that looks after it.
@@ -257,7 +261,9 @@ impl TellingReader<'_> {
         let write = self.writing(block, entity, None)?;
         block.done();
         let (name, spot) = (name.into(), block.spot());
-        let subscription = Subscription { name, fields, when, snapshot, write, kind, spot };
+        let read = when.iter().chain(write.exprs());
+        let links = self.links_read(entity, read);
+        let subscription = Subscription { name, fields, links, when, snapshot, write, kind, spot };
         Some((entity.name.clone(), subscription))
     }
 
@@ -289,8 +295,22 @@ impl TellingReader<'_> {
         let write = self.writing(block, entity, Some(&fields));
         block.done();
         let (name, spot, write) = (name.into(), block.spot(), write?);
-        let rule = ReleaseRule { name, dedupe: fields, when, team, write, kind, timeout, spot };
+        let read = when.iter().map(|(_, expr)| expr).chain(write.exprs());
+        let links = self.links_read(entity, read);
+        let dedupe = fields;
+        let rule = ReleaseRule { name, dedupe, links, when, team, write, kind, timeout, spot };
         Some((entity.name.clone(), rule))
+    }
+
+    /// The links of an entity that expressions read.
+    fn links_read<'e>(
+        &self,
+        entity: &EntityDef,
+        exprs: impl Iterator<Item = &'e Expr>,
+    ) -> Vec<Name> {
+        let used: BTreeSet<&str> = exprs.flat_map(Expr::variables).collect();
+        let all = self.links.of(&entity.name).into_iter().flat_map(|links| links.keys());
+        all.filter(|link| used.contains(&***link)).cloned().collect()
     }
 
     fn timeout(&self, block: &Section<'_>, name: &str) -> Option<Timeout> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crossdock_model::canonical::{Delivery, Name, Record, RecordKey, Release, Tally};
 
 use crate::deliver::{ReleaseRule, Subscription};
-use crate::expr::Expr;
 use crate::judge::{Judge, Tx};
 use crate::scope::{Scope, Var};
 
@@ -47,7 +46,7 @@ impl<'j> Judge<'j> {
             &key.key,
             &version,
         ]);
-        let linked = self.linked(&record, subscription.exprs());
+        let linked = self.linked(&record, &subscription.links);
         let id_text = event_id.to_string();
         let scope = scope(&record, &linked, &id_text);
         let wanted = subscription.when.as_ref().map_or(Ok(true), |w| w.holds(&scope));
@@ -120,7 +119,7 @@ impl<'j> Judge<'j> {
         }
         let event_id =
             crate::ids::derive(&[self.installation, "release", &rule.name, &business_key]);
-        let linked = self.linked(&record, rule.exprs());
+        let linked = self.linked(&record, &rule.links);
         let id_text = event_id.to_string();
         let mut errors = Vec::new();
         let mut unmet: Vec<Name> = Vec::new();
@@ -184,20 +183,11 @@ impl<'j> Judge<'j> {
     }
 
     /// The linked records that expressions use, by link name.
-    fn linked<'e>(
-        &mut self,
-        record: &Record,
-        exprs: impl Iterator<Item = &'e Expr>,
-    ) -> Vec<(Name, Option<Arc<Record>>)> {
-        let rules = self.rules;
-        let used: BTreeSet<&str> = exprs.flat_map(Expr::variables).collect();
-        let mut found = Vec::new();
-        for link in rules.links.of(&record.key.entity).into_iter().flat_map(|l| l.keys()) {
-            if used.contains(&**link) {
-                let to = record.links.get(link);
-                let linked = to.and_then(|to| self.load(to).record.clone());
-                found.push((link.clone(), linked));
-            }
+    fn linked(&mut self, record: &Record, links: &[Name]) -> Vec<(Name, Option<Arc<Record>>)> {
+        let mut found = Vec::with_capacity(links.len());
+        for link in links {
+            let to = record.links.of(link);
+            found.push((link.clone(), to.and_then(|to| self.load(to).record.clone())));
         }
         found
     }
@@ -219,9 +209,8 @@ fn scope<'s>(
 
 /// The linked records that a release depends on.
 fn depends(record: &Record, rule: &ReleaseRule) -> Vec<RecordKey> {
-    let uses = |link: &Name| rule.exprs().any(|e| e.uses(link));
     let mut depends: Vec<RecordKey> =
-        record.links.iter().filter(|(l, _)| uses(l)).map(|(_, k)| k.clone()).collect();
+        rule.links.iter().filter_map(|link| record.links.of(link)).cloned().collect();
     depends.sort();
     depends.dedup();
     depends
