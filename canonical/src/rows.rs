@@ -324,7 +324,9 @@ impl<'w> Work<'w> {
             }
             let last = images.mapped.as_ref().filter(|_| refers_to_the_same);
             speech = Arc::new(match last {
-                Some((was, last)) => self.hear_again(rules.mappings, (was, images.now), last),
+                Some((was, last)) => {
+                    self.hear_again(rules.mappings, (was, images.now), last, found)
+                }
                 None => self.hear(rules.mappings, images.now, found),
             });
             if !speech.waiting_for.is_empty() {

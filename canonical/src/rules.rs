@@ -395,7 +395,7 @@ fn connect(rules: &mut Rules) {
     for (entity, releases) in &rules.telling.releases {
         let linked = linked_entities(entity, &rules.links, &rules.entities);
         for (link, to) in linked {
-            if releases.iter().any(|r| r.exprs().any(|e| e.uses(&link))) {
+            if releases.iter().any(|r| r.links.contains(&link)) {
                 rules.released_by_links.insert(to.name.clone());
             }
         }
@@ -404,18 +404,12 @@ fn connect(rules: &mut Rules) {
 
 /// Works out which links of each entity subscriptions and release rules read.
 fn read_links(rules: &Rules) -> Named<BTreeSet<Name>> {
-    let telling = &rules.telling;
-    let subscriptions = telling.subscriptions.iter().flat_map(|(entity, all)| {
-        all.iter().flat_map(move |s| s.exprs().map(move |expr| (entity, expr)))
-    });
-    let releases = telling.releases.iter().flat_map(|(entity, all)| {
-        all.iter().flat_map(move |r| r.exprs().map(move |expr| (entity, expr)))
-    });
     let mut read: Named<BTreeSet<Name>> = Named::new();
-    for (entity, expr) in subscriptions.chain(releases) {
-        let links = rules.links.of(entity).into_iter().flat_map(Named::keys);
-        let used = links.filter(|link| expr.uses(link)).cloned();
-        read.or_default(entity.clone()).extend(used);
+    for (entity, all) in &rules.telling.subscriptions {
+        read.or_default(entity.clone()).extend(all.iter().flat_map(|s| s.links.iter().cloned()));
+    }
+    for (entity, all) in &rules.telling.releases {
+        read.or_default(entity.clone()).extend(all.iter().flat_map(|r| r.links.iter().cloned()));
     }
     read
 }

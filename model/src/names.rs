@@ -29,12 +29,14 @@ pub fn shared(text: &str) -> Name {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         let name = match all.get(text) {
             Some(name) => name.clone(),
-            None => Name::from(text),
+            None if all.len() >= NAMES_MAX => return text.into(),
+            None => {
+                let name = Name::from(text);
+                all.insert(name.clone());
+                name
+            }
         };
-        if all.len() < NAMES_MAX {
-            all.insert(name.clone());
-            known.insert(name.clone());
-        }
+        known.insert(name.clone());
         name
     })
 }

@@ -159,8 +159,7 @@ impl Value<'_> {
         match self {
             Value::Null => out.push_str("null"),
             Value::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
-            Value::Int(v) => out.push_str(itoa::Buffer::new().format(*v)),
-            Value::UInt(v) => out.push_str(itoa::Buffer::new().format(*v)),
+            Value::Int(_) | Value::UInt(_) => _ = self.push_text(out),
             Value::Text(v) => write_json_text(out, v),
             // A document is brought into its usual form, like everywhere.
             Value::Json(_) => out.push_str(&self.to_json().to_string()),

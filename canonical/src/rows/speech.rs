@@ -217,11 +217,15 @@ impl<'w> Work<'w> {
         mappings: &[Mapping],
         (was, now): (&Arc<Fields>, &Arc<Fields>),
         last: &Speech,
+        found: Vec<Found>,
     ) -> Speech {
-        let said = self.said_again(mappings, (was, now), last);
-        let Some(said) = said else { return self.hear(mappings, now, last.found.clone()) };
-        debug_assert_eq!(said, self.hear(mappings, now, last.found.clone()).said);
-        Speech { said, found: last.found.clone(), ..Speech::default() }
+        match self.said_again(mappings, (was, now), last) {
+            Some(said) => {
+                debug_assert_eq!(said, self.hear(mappings, now, found.clone()).said);
+                Speech { said, found, ..Speech::default() }
+            }
+            None => self.hear(mappings, now, found),
+        }
     }
 
     /// `None` when all must be worked out.
