@@ -56,6 +56,11 @@ pub(crate) fn differences(
     if version(&new.record) != version(&old.record) {
         let put = if old.record.is_some() { &mut out.records } else { &mut out.new_records };
         put.extend(new.record.clone());
+        if let (Some(old), Some(new)) = (&old.record, &new.record)
+            && old.links == new.links
+        {
+            out.same_links.insert(new.key.clone());
+        }
     }
 }
 

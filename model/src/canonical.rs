@@ -5,7 +5,7 @@
 //! old changes ends in the same state: an image is replaced only by one that is later in its
 //! source's log, and evidence has an identity of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -355,8 +355,10 @@ pub struct Needs {
     pub rows: Vec<RowKey>,
     /// Rows that refer to one of these.
     pub referring_to: Vec<RowKey>,
-    /// Records, each with its contributions, evidence and releases.
+    /// Records, each with its contributions, evidence, releases and deadlines.
     pub records: Vec<RecordKey>,
+    /// Records of which there is known to be nothing besides themselves and their contributions.
+    pub plain_records: Vec<RecordKey>,
     /// Keys of all records that link to one of these.
     pub linking_to: Vec<RecordKey>,
     /// Releases that depend on one of these.
@@ -407,6 +409,8 @@ pub struct Loaded {
 pub struct Outcome {
     /// Row images to keep, of rows that the store may have.
     pub rows: Vec<Arc<SourceRow>>,
+    /// Of these, the rows that refer to the same rows as the store's do.
+    pub same_references: HashSet<RowKey>,
     /// Row images to keep, of rows that the store does not have: it need not look for them.
     pub new_rows: Vec<Arc<SourceRow>>,
     /// Contributions to put, or to remove where `gone`.
@@ -415,6 +419,8 @@ pub struct Outcome {
     pub new_contributions: Vec<Arc<Contribution>>,
     /// Records to put.
     pub records: Vec<Arc<Record>>,
+    /// Of these, the records that link to the same records as the store's do.
+    pub same_links: HashSet<RecordKey>,
     /// Records to put that the store does not have.
     pub new_records: Vec<Arc<Record>>,
     /// Evidence to put.

@@ -1,6 +1,7 @@
 //! Reading what judging a batch needs: one statement for each kind, whatever the batch's size.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 
 use crossdock_model::LogOrder;
 use crossdock_model::canonical::{
@@ -28,8 +29,8 @@ pub(super) async fn load(store: &mut PostgresStore, needs: &Needs) -> Result<Loa
     let queries = [
         by_row(sql::GET_ROWS, &needs.rows),
         by_row(sql::GET_REFERRING, &needs.referring_to),
-        by_record(sql::GET_RECORDS, &needs.records),
-        by_record(sql::GET_CONTRIBUTIONS, &needs.records),
+        by_record(sql::GET_RECORDS, all_records(needs)),
+        by_record(sql::GET_CONTRIBUTIONS, all_records(needs)),
         by_record(sql::GET_EVIDENCE, &needs.records),
         by_record(sql::GET_RELEASES, &needs.records),
         by_record(sql::GET_DEADLINES, &needs.records),
@@ -75,7 +76,14 @@ fn by_row<'a>(sql: &'static str, keys: &'a [RowKey]) -> Option<Query<'a>> {
         .then(|| (sql, vec![column(|k| &k.source), column(|k| &k.table), column(|k| &k.pk)]))
 }
 
-fn by_record<'a>(sql: &'static str, keys: &'a [RecordKey]) -> Option<Query<'a>> {
+fn all_records(needs: &Needs) -> impl Iterator<Item = &RecordKey> {
+    needs.records.iter().chain(&needs.plain_records)
+}
+
+fn by_record<'a>(
+    sql: &'static str,
+    keys: impl IntoIterator<Item = &'a RecordKey>,
+) -> Option<Query<'a>> {
     let keys = distinct(keys);
     let column = |of: fn(&RecordKey) -> &Name| -> Param<'a> {
         Box::new(keys.iter().map(|k| text(of(k))).collect::<Vec<_>>())
@@ -83,9 +91,9 @@ fn by_record<'a>(sql: &'static str, keys: &'a [RecordKey]) -> Option<Query<'a>> 
     (!keys.is_empty()).then(|| (sql, vec![column(|k| &k.entity), column(|k| &k.key)]))
 }
 
-fn distinct<K: std::hash::Hash + Eq>(keys: &[K]) -> Vec<&K> {
-    let mut seen = HashSet::with_capacity(keys.len());
-    keys.iter().filter(|k| seen.insert(*k)).collect()
+fn distinct<'a, K: Hash + Eq>(keys: impl IntoIterator<Item = &'a K>) -> Vec<&'a K> {
+    let mut seen = HashSet::new();
+    keys.into_iter().filter(|k| seen.insert(*k)).collect()
 }
 
 /// Puts the answers to the queries together.
@@ -113,7 +121,7 @@ fn assemble(server: &str, needs: &Needs, answers: Vec<Vec<Row>>) -> Result<Loade
     for deadline in next().all(deadline)? {
         state(&mut states, &deadline.record).deadlines.push(deadline);
     }
-    loaded.records = needs.records.iter().filter_map(|key| states.remove_entry(key)).collect();
+    loaded.records = all_records(needs).filter_map(|key| states.remove_entry(key)).collect();
     loaded.linking = next().all(|row| Ok((row.record_key(0)?, row.record_key(2)?)))?;
     let mut seen = HashSet::new();
     loaded.releases = next().all(release)?;

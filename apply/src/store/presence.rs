@@ -30,12 +30,19 @@ const RECORDS: &str = "SELECT key FROM (
         UNION ALL SELECT key FROM crossdock.evidence UNION ALL SELECT key FROM crossdock.release
         UNION ALL SELECT key FROM crossdock.deadline
     ) k LIMIT $1";
+/// What is loaded with a record besides itself and its contributions: most have none of it.
+const MORE: &str = "SELECT key FROM (
+        SELECT key FROM crossdock.evidence UNION ALL SELECT key FROM crossdock.release
+        UNION ALL SELECT key FROM crossdock.deadline
+    ) k LIMIT $1";
 
 /// What the only writer of a store knows of its keys.
 #[derive(Debug, Default)]
 pub struct Presence {
     rows: Keys,
     records: Keys,
+    /// Records with evidence, releases or deadlines.
+    more: Keys,
 }
 
 impl Presence {
@@ -51,24 +58,29 @@ impl Presence {
         if usize::try_from(about).is_ok_and(|about| about > most) {
             return Ok(Self::default());
         }
-        let (mut rows, mut records) = (Keys::up_to(most), Keys::up_to(most));
+        let [mut rows, mut records, mut more] = [(); 3].map(|()| Keys::up_to(most));
         let row = |keys: &mut Keys, row: &Row| {
             keys.put(&(row.get::<_, &str>(0), row.get::<_, &str>(1)));
         };
         let record = |keys: &mut Keys, row: &Row| keys.put(row.get::<_, &str>(0));
         read(store, ROWS, &mut rows, most, row).await?;
         read(store, RECORDS, &mut records, 5 * most, record).await?;
-        Ok(Self { rows, records })
+        read(store, MORE, &mut more, 5 * most, record).await?;
+        Ok(Self { rows, records, more })
     }
 
     /// What the store must be asked: what it may have.
     pub fn asked(&self, needs: &Needs) -> Needs {
         let row = |key: &&RowKey| self.rows.may_have(&(&*text(&key.table), &*text(&key.pk)));
         let record = |key: &&RecordKey| self.records.may_have(&*text(&key.key));
+        let more = |key: &RecordKey| self.more.may_have(&*text(&key.key));
+        let records = needs.records.iter().filter(record).cloned();
+        let (records, plain_records) = records.partition(more);
         Needs {
             rows: needs.rows.iter().filter(row).cloned().collect(),
             referring_to: needs.referring_to.clone(),
-            records: needs.records.iter().filter(record).cloned().collect(),
+            records,
+            plain_records,
             linking_to: needs.linking_to.clone(),
             releases_on: needs.releases_on.clone(),
         }
@@ -81,11 +93,14 @@ impl Presence {
         }
         let said = outcome.contributions.iter().chain(&outcome.new_contributions);
         let records = outcome.records.iter().chain(&outcome.new_records).map(|r| &r.key);
-        let records = records.chain(said.map(|c| &c.record));
-        let records = records.chain(outcome.evidence.iter().map(|e| &e.record));
-        let records = records.chain(outcome.releases.iter().map(|r| &r.record));
-        for key in records.chain(outcome.deadlines.iter().map(|d| &d.record)) {
+        for key in records.chain(said.map(|c| &c.record)) {
             self.records.put(&*text(&key.key));
+        }
+        let more = outcome.evidence.iter().map(|e| &e.record);
+        let more = more.chain(outcome.releases.iter().map(|r| &r.record));
+        for key in more.chain(outcome.deadlines.iter().map(|d| &d.record)) {
+            self.records.put(&*text(&key.key));
+            self.more.put(&*text(&key.key));
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn all<'a>(
 ) -> Vec<Write<'a>> {
     let mut out = Vec::new();
     new_rows(&mut out, &outcome.new_rows.iter().map(|row| &**row).collect::<Vec<_>>());
-    known_rows(&mut out, &last_shared(&outcome.rows, |r| &r.key));
+    known_rows(&mut out, outcome);
     contributions(&mut out, outcome);
     records(&mut out, outcome);
     evidence(&mut out, &last_shared(&outcome.evidence, |e| e.id));
@@ -119,13 +119,19 @@ fn new_rows<'a>(out: &mut Vec<Write<'a>>, rows: &[&'a SourceRow]) {
     }
 }
 
-fn known_rows<'a>(out: &mut Vec<Write<'a>>, rows: &[&'a SourceRow]) {
+/// Most changes of a row leave what it refers to as it is: nobody looks for that then.
+fn known_rows<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
+    let mut rows = last_shared(&outcome.rows, |r| &r.key);
     if rows.is_empty() {
         return;
     }
-    out.push((sql::PUT_ROWS, row_params(rows)));
-    let references = references(rows);
-    let mut params: Vec<Param<'a>> = row_columns(rows, |r| &r.key).into();
+    out.push((sql::PUT_ROWS, row_params(&rows)));
+    rows.retain(|r| !outcome.same_references.contains(&r.key));
+    if rows.is_empty() {
+        return;
+    }
+    let references = references(&rows);
+    let mut params: Vec<Param<'a>> = row_columns(&rows, |r| &r.key).into();
     params.extend(reference_params(&references));
     out.push((sql::DROP_REFERENCES, params));
     if !references.is_empty() {
@@ -161,12 +167,15 @@ fn contribution_params<'a>(all: &[&'a Contribution]) -> Vec<Param<'a>> {
 
 fn records<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
     let new: Vec<&Record> = outcome.new_records.iter().map(|r| &**r).collect();
-    let known = last_shared(&outcome.records, |r| &r.key);
+    let mut known = last_shared(&outcome.records, |r| &r.key);
     if !new.is_empty() {
         out.push((sql::ADD_RECORDS, record_params(&new)));
     }
     if !known.is_empty() {
         out.push((sql::PUT_RECORDS, record_params(&known)));
+        known.retain(|r| !outcome.same_links.contains(&r.key));
+    }
+    if !known.is_empty() {
         let mut params: Vec<Param<'a>> = record_columns(&known, |r| &r.key).into();
         params.push(column(&known, |r| {
             let names: Vec<&str> = r.links.keys().map(|name| &**name).collect();
