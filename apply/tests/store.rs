@@ -312,6 +312,26 @@ async fn a_later_commit_replaces_what_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn references_and_links_that_are_as_before_are_left_alone() {
+    let options = postgres_database("store_same");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    store.commit(&outcome(), &progress(5), "r").await.unwrap();
+    let sql = |sql| postgres().sql("store_same", sql).unwrap();
+    let counts = "SELECT (SELECT count(*) FROM crossdock.row_reference),
+                         (SELECT count(*) FROM crossdock.link)";
+    assert_eq!(sql(counts), "2|1");
+    // What is touched would be there again.
+    sql("DELETE FROM crossdock.row_reference; DELETE FROM crossdock.link");
+    let mut same = outcome();
+    same.same_references = same.rows.iter().map(|row| row.key.clone()).collect();
+    same.same_links = same.records.iter().map(|record| record.key.clone()).collect();
+    store.commit(&same, &progress(6), "r").await.unwrap();
+    assert_eq!(sql(counts), "0|0");
+    store.commit(&outcome(), &progress(7), "r").await.unwrap();
+    assert_eq!(sql(counts), "2|1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replaying_owes_and_counts_nothing_twice() {
     let options = postgres_database("store_replay");
     let mut store = PostgresStore::open(&options, "plant").await.unwrap();

@@ -207,16 +207,16 @@ impl<'r> Workspace<'r> {
             return (Outcome::default(), Memory::default());
         };
         let mut memory = self.memory;
-        let is_known = |kept: &&Kept| matches!(memory.rows.rows.get(&kept.row.key), Some(Some(_)));
-        let (rows, new_rows): (Vec<&Kept>, Vec<&Kept>) = mapped.rows.iter().partition(is_known);
-        let same = |kept: &&&Kept| {
-            let known = memory.rows.rows.get(&kept.row.key).and_then(Option::as_ref);
-            known.is_some_and(|known| known.row.refers_to == kept.row.refers_to)
-        };
-        outcome.same_references =
-            rows.iter().filter(same).map(|kept| kept.row.key.clone()).collect();
-        outcome.rows = rows.into_iter().map(|kept| kept.row.clone()).collect();
-        outcome.new_rows = new_rows.into_iter().map(|kept| kept.row.clone()).collect();
+        for Kept { row, .. } in &mapped.rows {
+            let Some(Some(known)) = memory.rows.rows.get(&row.key) else {
+                outcome.new_rows.push(row.clone());
+                continue;
+            };
+            if known.row.refers_to == row.refers_to {
+                outcome.same_references.insert(row.key.clone());
+            }
+            outcome.rows.push(row.clone());
+        }
         memory.take_in(mapped.rows, mapped.heard, recs, &outcome.evidence);
         outcome.guards = mapped.guards;
         outcome.exceptions.extend(mapped.raised);

@@ -82,7 +82,7 @@ pub fn run_at(
     for round in 0..40 {
         let needs = workspace.needs();
         if needs.is_empty() {
-            store.apply(workspace.finish());
+            commit(store, workspace.finish());
             return round;
         }
         let all = [
@@ -98,6 +98,17 @@ pub fn run_at(
         workspace.provide(store.load(&needs));
     }
     panic!("the needs never end");
+}
+
+/// Commits, and checks that what is said to be as in the store is so.
+fn commit(store: &mut Store, outcome: Outcome) {
+    for row in outcome.rows.iter().filter(|r| outcome.same_references.contains(&r.key)) {
+        assert_eq!(store.rows[&row.key].refers_to, row.refers_to, "{:?}", row.key);
+    }
+    for record in outcome.records.iter().filter(|r| outcome.same_links.contains(&r.key)) {
+        assert_eq!(store.records[&record.key].links, record.links, "{:?}", record.key);
+    }
+    store.apply(outcome);
 }
 
 /// Takes what a rate guard has stopped, as an operator's release does: `at_once` rows a batch.
@@ -125,7 +136,7 @@ pub fn release(rules: &Rules, store: &mut Store, guard: &str, at_once: usize) {
             }
             workspace.provide(store.load(&needs));
         }
-        store.apply(workspace.finish());
+        commit(store, workspace.finish());
     }
 }
 
@@ -151,16 +162,16 @@ pub fn run_remembering<'t>(
                 break;
             }
             if workspace.must_be_committed(&needs) {
-                uncommitted.take().into_iter().for_each(|outcome| store.apply(outcome));
+                uncommitted.take().into_iter().for_each(|outcome| commit(store, outcome));
             }
             workspace.provide(store.load(&needs));
         }
         let outcome: Outcome;
         (outcome, memory) = workspace.end();
         guards.extend(outcome.guards.iter().map(|g| (g.rule.clone(), g.clone())));
-        uncommitted.replace(outcome).into_iter().for_each(|outcome| store.apply(outcome));
+        uncommitted.replace(outcome).into_iter().for_each(|outcome| commit(store, outcome));
     }
-    uncommitted.into_iter().for_each(|outcome| store.apply(outcome));
+    uncommitted.into_iter().for_each(|outcome| commit(store, outcome));
 }
 
 /// Judges rows that are not in their source any more, as found at `lsn`, and commits the result.
@@ -171,7 +182,7 @@ pub fn run_gone(rules: &Rules, store: &mut Store, source: &str, lsn: u64, rows: 
     loop {
         let needs = workspace.needs();
         if needs.is_empty() {
-            return store.apply(workspace.finish());
+            return commit(store, workspace.finish());
         }
         assert!(needs.rows.is_empty(), "they are known already");
         workspace.provide(store.load(&needs));

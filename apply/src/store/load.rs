@@ -92,8 +92,9 @@ fn by_record<'a>(
 }
 
 fn distinct<'a, K: Hash + Eq>(keys: impl IntoIterator<Item = &'a K>) -> Vec<&'a K> {
-    let mut seen = HashSet::new();
-    keys.into_iter().filter(|k| seen.insert(*k)).collect()
+    let keys = keys.into_iter();
+    let mut seen = HashSet::with_capacity(keys.size_hint().0);
+    keys.filter(|k| seen.insert(*k)).collect()
 }
 
 /// Puts the answers to the queries together.

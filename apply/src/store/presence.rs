@@ -3,7 +3,7 @@
 
 use std::hash::Hash;
 
-use crossdock_model::canonical::{Needs, Outcome, RecordKey, RowKey};
+use crossdock_model::canonical::{Needs, Outcome, RowKey};
 use fastbloom::BloomFilter;
 use foldhash::fast::RandomState;
 use futures_util::TryStreamExt;
@@ -24,13 +24,11 @@ const BITS_PER_KEY: usize = 10;
 const ABOUT: &str = "SELECT max(reltuples)::bigint FROM pg_catalog.pg_class
     WHERE oid IN ('crossdock.source_row'::regclass, 'crossdock.contribution'::regclass)";
 const ROWS: &str = "SELECT table_name, pk FROM crossdock.source_row LIMIT $1";
-/// Everything that is loaded with a record. Nearly all of these keys are there several times.
+/// Nearly all of these keys are there twice.
 const RECORDS: &str = "SELECT key FROM (
         SELECT key FROM crossdock.record UNION ALL SELECT key FROM crossdock.contribution
-        UNION ALL SELECT key FROM crossdock.evidence UNION ALL SELECT key FROM crossdock.release
-        UNION ALL SELECT key FROM crossdock.deadline
     ) k LIMIT $1";
-/// What is loaded with a record besides itself and its contributions: most have none of it.
+/// What else is loaded with a record: most have none of it.
 const MORE: &str = "SELECT key FROM (
         SELECT key FROM crossdock.evidence UNION ALL SELECT key FROM crossdock.release
         UNION ALL SELECT key FROM crossdock.deadline
@@ -40,6 +38,7 @@ const MORE: &str = "SELECT key FROM (
 #[derive(Debug, Default)]
 pub struct Presence {
     rows: Keys,
+    /// Records that are there or have contributions.
     records: Keys,
     /// Records with evidence, releases or deadlines.
     more: Keys,
@@ -64,18 +63,23 @@ impl Presence {
         };
         let record = |keys: &mut Keys, row: &Row| keys.put(row.get::<_, &str>(0));
         read(store, ROWS, &mut rows, most, row).await?;
-        read(store, RECORDS, &mut records, 5 * most, record).await?;
-        read(store, MORE, &mut more, 5 * most, record).await?;
+        read(store, RECORDS, &mut records, 2 * most, record).await?;
+        read(store, MORE, &mut more, 3 * most, record).await?;
         Ok(Self { rows, records, more })
     }
 
     /// What the store must be asked: what it may have.
     pub fn asked(&self, needs: &Needs) -> Needs {
         let row = |key: &&RowKey| self.rows.may_have(&(&*text(&key.table), &*text(&key.pk)));
-        let record = |key: &&RecordKey| self.records.may_have(&*text(&key.key));
-        let more = |key: &RecordKey| self.more.may_have(&*text(&key.key));
-        let records = needs.records.iter().filter(record).cloned();
-        let (records, plain_records) = records.partition(more);
+        let (mut records, mut plain_records) = (Vec::new(), Vec::new());
+        for key in &needs.records {
+            let name = &*text(&key.key);
+            if self.more.may_have(name) {
+                records.push(key.clone());
+            } else if self.records.may_have(name) {
+                plain_records.push(key.clone());
+            }
+        }
         Needs {
             rows: needs.rows.iter().filter(row).cloned().collect(),
             referring_to: needs.referring_to.clone(),
@@ -99,7 +103,6 @@ impl Presence {
         let more = outcome.evidence.iter().map(|e| &e.record);
         let more = more.chain(outcome.releases.iter().map(|r| &r.record));
         for key in more.chain(outcome.deadlines.iter().map(|d| &d.record)) {
-            self.records.put(&*text(&key.key));
             self.more.put(&*text(&key.key));
         }
     }
