@@ -1,6 +1,6 @@
 //! What is known of a store's keys: never less than is there.
 
-use crossdock_apply::store::Presence;
+use crossdock_apply::store::{Asked, Presence};
 use crossdock_apply::{CanonicalStore, PostgresStore};
 use crossdock_model::canonical::{Deadline, Needs, Outcome, Record, RecordKey, RowKey, SourceRow};
 use crossdock_model::{LogOrder, Named};
@@ -55,7 +55,11 @@ async fn what_may_be_there_is_asked_for_and_nothing_else() {
     let mut store = PostgresStore::open(&options, "plant").await.unwrap();
     let mut empty = Presence::read(&mut store).await.unwrap();
     let all = needs(&["1", "2\0", "3"], &["P1", "P2\0", "P3", "P4"]);
-    assert_eq!(empty.asked(&all), needs(&[], &[]));
+    let asked = |rows, records, plain| Asked {
+        needs: needs(rows, records),
+        plain_records: needs(&[], plain).records,
+    };
+    assert_eq!(empty.asked(&all), asked(&[], &[], &[]));
     let mut first = outcome(&["1", "2\0"], &["P1", "P2\0"]);
     first.deadlines.push(Deadline {
         id: Uuid::from_u128(1),
@@ -66,13 +70,13 @@ async fn what_may_be_there_is_asked_for_and_nothing_else() {
         gone: false,
     });
     store.commit(&first, &[], "r").await.unwrap();
-    let there =
-        Needs { plain_records: vec![key("P1"), key("P2\0")], ..needs(&["1", "2\0"], &["P3"]) };
+    let there = asked(&["1", "2\0"], &["P3"], &["P1", "P2\0"]);
     let read = Presence::read(&mut store).await.unwrap();
     assert_eq!(read.asked(&all), there, "what is read");
     empty.put(&first);
     assert_eq!(empty.asked(&all), there, "what is put");
-    assert_eq!(Presence::default().asked(&all), all, "nothing is known");
+    let everything = Asked { needs: all.clone(), plain_records: vec![] };
+    assert_eq!(Presence::default().asked(&all), everything, "nothing is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +88,7 @@ async fn of_a_store_with_too_many_keys_nothing_is_known() {
     store.commit(&outcome(&names[..10], &names), &[], "r").await.unwrap();
     let all = needs(&["1", "other"], &["1", "other"]);
     let some = Presence::read_up_to(&mut store, 10).await.unwrap();
-    assert_eq!(some.asked(&all).rows, needs(&["1"], &[]).rows);
+    assert_eq!(some.asked(&all).needs.rows, needs(&["1"], &[]).rows);
     assert_eq!(some.asked(&all).plain_records, all.records);
     let mut grown = Presence::read_up_to(&mut store, 40).await.unwrap();
     assert_eq!(grown.asked(&all).plain_records, needs(&[], &["1"]).records);

@@ -225,7 +225,6 @@ fn needs() -> Needs {
             key("shipment", "unknown"),
             key("shipment", "shp:EU:1"),
         ],
-        plain_records: Vec::new(),
         linking_to: vec![key("sales_order", "so:9")],
         releases_on: vec![key("load", "ld:9"), key("shipment", "shp:EU:1")],
     }

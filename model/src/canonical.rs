@@ -357,8 +357,6 @@ pub struct Needs {
     pub referring_to: Vec<RowKey>,
     /// Records, each with its contributions, evidence, releases and deadlines.
     pub records: Vec<RecordKey>,
-    /// Records of which there is known to be nothing besides themselves and their contributions.
-    pub plain_records: Vec<RecordKey>,
     /// Keys of all records that link to one of these.
     pub linking_to: Vec<RecordKey>,
     /// Releases that depend on one of these.

@@ -24,13 +24,18 @@ use crate::{ApplyError, classify};
 
 type Query<'a> = (&'static str, Vec<Param<'a>>);
 
-/// Loads everything in one round trip.
-pub(super) async fn load(store: &mut PostgresStore, needs: &Needs) -> Result<Loaded, ApplyError> {
+/// Loads everything in one round trip; of `plain` records, only themselves and their contributions.
+pub(super) async fn load(
+    store: &mut PostgresStore,
+    needs: &Needs,
+    plain: &[RecordKey],
+) -> Result<Loaded, ApplyError> {
+    let records = || needs.records.iter().chain(plain);
     let queries = [
         by_row(sql::GET_ROWS, &needs.rows),
         by_row(sql::GET_REFERRING, &needs.referring_to),
-        by_record(sql::GET_RECORDS, all_records(needs)),
-        by_record(sql::GET_CONTRIBUTIONS, all_records(needs)),
+        by_record(sql::GET_RECORDS, records()),
+        by_record(sql::GET_CONTRIBUTIONS, records()),
         by_record(sql::GET_EVIDENCE, &needs.records),
         by_record(sql::GET_RELEASES, &needs.records),
         by_record(sql::GET_DEADLINES, &needs.records),
@@ -53,7 +58,7 @@ pub(super) async fn load(store: &mut PostgresStore, needs: &Needs) -> Result<Loa
     for answer in join_all(running).await {
         answers.push(answer.transpose()?.unwrap_or_default());
     }
-    assemble(&store.name, needs, answers)
+    assemble(&store.name, records(), answers)
 }
 
 async fn fetch(
@@ -76,10 +81,6 @@ fn by_row<'a>(sql: &'static str, keys: &'a [RowKey]) -> Option<Query<'a>> {
         .then(|| (sql, vec![column(|k| &k.source), column(|k| &k.table), column(|k| &k.pk)]))
 }
 
-fn all_records(needs: &Needs) -> impl Iterator<Item = &RecordKey> {
-    needs.records.iter().chain(&needs.plain_records)
-}
-
 fn by_record<'a>(
     sql: &'static str,
     keys: impl IntoIterator<Item = &'a RecordKey>,
@@ -98,7 +99,11 @@ fn distinct<'a, K: Hash + Eq>(keys: impl IntoIterator<Item = &'a K>) -> Vec<&'a 
 }
 
 /// Puts the answers to the queries together.
-fn assemble(server: &str, needs: &Needs, answers: Vec<Vec<Row>>) -> Result<Loaded, ApplyError> {
+fn assemble<'a>(
+    server: &str,
+    records: impl Iterator<Item = &'a RecordKey>,
+    answers: Vec<Vec<Row>>,
+) -> Result<Loaded, ApplyError> {
     let mut answers = answers.into_iter().map(|rows| Reader { server, rows });
     let mut next = || answers.next().unwrap_or(Reader { server, rows: Vec::new() });
     let mut loaded = Loaded { rows: next().all(source_row)?, ..Loaded::default() };
@@ -122,7 +127,7 @@ fn assemble(server: &str, needs: &Needs, answers: Vec<Vec<Row>>) -> Result<Loade
     for deadline in next().all(deadline)? {
         state(&mut states, &deadline.record).deadlines.push(deadline);
     }
-    loaded.records = all_records(needs).filter_map(|key| states.remove_entry(key)).collect();
+    loaded.records = records.filter_map(|key| states.remove_entry(key)).collect();
     loaded.linking = next().all(|row| Ok((row.record_key(0)?, row.record_key(2)?)))?;
     let mut seen = HashSet::new();
     loaded.releases = next().all(release)?;

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::encoding::Micros;
 use super::load::{self, Cells, Reader};
+use super::presence::Asked;
 use super::writes::{self, counter, number};
 use super::{CanonicalStore, Progress, migrate, sql};
 use crate::pipeline::{self, execute, simple};
@@ -65,6 +66,11 @@ impl PostgresStore {
 
     fn with(options: &ConnectOptions, client: Client, epoch: Option<i64>) -> Self {
         Self { name: options.name.clone(), client, epoch, statements: HashMap::new() }
+    }
+
+    /// As [`CanonicalStore::load`], for what is known of the store already.
+    pub async fn load_asked(&mut self, asked: &Asked) -> Result<Loaded, ApplyError> {
+        load::load(self, &asked.needs, &asked.plain_records).await
     }
 
     /// Counts of what needs attention; cheap enough for every second.
@@ -201,7 +207,7 @@ impl CanonicalStore for PostgresStore {
     }
 
     async fn load(&mut self, needs: &Needs) -> Result<Loaded, ApplyError> {
-        load::load(self, needs).await
+        load::load(self, needs, &[]).await
     }
 
     async fn stale_rows(

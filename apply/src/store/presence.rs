@@ -3,7 +3,7 @@
 
 use std::hash::Hash;
 
-use crossdock_model::canonical::{Needs, Outcome, RowKey};
+use crossdock_model::canonical::{Needs, Outcome, RecordKey, RowKey};
 use fastbloom::BloomFilter;
 use foldhash::fast::RandomState;
 use futures_util::TryStreamExt;
@@ -33,6 +33,22 @@ const MORE: &str = "SELECT key FROM (
         SELECT key FROM crossdock.evidence UNION ALL SELECT key FROM crossdock.release
         UNION ALL SELECT key FROM crossdock.deadline
     ) k LIMIT $1";
+
+/// What a store is asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    /// What the store may have of what is needed.
+    pub needs: Needs,
+    /// Further records, which have no evidence, releases and deadlines: these are not looked for.
+    pub plain_records: Vec<RecordKey>,
+}
+
+impl Asked {
+    /// True when the store has nothing of what is needed.
+    pub fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+}
 
 /// What the only writer of a store knows of its keys.
 #[derive(Debug, Default)]
@@ -69,7 +85,7 @@ impl Presence {
     }
 
     /// What the store must be asked: what it may have.
-    pub fn asked(&self, needs: &Needs) -> Needs {
+    pub fn asked(&self, needs: &Needs) -> Asked {
         let row = |key: &&RowKey| self.rows.may_have(&(&*text(&key.table), &*text(&key.pk)));
         let (mut records, mut plain_records) = (Vec::new(), Vec::new());
         for key in &needs.records {
@@ -80,14 +96,14 @@ impl Presence {
                 plain_records.push(key.clone());
             }
         }
-        Needs {
+        let needs = Needs {
             rows: needs.rows.iter().filter(row).cloned().collect(),
             referring_to: needs.referring_to.clone(),
             records,
-            plain_records,
             linking_to: needs.linking_to.clone(),
             releases_on: needs.releases_on.clone(),
-        }
+        };
+        Asked { needs, plain_records }
     }
 
     /// Takes in what is about to be committed.

@@ -51,7 +51,7 @@ impl OverlappedStore {
         let asked = self.presence.asked(needs);
         match asked.is_empty() {
             true => Ok(Loaded::default()),
-            false => self.reader.load(&asked).await,
+            false => self.reader.load_asked(&asked).await,
         }
     }
 
