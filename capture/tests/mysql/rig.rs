@@ -118,8 +118,10 @@ pub struct Rig {
     reader: Reader,
     /// Where a restart would go on.
     pub durable: Option<Position>,
-    /// Fragments since the last boundary: not durable as a position yet.
+    /// What came, without what was cut off in the middle of a transaction.
     pub fragments: Vec<Fragment>,
+    /// How many of them are of whole transactions, and of a snapshot as far as it came.
+    whole: usize,
     pub blocks: Vec<Block>,
 }
 
@@ -131,6 +133,7 @@ impl Rig {
             reader,
             durable: from.cloned(),
             fragments: Vec::new(),
+            whole: 0,
             blocks: Vec::new(),
         }
     }
@@ -154,6 +157,9 @@ impl Rig {
             self.reader.acknowledge(&block.end);
         }
         self.fragments.extend(decode(&block.bytes).unwrap());
+        if block.boundary {
+            self.whole = self.fragments.len();
+        }
         self.blocks.push(block);
         Ok(())
     }
@@ -187,6 +193,8 @@ impl Rig {
             match open(&self.options, self.durable.as_ref().into(), Memory::default()).await {
                 Ok(reader) => {
                     self.reader = reader;
+                    // As the journal does: the reader says the transaction again, whole.
+                    self.fragments.truncate(self.whole);
                     return;
                 }
                 Err(error) => assert!(error.is_transient(), "{error}"),

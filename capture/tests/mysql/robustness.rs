@@ -10,6 +10,7 @@ use super::rig::{Rig, Server, on_both, options, server_rows};
 
 on_both!(
     connections_are_cut_and_fall_silent_under_load,
+    a_transaction_that_was_cut_off_comes_again_whole,
     nothing_is_lost_or_doubled_over_restarts,
     a_server_that_only_was_started_again_has_nothing_new,
     a_purged_log_is_a_gap,
@@ -132,6 +133,21 @@ async fn cut_and_silence(rig: &mut Rig, server: &Server, gate: &proxy::Gate) {
         gate.open();
         rig.reopen().await;
     }
+}
+
+/// Blocks end within a transaction, too, when it is longer than one. What had come of it is dropped.
+async fn a_transaction_that_was_cut_off_comes_again_whole(kind: DatabaseKind) {
+    let server = Server::start(kind);
+    server.sql("", COUNTER).unwrap();
+    let mut rig = Rig::open(&options(&server, &["wms.counter"]), None).await;
+    rig.snapshot().await;
+    count(&server, 0, 10);
+    let rows: Vec<String> = (10..2000).map(|n| format!("({n})")).collect();
+    server.sql("wms", &format!("INSERT INTO counter(n) VALUES {}", rows.join(","))).unwrap();
+    rig.until(|rig| rig.blocks.last().is_some_and(|block| !block.boundary)).await;
+    rig.reopen().await;
+    rig.until(|rig| rig.events("counter").len() >= 2000).await;
+    assert_eq!(numbers(&rig), (0..2000).collect::<Vec<_>>());
 }
 
 fn kill_dumps(server: &Server) {
