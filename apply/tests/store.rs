@@ -246,6 +246,7 @@ async fn what_is_committed_is_loaded() {
     let shipment = RecordState {
         record: Some(Record::clone(&given.records[0])),
         contributions: plain(&given.contributions),
+        apart: true,
         evidence,
         releases: vec![],
         deadlines: given.deadlines.clone(),
@@ -253,6 +254,7 @@ async fn what_is_committed_is_loaded() {
     let cost = RecordState {
         record: None,
         contributions: vec![],
+        apart: false,
         evidence: vec![],
         releases: plain(&given.releases),
         deadlines: vec![],

@@ -35,6 +35,8 @@ pub(crate) struct Rec {
     pub record: Option<Arc<Record>>,
     /// What rows say about it.
     pub contributions: Sorted<RowKey, Arc<Contribution>>,
+    /// The store keeps what rows say apart from the record. Once it does so it stays so.
+    pub apart: bool,
     /// Evidence about it.
     pub evidence: Sorted<Uuid, Arc<Evidence>>,
     /// Its releases by rule and business key.
@@ -44,6 +46,18 @@ pub(crate) struct Rec {
     /// The record was computed under these very rules, and from what is said now: nothing but a
     /// change can make it another.
     pub settled: bool,
+}
+
+/// So many rows speak of a record at the most whose store keeps with it what they say: each change
+/// writes all of it.
+const TOGETHER_MAX: usize = 4;
+
+impl Rec {
+    /// Whether what rows say cannot be kept with the record.
+    pub fn must_be_apart(&self) -> bool {
+        let said = self.contributions.len();
+        said > TOGETHER_MAX || self.record.is_none() && said > 0
+    }
 }
 
 /// What a record depends on besides what is said of it.

@@ -21,20 +21,7 @@ pub(crate) fn differences(
     withdraw: impl Fn(&Uuid) -> bool,
     out: &mut Outcome,
 ) {
-    for (row, contribution) in &old.contributions {
-        if !new.contributions.contains_key(row) {
-            let gone = Contribution { gone: true, ..Contribution::clone(contribution) };
-            out.contributions.push(Arc::new(gone));
-        }
-    }
-    for (row, contribution) in &new.contributions {
-        let before = old.contributions.get(row);
-        if changed(before, contribution) {
-            let put =
-                if before.is_some() { &mut out.contributions } else { &mut out.new_contributions };
-            put.push(contribution.clone());
-        }
-    }
+    let said = say(old, new, out);
     for (id, evidence) in &old.evidence {
         if !new.evidence.contains_key(id) && withdraw(id) {
             let withdrawn = Evidence { withdrawn: true, ..Evidence::clone(evidence) };
@@ -53,14 +40,45 @@ pub(crate) fn differences(
     let kept = new.deadlines.iter().filter(|(id, d)| old.deadlines.get(*id) != Some(*d));
     out.deadlines.extend(kept.map(|(_, d)| d.clone()));
     let version = |r: &Option<Arc<Record>>| r.as_ref().map(|r| r.version);
-    if version(&new.record) != version(&old.record) {
+    if version(&new.record) != version(&old.record) || said && !(old.apart && new.apart) {
         let put = if old.record.is_some() { &mut out.records } else { &mut out.new_records };
         put.extend(new.record.clone());
+        keep_said(new, out);
         if let (Some(old), Some(new)) = (&old.record, &new.record)
             && old.links == new.links
         {
             out.same_links.insert(new.key.clone());
         }
+    }
+}
+
+/// Adds what rows say differently; whether there is such.
+fn say(old: &Rec, new: &Rec, out: &mut Outcome) -> bool {
+    let before = (out.contributions.len(), out.new_contributions.len());
+    for (row, contribution) in &old.contributions {
+        if !new.contributions.contains_key(row) {
+            let gone = Contribution { gone: true, ..Contribution::clone(contribution) };
+            out.contributions.push(Arc::new(gone));
+        }
+    }
+    // Where it stands from now on, the store has nothing yet.
+    let moves = new.apart && !old.apart;
+    for (row, contribution) in &new.contributions {
+        let before = old.contributions.get(row);
+        if moves || before.is_none() {
+            out.new_contributions.push(contribution.clone());
+        } else if changed(before, contribution) {
+            out.contributions.push(contribution.clone());
+        }
+    }
+    before != (out.contributions.len(), out.new_contributions.len())
+}
+
+/// A record that is put takes with it what rows say of it.
+pub(crate) fn keep_said(rec: &Rec, out: &mut Outcome) {
+    if let Some(record) = rec.record.as_ref().filter(|_| !rec.apart) {
+        let said = rec.contributions.values().cloned().collect();
+        out.said.insert(record.key.clone(), said);
     }
 }
 
@@ -74,6 +92,7 @@ pub(crate) fn unpack(state: RecordState) -> Rec {
     let releases = state.releases.into_iter();
     Rec {
         record: state.record.map(Arc::new),
+        apart: state.apart,
         contributions: contributions.map(|c| (c.row.clone(), Arc::new(c))).collect(),
         evidence: state.evidence.into_iter().map(|e| (e.id, Arc::new(e))).collect(),
         releases: releases

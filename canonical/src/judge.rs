@@ -440,6 +440,9 @@ impl<'j> Judge<'j> {
         let (nothing, mut moved) = (Arc::<Rec>::default(), BTreeSet::<Uuid>::new());
         let store = self.store;
         let before = |key: &RecordKey| store.records.get(key).unwrap_or(&nothing);
+        for rec in self.recs.values_mut().filter(|rec| !rec.apart && rec.must_be_apart()) {
+            Arc::make_mut(rec).apart = true;
+        }
         let mut recs: Vec<(&RecordKey, &Rec, &Rec)> = Vec::with_capacity(self.recs.len());
         for (key, rec) in &self.recs {
             let old = before(key);

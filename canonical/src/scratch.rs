@@ -50,6 +50,8 @@ struct Index {
     releases: BTreeMap<RecordKey, BTreeSet<(Name, Name)>>,
     depending: BTreeMap<RecordKey, BTreeSet<(Name, Name)>>,
     deadlines: BTreeMap<RecordKey, BTreeSet<Uuid>>,
+    /// Records with which what rows say is kept.
+    together: BTreeSet<RecordKey>,
 }
 
 /// Stores with the same content are equal, whatever their indexes remember.
@@ -134,6 +136,10 @@ impl Scratch {
         }
         let records = outcome.records.into_iter().chain(outcome.new_records);
         for record in records.map(Arc::unwrap_or_clone) {
+            match outcome.said.contains_key(&record.key) {
+                true => _ = self.index.together.insert(record.key.clone()),
+                false => _ = self.index.together.remove(&record.key),
+            }
             for to in record.links.values() {
                 self.index.linking.entry(to.clone()).or_default().insert(record.key.clone());
             }
@@ -185,13 +191,24 @@ impl Scratch {
         records
     }
 
+    /// Whether what rows say of a record is kept apart from it.
+    pub fn keeps_apart(&self, key: &RecordKey) -> bool {
+        match self.records.contains_key(key) {
+            true => !self.index.together.contains(key),
+            false => self.said_of(key).next().is_some(),
+        }
+    }
+
+    fn said_of(&self, key: &RecordKey) -> impl Iterator<Item = &Contribution> {
+        let first = RowKey { source: "".into(), table: "".into(), pk: "".into() };
+        let contributions = self.contributions.range((key.clone(), first)..);
+        contributions.take_while(move |((k, _), _)| k == key).map(|(_, c)| c)
+    }
+
     fn state(&self, key: &RecordKey) -> RecordState {
         let of = |r: &RecordKey| r == key;
         let contribution =
             |c: &Contribution| Contribution { fields: plain(&c.fields).into(), ..c.clone() };
-        let first = RowKey { source: "".into(), table: "".into(), pk: "".into() };
-        let contributions = self.contributions.range((key.clone(), first)..);
-        let contributions = contributions.take_while(|((k, _), _)| k == key).map(|(_, c)| c);
         let ids = |index: &BTreeMap<RecordKey, BTreeSet<Uuid>>| -> Vec<Uuid> {
             index.get(key).into_iter().flatten().copied().collect()
         };
@@ -204,7 +221,8 @@ impl Scratch {
         let record = self.records.get(key);
         RecordState {
             record: record.map(|r| Record { fields: plain(&r.fields), ..r.clone() }),
-            contributions: contributions.map(contribution).collect(),
+            apart: self.keeps_apart(key),
+            contributions: self.said_of(key).map(contribution).collect(),
             evidence: evidence.filter(|e| of(&e.record)).cloned().collect(),
             releases: releases.filter(|r| of(&r.record)).cloned().collect(),
             deadlines: deadlines.filter(|d| of(&d.record)).cloned().collect(),

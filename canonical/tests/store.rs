@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossdock_canonical::{Known, Memory, Rules, Scratch, Workspace};
 use crossdock_model::canonical::{
-    Delivery, Fields, GuardState, Name, Outcome, RecordKey, SourceRow,
+    Contribution, Delivery, Fields, GuardState, Name, Outcome, RecordKey, RowKey, SourceRow,
 };
 use crossdock_model::{
     ChangeEvent, Column, Op, Position, RowImage, SourceText, TableName, TableSchema, TxHeader,
@@ -108,7 +108,40 @@ fn commit(store: &mut Store, outcome: Outcome) {
     for record in outcome.records.iter().filter(|r| outcome.same_links.contains(&r.key)) {
         assert_eq!(store.records[&record.key].links, record.links, "{:?}", record.key);
     }
-    store.apply(outcome);
+    let changed = outcome.contributions.iter().chain(&outcome.new_contributions);
+    let put = outcome.records.iter().chain(&outcome.new_records).map(|record| &record.key);
+    let touched: BTreeSet<RecordKey> = changed.map(|c| &c.record).chain(put).cloned().collect();
+    let before = touched.into_iter().map(|key| {
+        let were = (store.keeps_apart(&key), store.records.contains_key(&key));
+        (key, were)
+    });
+    let before: Vec<(RecordKey, (bool, bool))> = before.collect();
+    store.apply(outcome.clone());
+    for (key, (apart, there)) in before {
+        kept_where_it_is_read(store, &outcome, &key, apart, there);
+    }
+}
+
+/// What is said of a record is kept with it or apart from it, whole, and only where it is looked
+/// for. The store as it is after the outcome.
+fn kept_where_it_is_read(
+    store: &Store,
+    outcome: &Outcome,
+    key: &RecordKey,
+    was_apart: bool,
+    was_there: bool,
+) {
+    let all = store.contributions.iter().filter(|((record, _), _)| record == key);
+    let all: BTreeMap<&RowKey, &Contribution> = all.map(|((_, row), c)| (row, c)).collect();
+    let put = outcome.records.iter().chain(&outcome.new_records).any(|r| r.key == *key);
+    if let Some(said) = outcome.said.get(key) {
+        assert!(put && !was_apart && said.len() <= 4, "{key:?}");
+        assert_eq!(said.iter().map(|c| (&c.row, &**c)).collect::<BTreeMap<_, _>>(), all);
+    } else if !was_apart {
+        let new = outcome.new_contributions.iter().filter(|c| c.record == *key);
+        assert_eq!(new.map(|c| (&c.row, &**c)).collect::<BTreeMap<_, _>>(), all, "moves, whole");
+        assert!(put || !was_there, "{key:?} says that it has all of it");
+    }
 }
 
 /// Takes what a rate guard has stopped, as an operator's release does: `at_once` rows a batch.

@@ -5,7 +5,7 @@
 //! old changes ends in the same state: an image is replaced only by one that is later in its
 //! source's log, and evidence has an identity of its own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -377,6 +377,8 @@ pub struct RecordState {
     pub record: Option<Record>,
     /// All contributions.
     pub contributions: Vec<Contribution>,
+    /// They stand apart from the record: there are or were many, or the record is not there yet.
+    pub apart: bool,
     /// All evidence.
     pub evidence: Vec<Evidence>,
     /// Its releases.
@@ -415,6 +417,9 @@ pub struct Outcome {
     pub contributions: Vec<Arc<Contribution>>,
     /// Contributions to put that the store does not have.
     pub new_contributions: Vec<Arc<Contribution>>,
+    /// Records to put that keep what rows say of them: all of it. What rows say of other records
+    /// stands apart from them; where it did not before, all of it is in `new_contributions`.
+    pub said: HashMap<RecordKey, Vec<Arc<Contribution>>>,
     /// Records to put.
     pub records: Vec<Arc<Record>>,
     /// Of these, the records that link to the same records as the store's do.

@@ -18,13 +18,13 @@ use uuid::Uuid;
 use super::deadlines::deadline;
 use super::encoding::{Micros, decode_fields, order, text, unreadable, value_of_json};
 use super::writes::counter;
-use super::{PostgresStore, json_text, sql};
+use super::{PostgresStore, json_text, said, sql};
 use crate::pipeline::Param;
 use crate::{ApplyError, classify};
 
 type Query<'a> = (&'static str, Vec<Param<'a>>);
 
-/// Loads everything in one round trip; of `plain` records, only themselves and their contributions.
+/// Loads everything in one round trip; of `plain` records, only what stands with them.
 pub(super) async fn load(
     store: &mut PostgresStore,
     needs: &Needs,
@@ -35,7 +35,7 @@ pub(super) async fn load(
         by_row(sql::GET_ROWS, &needs.rows),
         by_row(sql::GET_REFERRING, &needs.referring_to),
         by_record(sql::GET_RECORDS, records()),
-        by_record(sql::GET_CONTRIBUTIONS, records()),
+        by_record(sql::GET_CONTRIBUTIONS, &needs.records),
         by_record(sql::GET_EVIDENCE, &needs.records),
         by_record(sql::GET_RELEASES, &needs.records),
         by_record(sql::GET_DEADLINES, &needs.records),
@@ -111,12 +111,16 @@ fn assemble<'a>(
     loaded.referring = next().all(source_row)?;
     loaded.referring.retain(|row| seen.insert(row.key.clone()));
     let mut states: HashMap<RecordKey, RecordState> = HashMap::new();
-    for record in next().all(record)? {
-        let key = record.key.clone();
-        state(&mut states, &key).record = Some(record);
+    for (record, said) in next().all(record_with_said)? {
+        let state = state(&mut states, &record.key);
+        state.apart = said.is_none();
+        state.contributions.extend(said.into_iter().flatten());
+        state.record = Some(record);
     }
     for contribution in next().all(contribution)? {
-        state(&mut states, &contribution.record).contributions.push(contribution);
+        let state = state(&mut states, &contribution.record);
+        state.apart = true;
+        state.contributions.push(contribution);
     }
     for evidence in next().all(evidence)? {
         state(&mut states, &evidence.record).evidence.push(evidence);
@@ -229,6 +233,19 @@ pub(super) fn record(row: &Cells<'_>) -> Result<Record, ApplyError> {
         origins: json_text::origins(row.json(5)?),
         links: row.json(6)?,
     })
+}
+
+/// A record, with what is said of it unless that stands apart.
+fn record_with_said(row: &Cells<'_>) -> Result<(Record, Option<Vec<Contribution>>), ApplyError> {
+    let record = record(row)?;
+    let said = match row.get::<&[u8]>(7)? {
+        b"" => None,
+        bytes => {
+            let said = said::decode(bytes, &record.key);
+            Some(said.ok_or_else(|| unreadable(row.server, "what is said of a record"))?)
+        }
+    };
+    Ok((record, said))
 }
 
 fn contribution(row: &Cells<'_>) -> Result<Contribution, ApplyError> {

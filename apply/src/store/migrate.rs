@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_origins_together.sql"),
     include_str!("migrations/0010_history_first_key.sql"),
     include_str!("migrations/0011_workers.sql"),
+    include_str!("migrations/0012_said_together.sql"),
 ];
 /// Two processes that start at once take turns. The number is arbitrary, but stays.
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7218413560112)";

@@ -20,6 +20,7 @@ mod postgres;
 mod presence;
 mod reverts;
 mod rulesets;
+mod said;
 mod sql;
 mod subjects;
 mod views;

@@ -22,16 +22,14 @@ const BITS_PER_KEY: usize = 10;
 
 /// About how many rows the larger of two tables has; below zero when nobody has counted.
 const ABOUT: &str = "SELECT max(reltuples)::bigint FROM pg_catalog.pg_class
-    WHERE oid IN ('crossdock.source_row'::regclass, 'crossdock.contribution'::regclass)";
+    WHERE oid IN ('crossdock.source_row'::regclass, 'crossdock.record'::regclass)";
 const ROWS: &str = "SELECT table_name, pk FROM crossdock.source_row LIMIT $1";
-/// Nearly all of these keys are there twice.
-const RECORDS: &str = "SELECT key FROM (
-        SELECT key FROM crossdock.record UNION ALL SELECT key FROM crossdock.contribution
-    ) k LIMIT $1";
-/// What else is loaded with a record: most have none of it.
+const RECORDS: &str = "SELECT key FROM crossdock.record LIMIT $1";
+/// What is kept apart of a record: most have none of it.
 const MORE: &str = "SELECT key FROM (
         SELECT key FROM crossdock.evidence UNION ALL SELECT key FROM crossdock.release
         UNION ALL SELECT key FROM crossdock.deadline
+        UNION ALL SELECT key FROM crossdock.contribution
     ) k LIMIT $1";
 
 /// What a store is asked.
@@ -39,7 +37,8 @@ const MORE: &str = "SELECT key FROM (
 pub struct Asked {
     /// What the store may have of what is needed.
     pub needs: Needs,
-    /// Further records, which have no evidence, releases and deadlines: these are not looked for.
+    /// Further records, of which nothing is kept apart: evidence, releases, deadlines and
+    /// contributions are not looked for.
     pub plain_records: Vec<RecordKey>,
 }
 
@@ -54,9 +53,9 @@ impl Asked {
 #[derive(Debug, Default)]
 pub struct Presence {
     rows: Keys,
-    /// Records that are there or have contributions.
+    /// Records that are there.
     records: Keys,
-    /// Records with evidence, releases or deadlines.
+    /// Records with evidence, releases, deadlines, or contributions that stand apart.
     more: Keys,
 }
 
@@ -79,8 +78,8 @@ impl Presence {
         };
         let record = |keys: &mut Keys, row: &Row| keys.put(row.get::<_, &str>(0));
         read(store, ROWS, &mut rows, most, row).await?;
-        read(store, RECORDS, &mut records, 2 * most, record).await?;
-        read(store, MORE, &mut more, 3 * most, record).await?;
+        read(store, RECORDS, &mut records, most, record).await?;
+        read(store, MORE, &mut more, 4 * most, record).await?;
         Ok(Self { rows, records, more })
     }
 
@@ -111,12 +110,12 @@ impl Presence {
         for row in outcome.rows.iter().chain(&outcome.new_rows) {
             self.rows.put(&(&*text(&row.key.table), &*text(&row.key.pk)));
         }
-        let said = outcome.contributions.iter().chain(&outcome.new_contributions);
-        let records = outcome.records.iter().chain(&outcome.new_records).map(|r| &r.key);
-        for key in records.chain(said.map(|c| &c.record)) {
-            self.records.put(&*text(&key.key));
+        for record in outcome.records.iter().chain(&outcome.new_records) {
+            self.records.put(&*text(&record.key.key));
         }
-        let more = outcome.evidence.iter().map(|e| &e.record);
+        let said = outcome.contributions.iter().chain(&outcome.new_contributions);
+        let apart = said.map(|c| &c.record).filter(|key| !outcome.said.contains_key(key));
+        let more = outcome.evidence.iter().map(|e| &e.record).chain(apart);
         let more = more.chain(outcome.releases.iter().map(|r| &r.record));
         for key in more.chain(outcome.deadlines.iter().map(|d| &d.record)) {
             self.more.put(&*text(&key.key));

@@ -66,21 +66,24 @@ ON CONFLICT (entity, key, source, table_name, pk) DO UPDATE SET
 macro_rules! insert_records {
     () => {
         "
-INSERT INTO crossdock.record (entity, key, version, deleted, fields, origins, links)
-SELECT a, b, c, d, e::jsonb, f::jsonb, coalesce(g::jsonb, '{}')
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[], $7::text[])
-    AS n(a, b, c, d, e, f, g)"
+INSERT INTO crossdock.record (entity, key, version, deleted, fields, origins, links, said)
+SELECT a, b, c, d, e::jsonb, f::jsonb, coalesce(g::jsonb, '{}'), coalesce(h, '')
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[], $7::text[],
+    $8::bytea[]) AS n(a, b, c, d, e, f, g, h)"
     };
 }
 
 pub(super) const ADD_RECORDS: &str = insert_records!();
 
+/// A record may be put for what is said of it only: it is as old as it was, then.
 pub(super) const PUT_RECORDS: &str = concat!(
     insert_records!(),
     "
 ON CONFLICT (entity, key) DO UPDATE SET
     version = excluded.version, deleted = excluded.deleted, fields = excluded.fields,
-    origins = excluded.origins, links = excluded.links, updated_at = excluded.updated_at"
+    origins = excluded.origins, links = excluded.links, said = excluded.said,
+    updated_at = CASE WHEN record.version = excluded.version THEN record.updated_at
+        ELSE excluded.updated_at END"
 );
 
 /// Links change far less often than their records: only what differs is touched. $3 is the names
@@ -250,7 +253,7 @@ SELECT a, b, c::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS n(a, b,
 ON CONFLICT (rule) DO UPDATE SET source = excluded.source, state = excluded.state";
 
 pub(super) const GET_RECORDS: &str = "
-SELECT r.entity, r.key, r.version, r.deleted, r.fields, r.origins, r.links
+SELECT r.entity, r.key, r.version, r.deleted, r.fields, r.origins, r.links, r.said
 FROM unnest($1::text[], $2::text[]) AS n(a, b)
 JOIN crossdock.record r ON r.entity = n.a AND r.key = n.b";
 

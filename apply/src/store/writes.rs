@@ -14,7 +14,7 @@ use crossdock_model::canonical::{
 
 use super::encoding::{Micros, encode_fields, text};
 use super::json_text::{fields_json, json, json_of, json_text, json_unless, origins_json};
-use super::{Progress, guards, sql};
+use super::{Progress, guards, said, sql};
 use crate::pipeline::Param;
 
 /// A statement with its parameters.
@@ -44,9 +44,13 @@ pub(crate) fn all<'a>(
 
 /// The last item of each key, in the order in which the keys first appear: a statement must not
 /// touch a row twice.
-fn last_of<'a, T, K: Hash + Eq>(items: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<&'a T> {
-    let mut places: HashMap<K, usize> = HashMap::with_capacity(items.len());
-    let mut kept: Vec<&T> = Vec::with_capacity(items.len());
+fn last_of<'a, T, K: Hash + Eq>(
+    items: impl IntoIterator<Item = &'a T>,
+    key: impl Fn(&'a T) -> K,
+) -> Vec<&'a T> {
+    let items = items.into_iter();
+    let mut places: HashMap<K, usize> = HashMap::with_capacity(items.size_hint().0);
+    let mut kept: Vec<&T> = Vec::with_capacity(items.size_hint().0);
     for item in items {
         match places.get(&key(item)) {
             Some(&at) => kept[at] = item,
@@ -61,7 +65,7 @@ fn last_of<'a, T, K: Hash + Eq>(items: &'a [T], key: impl Fn(&'a T) -> K) -> Vec
 
 /// The same for items that are shared.
 fn last_shared<'a, T, K: Hash + Eq>(items: &'a [Arc<T>], key: impl Fn(&'a T) -> K) -> Vec<&'a T> {
-    last_of(items, |item| key(item)).into_iter().map(|item| &**item).collect()
+    last_of(items.iter().map(|item| &**item), key)
 }
 
 fn column<'a, T, V>(items: &[T], value: impl Fn(&T) -> V) -> Param<'a>
@@ -139,12 +143,17 @@ fn known_rows<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
     }
 }
 
+/// What stands apart from its record.
 fn contributions<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
-    let new: Vec<&Contribution> = outcome.new_contributions.iter().map(|c| &**c).collect();
+    let apart = |of: &'a [Arc<Contribution>]| {
+        let all = of.iter().map(|contribution| &**contribution);
+        all.filter(|contribution| !outcome.said.contains_key(&contribution.record))
+    };
+    let new: Vec<&Contribution> = apart(&outcome.new_contributions).collect();
     if !new.is_empty() {
         out.push((sql::ADD_CONTRIBUTIONS, contribution_params(&new)));
     }
-    let all = last_shared(&outcome.contributions, |c| (&c.record, &c.row));
+    let all = last_of(apart(&outcome.contributions), |c| (&c.record, &c.row));
     let (gone, put): (Vec<&Contribution>, Vec<&Contribution>) = all.iter().partition(|c| c.gone);
     if !gone.is_empty() {
         let mut params: Vec<Param<'a>> = record_columns(&gone, |c| &c.record).into();
@@ -169,10 +178,10 @@ fn records<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
     let new: Vec<&Record> = outcome.new_records.iter().map(|r| &**r).collect();
     let mut known = last_shared(&outcome.records, |r| &r.key);
     if !new.is_empty() {
-        out.push((sql::ADD_RECORDS, record_params(&new)));
+        out.push((sql::ADD_RECORDS, record_params(&new, outcome)));
     }
     if !known.is_empty() {
-        out.push((sql::PUT_RECORDS, record_params(&known)));
+        out.push((sql::PUT_RECORDS, record_params(&known, outcome)));
         known.retain(|r| !outcome.same_links.contains(&r.key));
     }
     if !known.is_empty() {
@@ -196,13 +205,14 @@ fn records<'a>(out: &mut Vec<Write<'a>>, outcome: &'a Outcome) {
     }
 }
 
-fn record_params<'a>(records: &[&'a Record]) -> Vec<Param<'a>> {
+fn record_params<'a>(records: &[&'a Record], outcome: &Outcome) -> Vec<Param<'a>> {
     let mut params: Vec<Param<'a>> = record_columns(records, |r| &r.key).into();
     params.push(column(records, |r| number(r.version)));
     params.push(column(records, |r| r.deleted));
     params.push(column(records, |r| fields_json(&r.fields)));
     params.push(column(records, |r| origins_json(&r.origins)));
     params.push(column(records, |r| json_unless(r.links.is_empty(), &r.links)));
+    params.push(column(records, |r| outcome.said.get(&r.key).map(|said| said::encode(said))));
     params
 }
 

@@ -1,7 +1,7 @@
 //! A canonical store in memory: answers what judging needs from what has been committed, as the
 //! real one does, and takes no part in what is measured.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crossdock_model::Value;
@@ -18,6 +18,8 @@ pub struct Store {
     referring: HashMap<RowKey, BTreeSet<RowKey>>,
     records: HashMap<RecordKey, Record>,
     contributions: HashMap<RecordKey, BTreeMap<RowKey, Contribution>>,
+    /// Records that do not keep with them what is said of them.
+    apart: HashSet<RecordKey>,
     evidence: HashMap<RecordKey, BTreeMap<Uuid, Evidence>>,
     releases: HashMap<RecordKey, BTreeMap<(Name, Name), Release>>,
     deadlines: HashMap<RecordKey, BTreeMap<Uuid, Deadline>>,
@@ -80,6 +82,7 @@ impl Store {
         RecordState {
             record: self.records.get(key).map(plain_record),
             contributions: all(self.contributions.get(key)),
+            apart: self.apart.contains(key),
             evidence: self
                 .evidence
                 .get(key)
@@ -134,6 +137,10 @@ impl Store {
         }
         let records = outcome.records.into_iter().chain(outcome.new_records);
         for record in records.map(Arc::unwrap_or_clone) {
+            match outcome.said.contains_key(&record.key) {
+                true => _ = self.apart.remove(&record.key),
+                false => _ = self.apart.insert(record.key.clone()),
+            }
             let before = self.records.get(&record.key).map(|r| r.links.clone()).unwrap_or_default();
             for to in before.values() {
                 self.linking.entry(to.clone()).or_default().remove(&record.key);

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::settle::Touched;
 use super::{Judge, RecordStore, Tx};
 use crate::compute::Dirt;
+use crate::difference::keep_said;
 use crate::fold::Folded;
 use crate::rules::Rules;
 use crate::step::Step;
@@ -237,6 +238,7 @@ impl Judge<'_> {
             }
             if stored.is_some_and(|stored| stored.version == version) {
                 self.out.records.push(record.clone());
+                keep_said(rec, &mut self.out);
             }
         }
     }
