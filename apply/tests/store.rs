@@ -312,6 +312,44 @@ async fn a_later_commit_replaces_what_it_names() {
     assert!(released.released && released.unmet.is_empty());
 }
 
+/// What is said of a record stands with it, moves to a table of its own when there is too much of
+/// it, and stays there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_stands_with_the_record_or_apart_from_it() {
+    let options = postgres_database("store_said");
+    let mut store = PostgresStore::open(&options, "plant").await.unwrap();
+    let sql = |sql| postgres().sql("store_said", sql).unwrap();
+    let count = "SELECT count(*) FROM crossdock.contribution";
+    let shipment = key("shipment", "shp:EU:1");
+    let only = Needs { records: vec![shipment.clone()], ..Needs::default() };
+    let said = outcome().contributions;
+    let mut together = Outcome { records: outcome().records, ..Outcome::default() };
+    together.new_contributions.clone_from(&said);
+    together.said.insert(shipment.clone(), said.clone());
+    store.commit(&together, &progress(5), "r").await.unwrap();
+    let loaded = store.load(&only).await.unwrap().records.remove(0).1;
+    assert_eq!((loaded.apart, loaded.contributions), (false, plain(&said)));
+    assert_eq!(sql(count), "0");
+    let written = "SELECT version, updated_at FROM crossdock.record";
+    let before = sql(written);
+    // Nobody says anything any more.
+    let mut silent = Outcome { records: outcome().records, ..Outcome::default() };
+    silent.said.insert(shipment.clone(), vec![]);
+    store.commit(&silent, &progress(6), "r").await.unwrap();
+    let loaded = store.load(&only).await.unwrap().records.remove(0).1;
+    assert_eq!((loaded.apart, loaded.contributions), (false, vec![]));
+    assert_eq!(sql(written), before, "the record is as old as it was");
+    let mut apart = Outcome { records: outcome().records, ..Outcome::default() };
+    apart.new_contributions.clone_from(&said);
+    store.commit(&apart, &progress(7), "r").await.unwrap();
+    let loaded = store.load(&only).await.unwrap().records.remove(0).1;
+    assert_eq!((loaded.apart, loaded.contributions), (true, plain(&said)));
+    assert_eq!(sql(count), "1");
+    sql("UPDATE crossdock.record SET said = '\\x02'");
+    let error = store.load(&only).await.unwrap_err().to_string();
+    assert!(error.contains("what is said of a record"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn references_and_links_that_are_as_before_are_left_alone() {
     let options = postgres_database("store_same");

@@ -148,9 +148,13 @@ async fn origins_of_an_older_store_are_brought_together() {
              '{"weight": {"source": "erp", "at": "01", "rule": "r:3"},
                "status": {"source": "crossdock", "at": "", "rule": "life", "inferred": ["packed"]},
                "depot": {"source": "erp", "at": "01", "rule": "r:3"}}')"#);
+    ask(r"INSERT INTO crossdock.contribution VALUES
+           ('parcel', 'P1', 'erp', 'public.parcels', '1', '\x01', '{}', repeat('0', 40))");
     let mut store = PostgresStore::open(&options, "test").await.unwrap();
     let needs = Needs { records: vec![key("P0"), key("P1")], ..Needs::default() };
     let loaded = store.load(&needs).await.unwrap().records;
+    assert_eq!(loaded[1].1.contributions.len(), 1);
+    assert!(loaded[0].1.apart && loaded[1].1.apart, "what is said stays where it was");
     let origins = |at: usize| loaded[at].1.record.as_ref().unwrap().origins.clone();
     assert_eq!(origins(0), Named::new());
     let by_erp = Origin::new("erp".into(), "01".into(), "r:3".into());

@@ -66,6 +66,33 @@ pub fn server(settings: &[(&str, &str)]) -> Result<Postgres> {
     Ok(server)
 }
 
+/// Asks a server every so often until the answer is true, or `go_on` fails. One connection asks all the time: a
+/// new one for each question would take more of the processors than what is measured allows. A
+/// question that fails, because a table is not there yet, is asked again.
+pub fn ask_until(
+    server: &Postgres,
+    question: &str,
+    every: Duration,
+    mut go_on: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let at = format!("host=127.0.0.1 port={} user=postgres dbname=bench", server.port());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(&at, tokio_postgres::NoTls).await?;
+        let answering = tokio::spawn(connection);
+        loop {
+            let answer = client.query_one(question, &[]).await;
+            if answer.is_ok_and(|row| row.get::<_, Option<bool>>(0) == Some(true)) {
+                break;
+            }
+            go_on()?;
+            tokio::time::sleep(every).await;
+        }
+        drop(client);
+        Ok(answering.await??)
+    })
+}
+
 /// How long a subscription may take to begin.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(1_800);
 

@@ -2,14 +2,17 @@
 //! writes half a dozen of these.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crossdock_model::Named;
 use crossdock_model::canonical::{Fields, Name, Origin};
+use crossdock_model::names::shared;
 use crossdock_model::value::write_json_text;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-use super::encoding::text;
+use super::encoding::{text, value_of_json};
 
 /// A NUL in JSON. `jsonb` refuses it.
 const NUL: &str = "\\u0000";
@@ -56,31 +59,114 @@ pub(crate) fn fields_json(fields: &Fields) -> String {
 
 /// Fields that have the same origin, as they are kept: nearly all fields of a record come from
 /// one or two places.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Group<O> {
-    #[serde(flatten)]
-    origin: O,
-    fields: Vec<Name>,
+#[derive(Debug, Deserialize)]
+pub(crate) struct Group {
+    source: Shared,
+    at: Name,
+    rule: Shared,
+    #[serde(default)]
+    inferred: Vec<Name>,
+    fields: Vec<Shared>,
+}
+
+/// A name that many share.
+#[derive(Debug)]
+struct Shared(Name);
+
+impl<'de> Deserialize<'de> for Shared {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Shared;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Shared, E> {
+                Ok(Shared(shared(text)))
+            }
+        }
+        json.deserialize_str(Text)
+    }
 }
 
 /// Origins as they are kept: fields with the same origin together.
 pub(crate) fn origins_json(origins: &Named<Origin>) -> String {
-    let mut groups: Vec<Group<&Origin>> = Vec::new();
+    let mut groups: Vec<(&Origin, Vec<&Name>)> = Vec::new();
     for (field, origin) in origins {
-        match groups.iter_mut().find(|group| *group.origin == *origin) {
-            Some(group) => group.fields.push(field.clone()),
-            None => groups.push(Group { origin, fields: vec![field.clone()] }),
+        match groups.iter_mut().find(|group| *group.0 == *origin) {
+            Some(group) => group.1.push(field),
+            None => groups.push((origin, vec![field])),
         }
     }
-    json_of(&groups)
+    let mut out = String::with_capacity(128 * groups.len() + 16 * origins.len() + 2);
+    out.push('[');
+    for (at, (origin, fields)) in groups.into_iter().enumerate() {
+        out.push_str(if at > 0 { ",{" } else { "{" });
+        let texts = [("source", &origin.source), ("at", &origin.at), ("rule", &origin.rule)];
+        for (member, text) in texts {
+            write_json_text(&mut out, member);
+            out.push(':');
+            write_json_text(&mut out, text);
+            out.push(',');
+        }
+        if !origin.inferred.is_empty() {
+            names_json(&mut out, "inferred", origin.inferred.iter());
+            out.push(',');
+        }
+        names_json(&mut out, "fields", fields.into_iter());
+        out.push('}');
+    }
+    out.push(']');
+    without_nul(out)
+}
+
+fn names_json<'n>(out: &mut String, member: &str, names: impl Iterator<Item = &'n Name>) {
+    write_json_text(out, member);
+    out.push_str(":[");
+    for (at, name) in names.enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        write_json_text(out, name);
+    }
+    out.push(']');
 }
 
 /// The origins of which [`origins_json`] made these.
-pub(crate) fn origins(groups: Vec<Group<Origin>>) -> Named<Origin> {
-    let each = |Group { origin, fields }: Group<Origin>| {
-        fields.into_iter().map(move |field| (field, origin.clone()))
+pub(crate) fn origins(groups: Vec<Group>) -> Named<Origin> {
+    let each = |Group { source, at, rule, inferred, fields }: Group| {
+        let origin = Origin { source: source.0, at, rule: rule.0, inferred };
+        fields.into_iter().map(move |field| (field.0, origin.clone()))
     };
     groups.into_iter().flat_map(each).collect()
+}
+
+/// Fields as [`fields_json`] wrote them, as far as JSON knows their types.
+#[derive(Debug)]
+pub(crate) struct Plain(pub Fields);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Plain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of fields")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Plain, M::Error> {
+                let mut fields = Vec::with_capacity(16);
+                while let Some((name, value)) = map.next_entry::<Shared, Json>()? {
+                    fields.push((name.0, value_of_json(value)));
+                }
+                Ok(Plain(fields.into_iter().collect()))
+            }
+        }
+        json.deserialize_map(Members)
+    }
 }
 
 /// PostgreSQL keeps no NUL: its visible stand-in takes its place.

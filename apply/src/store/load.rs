@@ -1,6 +1,6 @@
 //! Reading what judging a batch needs: one statement for each kind, whatever the batch's size.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crossdock_model::LogOrder;
@@ -8,15 +8,15 @@ use crossdock_model::canonical::{
     Contribution, Delivery, Evidence, Fields, Links, Loaded, Name, Needs, Record, RecordKey,
     RecordState, Release, RowKey, SourceRow,
 };
+use crossdock_model::names::shared;
 use futures_util::future::{OptionFuture, join_all};
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
 use tokio_postgres::types::{FromSql, Json as PgJson};
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::deadlines::deadline;
-use super::encoding::{Micros, decode_fields, order, text, unreadable, value_of_json};
+use super::encoding::{Micros, decode_fields, order, text, unreadable};
 use super::writes::counter;
 use super::{PostgresStore, json_text, said, sql};
 use crate::pipeline::Param;
@@ -178,14 +178,20 @@ impl<'r> Cells<'r> {
         Ok(self.get::<&str>(at)?.into())
     }
 
+    /// A name that many share.
+    fn shared(&self, at: usize) -> Result<Name, ApplyError> {
+        Ok(shared(self.get(at)?))
+    }
+
     /// Entity and key in two columns.
     pub(super) fn record_key(&self, at: usize) -> Result<RecordKey, ApplyError> {
-        Ok(RecordKey { entity: self.name(at)?, key: self.name(at + 1)? })
+        Ok(RecordKey { entity: self.shared(at)?, key: self.name(at + 1)? })
     }
 
     /// Source, table and key in three columns.
     fn row_key(&self, at: usize) -> Result<RowKey, ApplyError> {
-        Ok(RowKey { source: self.name(at)?, table: self.name(at + 1)?, pk: self.name(at + 2)? })
+        let (source, table) = (self.shared(at)?, self.shared(at + 1)?);
+        Ok(RowKey { source, table, pk: self.name(at + 2)? })
     }
 
     pub(super) fn json<T: DeserializeOwned>(&self, at: usize) -> Result<T, ApplyError> {
@@ -224,12 +230,11 @@ pub(super) fn source_row(row: &Cells<'_>) -> Result<SourceRow, ApplyError> {
 
 /// A record.
 pub(super) fn record(row: &Cells<'_>) -> Result<Record, ApplyError> {
-    let fields: BTreeMap<Name, Json> = row.json(4)?;
     Ok(Record {
         key: row.record_key(0)?,
         version: row.counter(2)?,
         deleted: row.get(3)?,
-        fields: fields.into_iter().map(|(name, value)| (name, value_of_json(value))).collect(),
+        fields: row.json::<json_text::Plain>(4)?.0,
         origins: json_text::origins(row.json(5)?),
         links: row.json(6)?,
     })

@@ -128,7 +128,7 @@ mod tests {
             fields in prop::collection::btree_map("[a-z_]{1,8}", any::<i64>(), 0..5),
             links in prop::collection::btree_map("[a-z_]{1,8}", ("[a-z]{1,8}", ".{0,12}"), 0..3),
         ) -> Arc<Contribution> {
-            let [source, table, pk] = texts.map(|text| Name::from(text));
+            let [source, table, pk] = texts.map(Name::from);
             let fields: Fields =
                 fields.into_iter().map(|(k, v)| (k.as_str().into(), Value::Int(v))).collect();
             let link = |(name, (entity, key)): (String, (String, String))| {

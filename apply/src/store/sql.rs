@@ -67,7 +67,7 @@ macro_rules! insert_records {
     () => {
         "
 INSERT INTO crossdock.record (entity, key, version, deleted, fields, origins, links, said)
-SELECT a, b, c, d, e::jsonb, f::jsonb, coalesce(g::jsonb, '{}'), coalesce(h, '')
+SELECT a, b, c, d, e::jsonb, f::json, coalesce(g::jsonb, '{}'), coalesce(h, '')
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bool[], $5::text[], $6::text[], $7::text[],
     $8::bytea[]) AS n(a, b, c, d, e, f, g, h)"
     };

@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 
+use super::LOOK_EVERY;
 use super::world::World;
 use crate::latency::{APPLIED, BY_TRIGGER, Latencies, TABLE, lags, load};
 use crate::postgres;
@@ -65,7 +66,7 @@ pub fn bench(runs: u32, rate: u32, seconds: u32) -> Result<()> {
     world.source.sql("bench", "CREATE PUBLICATION native FOR TABLE sales.event")?;
     postgres::subscribe(&subscriber, &world.source, "native")?;
     world.source.sql("bench", "INSERT INTO sales.event(shipment, code) VALUES ('first', '')")?;
-    world.run_until("SELECT count(*) = 1 FROM sales.event")?;
+    world.run_until("SELECT count(*) = 1 FROM sales.event", LOOK_EVERY)?;
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
     let mut before = 1;
     for run in 1..=runs {

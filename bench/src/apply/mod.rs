@@ -4,10 +4,10 @@
 pub mod latency;
 mod world;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use crossdock_harness::{Postgres, wait_until};
+use crossdock_harness::Postgres;
 
 use crate::postgres;
 use crate::report::{Row, publish};
@@ -19,7 +19,11 @@ const NAME: &str = "apply";
 const GOAL: f64 = 40_000.0;
 const MEMORY_MIB_MAX: f64 = 128.0;
 /// How long the subscription may take.
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(1_800);
+const LIMIT: Duration = Duration::from_secs(1_800);
+/// How often a server is asked for a row.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often it is asked to count all, which takes some of the processor.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 const MAPPING: &str = r#"
 source = "erp"
@@ -61,7 +65,7 @@ pub fn bench(runs: u32, transactions: u32, base: u32) -> Result<()> {
     let subscriber = subscriber(&world.source)?;
     // Its parts come in any order.
     let all = format!("SELECT count(*) = {base} FROM crossdock.record");
-    let first = world.run_until(&all)?;
+    let first = world.run_until(&all, COUNT_EVERY)?;
     let rows = f64::from(base);
     eprintln!("first copy of {base} rows: {:.0}/s; {first:?}", rows / first.seconds);
     let mut pairs = Pairs::default();
@@ -72,7 +76,7 @@ pub fn bench(runs: u32, transactions: u32, base: u32) -> Result<()> {
         world.source.sql("bench", &format!("CALL sales.fill({transactions}, {from})"))?;
         let last = u64::from(base) + 60 * u64::from(from + transactions);
         let theirs = native(&subscriber, last)?;
-        let ours = world.run_until(&there(last))?;
+        let ours = world.run_until(&there(last), LOOK_EVERY)?;
         let changes = f64::from(transactions) * f64::from(CHANGES);
         let (rate, peer) = (changes / ours.seconds, changes / theirs);
         eprintln!("run {}: crossdock {rate:.0}/s, {ours:?}; subscription {peer:.0}/s", run + 1);
@@ -105,9 +109,10 @@ fn there(id: u64) -> String {
     )
 }
 
-/// A server that gets the same table by the database's own replication.
+/// A server that gets the same table by the database's own replication. It begins again at once
+/// when it is told to: otherwise it would wait for five seconds, which are most of a short run.
 fn subscriber(publisher: &Postgres) -> Result<Postgres> {
-    let server = postgres::server(&[])?;
+    let server = postgres::server(&[("wal_retrieve_retry_interval", "20ms")])?;
     server.sql("bench", postgres_schema())?;
     postgres::subscribe(&server, publisher, "native")?;
     Ok(server)
@@ -118,8 +123,9 @@ fn native(subscriber: &Postgres, last: u64) -> Result<f64> {
     let started = Instant::now();
     subscriber.sql("bench", "ALTER SUBSCRIPTION native ENABLE")?;
     let question = format!("SELECT EXISTS (SELECT FROM sales.order_line WHERE id = {last})");
-    let done =
-        wait_until(LIMIT, || subscriber.sql("bench", &question).is_ok_and(|answer| answer == "t"));
-    ensure!(done, "the subscription did not apply all: {}", subscriber.log());
+    postgres::ask_until(subscriber, &question, LOOK_EVERY, || {
+        ensure!(started.elapsed() < LIMIT, "it did not apply all: {}", subscriber.log());
+        Ok(())
+    })?;
     Ok(started.elapsed().as_secs_f64())
 }

@@ -14,8 +14,6 @@ use crate::postgres;
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(1_800);
-/// How often the store is asked whether it is there yet: a small part of what is measured.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Servers, files and the process.
 pub struct World {
@@ -62,21 +60,19 @@ impl World {
         Ok(Self { source, store, crossdock, _folder: folder })
     }
 
-    /// Starts the process and waits until a question to the store is answered with `t`.
-    pub fn run_until(&mut self, question: &str) -> Result<Took> {
+    /// Starts the process and waits until a question to the store is answered with true. It is
+    /// asked every so often.
+    pub fn run_until(&mut self, question: &str, every: Duration) -> Result<Took> {
         let store_cpu = family_cpu(self.store.pid())?;
         let started = Instant::now();
         self.crossdock.start()?;
         let pid = self.crossdock.pid().context("the process has ended")?;
-        loop {
-            if self.store.sql("bench", question).is_ok_and(|answer| answer.trim() == "t") {
-                break;
-            }
+        postgres::ask_until(&self.store, question, every, || {
             ensure!(started.elapsed() < LIMIT, "not done yet: {}", self.crossdock.log_tail());
             let alive = Path::new(&format!("/proc/{pid}/status")).exists();
             ensure!(alive, "it ended: {}", self.crossdock.log_tail());
-            std::thread::sleep(LOOK_EVERY);
-        }
+            Ok(())
+        })?;
         let seconds = started.elapsed().as_secs_f64();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let cpu_seconds = ticks(&stat, 11).context("/proc/PID/stat")?;
