@@ -29,7 +29,7 @@ use crate::registry;
 use crate::supervisor::Stage;
 
 /// About as much of each source's journal is judged and committed at once.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 /// A transaction that takes more of the journal than this is not held, but judged in pieces.
 const WHOLE_BYTES: usize = 1024 * 1024;
 /// Records whose time has come, judged and committed at once.
