@@ -14,8 +14,8 @@ use crate::compute::Rec;
 use crate::judge::RecordStore;
 use crate::rows::{Kept, RowStore};
 
-/// About as many bytes are in each of two generations; what a single batch touches is kept whatever
-/// its size.
+/// About as many bytes are in each of two generations; what the last two batches touched is kept
+/// whatever its size.
 const BYTES_MAX: usize = 12 << 20;
 /// What an entry of a map and the value in it take besides its texts, about.
 const ENTRY_BYTES: usize = 160;
@@ -33,18 +33,20 @@ pub struct Memory {
     /// goes.
     bytes: usize,
     bytes_max: usize,
-    written: Written,
+    /// Of the last batch, and of the one before it.
+    written: [Written; 2],
     before: Before,
 }
 
-/// The generation before. Nothing is in both; see [`Memory::recall`].
+/// The generation before. Nothing is in both; see [`Memory::recall`]. What a batch adds to is brought
+/// into the present one: it must be known until that batch and the next are in the store.
 #[derive(Debug, Default)]
 struct Before {
     rows: RowStore,
     records: RecordStore,
 }
 
-/// Rows and records that the last batch has given a new reference, link or hold, and of which
+/// Rows and records that a batch has given a new reference, link or hold, and of which
 /// nobody has asked who refers to them. The store's answer would lack what is not committed yet.
 #[derive(Debug, Default)]
 struct Written {
@@ -63,7 +65,7 @@ impl Memory {
     /// Empty; holds about twice so many bytes besides the last batch.
     pub fn of(bytes_max: usize) -> Self {
         let (rows, records) = (RowStore::default(), RecordStore::default());
-        let (written, before) = (Written::default(), Before::default());
+        let (written, before) = (Default::default(), Before::default());
         Self { rows, records, bytes: 0, bytes_max, written, before }
     }
 
@@ -102,11 +104,13 @@ impl Memory {
         self.bytes = 0;
     }
 
-    /// Whether the store can answer only once the last batch is committed there.
+    /// Whether the store can answer only once the last two batches are committed there.
     pub(crate) fn must_be_committed(&self, needs: &Needs) -> bool {
-        needs.referring_to.iter().any(|key| self.written.referring.contains(key))
-            || needs.linking_to.iter().any(|key| self.written.linking.contains(key))
-            || needs.releases_on.iter().any(|key| self.written.releases.contains(key))
+        self.written.iter().any(|written| {
+            needs.referring_to.iter().any(|key| written.referring.contains(key))
+                || needs.linking_to.iter().any(|key| written.linking.contains(key))
+                || needs.releases_on.iter().any(|key| written.releases.contains(key))
+        })
     }
 
     /// Takes a record as the store has it.
@@ -139,7 +143,8 @@ impl Memory {
         if self.bytes + ENTRY_BYTES * sets > self.bytes_max {
             self.turn();
         }
-        self.written = Written::default();
+        let [last, _] = std::mem::take(&mut self.written);
+        self.written = [Written::default(), last];
         rows.into_iter().for_each(|kept| self.row(kept));
         for kept in heard {
             if let Some(Some(known)) = self.rows.rows.get_mut(&kept.row.key) {
@@ -165,9 +170,10 @@ impl Memory {
         let same = known.is_some_and(|known| known.row.refers_to == row.refers_to);
         for other in row.refers_to.iter().filter(|_| !same) {
             let now = &mut self.rows.referring;
-            match now.get_mut(other).or_else(|| self.before.rows.referring.get_mut(other)) {
+            recall(&mut self.before.rows.referring, now, other);
+            match now.get_mut(other) {
                 Some(known) => _ = known.insert(row.key.clone()),
-                None => _ = self.written.referring.insert(other.clone()),
+                None => _ = self.written[0].referring.insert(other.clone()),
             }
         }
         self.bytes += row_bytes(row);
@@ -186,9 +192,10 @@ impl Memory {
         let links = rec.record.as_ref().map(|record| &record.links).filter(|l| before != Some(*l));
         for to in links.into_iter().flat_map(Links::values) {
             let now = &mut self.records.linking;
-            match now.get_mut(to).or_else(|| self.before.records.linking.get_mut(to)) {
+            recall(&mut self.before.records.linking, now, to);
+            match now.get_mut(to) {
                 Some(known) => _ = known.insert(key.clone()),
-                None => _ = self.written.linking.insert(to.clone()),
+                None => _ = self.written[0].linking.insert(to.clone()),
             }
         }
         for release in rec.releases.values() {
@@ -207,8 +214,9 @@ impl Memory {
     fn release(&mut self, release: &Arc<Release>) {
         for on in &release.depends {
             let (now, was) = (&mut self.records.releases_on, &mut self.before.records.releases_on);
-            let Some(known) = now.get_mut(on).or_else(|| was.get_mut(on)) else {
-                self.written.releases.insert(on.clone());
+            recall(was, now, on);
+            let Some(known) = now.get_mut(on) else {
+                self.written[0].releases.insert(on.clone());
                 continue;
             };
             let same =

@@ -1,6 +1,6 @@
 //! What tests ask a store in memory, and a source whose log can be written by hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossdock_canonical::{Known, Memory, Rules, Scratch, Workspace};
@@ -174,7 +174,7 @@ pub fn release(rules: &Rules, store: &mut Store, guard: &str, at_once: usize) {
 }
 
 /// Judges batch after batch as a process does: with what those before have learned, and with the
-/// last one not committed yet unless it has to be.
+/// last two not committed yet unless they have to be.
 pub fn run_remembering<'t>(
     rules: &Rules,
     store: &mut Store,
@@ -182,7 +182,7 @@ pub fn run_remembering<'t>(
     batches: impl IntoIterator<Item = &'t [Tx]>,
 ) {
     let mut guards = store.guards.clone();
-    let mut uncommitted = None;
+    let mut uncommitted: VecDeque<Outcome> = VecDeque::new();
     for batch in batches {
         let mut workspace = Workspace::with(rules, "test", 1_800_000_000_000_000, memory)
             .with_guards(guards.values().cloned());
@@ -195,14 +195,17 @@ pub fn run_remembering<'t>(
                 break;
             }
             if workspace.must_be_committed(&needs) {
-                uncommitted.take().into_iter().for_each(|outcome| commit(store, outcome));
+                uncommitted.drain(..).for_each(|outcome| commit(store, outcome));
             }
             workspace.provide(store.load(&needs));
         }
         let outcome: Outcome;
         (outcome, memory) = workspace.end();
         guards.extend(outcome.guards.iter().map(|g| (g.rule.clone(), g.clone())));
-        uncommitted.replace(outcome).into_iter().for_each(|outcome| commit(store, outcome));
+        uncommitted.push_back(outcome);
+        if uncommitted.len() > 2 {
+            uncommitted.pop_front().into_iter().for_each(|outcome| commit(store, outcome));
+        }
     }
     uncommitted.into_iter().for_each(|outcome| commit(store, outcome));
 }

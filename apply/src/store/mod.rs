@@ -40,7 +40,7 @@ pub use explain::LastChange;
 pub use lanes::{Earlier, LaneRules, Layout, Others};
 pub use ledger::TargetLedger;
 pub use parked::{Again, Owed, Parking, Refusals, RuleFilter};
-pub use postgres::{Attention, PostgresStore};
+pub use postgres::{Attention, PostgresStore, PreparedCommit};
 pub use presence::{Asked, Presence};
 pub use rulesets::RulesetChange;
 pub use subjects::{StoredSubjects, StoredVersion};

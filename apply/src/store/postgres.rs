@@ -36,6 +36,24 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
+/// What a commit writes, put into the store's form: that takes a tenth of the time of the commit
+/// itself and needs no connection.
+pub struct PreparedCommit<'o>(Vec<writes::Write<'o>>);
+
+impl<'o> PreparedCommit<'o> {
+    /// Of what [`CanonicalStore::commit`] takes.
+    pub fn of(outcome: &'o Outcome, progress: &'o [Progress], ruleset: &'o str) -> Self {
+        Self(writes::all(outcome, progress, ruleset))
+    }
+}
+
+impl fmt::Debug for PreparedCommit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never what is written.
+        f.debug_struct("PreparedCommit").field("statements", &self.0.len()).finish()
+    }
+}
+
 /// What needs attention, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attention {
@@ -71,6 +89,29 @@ impl PostgresStore {
     /// As [`CanonicalStore::load`], for what is known of the store already.
     pub async fn load_asked(&mut self, asked: &Asked) -> Result<Loaded, ApplyError> {
         load::load(self, &asked.needs, &asked.plain_records).await
+    }
+
+    /// As [`CanonicalStore::commit`], of what is prepared already.
+    pub async fn commit_prepared(
+        &mut self,
+        PreparedCommit(writes): &PreparedCommit<'_>,
+    ) -> Result<(), ApplyError> {
+        let epoch = self.writing_epoch()?;
+        let mut statements = Vec::with_capacity(writes.len());
+        for (sql, _) in writes {
+            statements.push(self.prepared(sql).await?);
+        }
+        let fence = self.prepared("SELECT crossdock.fence($1)").await?;
+        let mine: Vec<pipeline::Param<'_>> = vec![Box::new(epoch)];
+        let mut steps = vec![simple(&self.client, "BEGIN"), execute(&self.client, &fence, &mine)];
+        for (statement, (_, params)) in statements.iter().zip(writes) {
+            steps.push(execute(&self.client, statement, params));
+        }
+        // After a failed statement this rolls back.
+        steps.push(simple(&self.client, "COMMIT"));
+        let done = pipeline::run(steps).await;
+        done.map_err(|e| classify::postgres(&self.name, "committing to the canonical store", e))?;
+        Ok(())
     }
 
     /// Counts of what needs attention; cheap enough for every second.
@@ -230,23 +271,7 @@ impl CanonicalStore for PostgresStore {
         progress: &[Progress],
         ruleset: &str,
     ) -> Result<(), ApplyError> {
-        let epoch = self.writing_epoch()?;
-        let writes = writes::all(outcome, progress, ruleset);
-        let mut statements = Vec::with_capacity(writes.len());
-        for (sql, _) in &writes {
-            statements.push(self.prepared(sql).await?);
-        }
-        let fence = self.prepared("SELECT crossdock.fence($1)").await?;
-        let mine: Vec<pipeline::Param<'_>> = vec![Box::new(epoch)];
-        let mut steps = vec![simple(&self.client, "BEGIN"), execute(&self.client, &fence, &mine)];
-        for (statement, (_, params)) in statements.iter().zip(&writes) {
-            steps.push(execute(&self.client, statement, params));
-        }
-        // After a failed statement this rolls back.
-        steps.push(simple(&self.client, "COMMIT"));
-        let done = pipeline::run(steps).await;
-        done.map_err(|e| classify::postgres(&self.name, "committing to the canonical store", e))?;
-        Ok(())
+        self.commit_prepared(&PreparedCommit::of(outcome, progress, ruleset)).await
     }
 
     async fn deliveries(

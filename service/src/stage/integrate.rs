@@ -315,29 +315,44 @@ impl IntegrateStage {
         }
     }
 
-    /// One transaction of the store: everything decided, and how far it has come. Begins once the
-    /// one before has ended well, and goes on while the next batch is judged.
+    /// One transaction of the store: everything decided, and how far it has come. Begins once those
+    /// before have ended well, and goes on while the next batches are judged.
     pub async fn commit(
         &mut self,
         store: &mut OverlappedStore,
         outcome: Outcome,
         batch: Batch,
     ) -> Result<(), StageError> {
-        self.settle(store).await?;
-        self.upkeep.keep_history(store.writer()?).await?;
+        if self.upkeep.is_due() {
+            self.settle(store).await?;
+            self.upkeep.keep_history(store.writer()?).await?;
+        }
+        while store.is_full() {
+            self.settle_one(store).await?;
+        }
         if !outcome.guards.is_empty() {
             self.guards.committed(&outcome);
             self.board.set_stopped(self.guards.stopped());
         }
-        store.begin(Committed { outcome, progress: batch.progress }, self.rules.hash())
+        store.begin(Committed { outcome, progress: batch.progress }, self.rules.hash());
+        Ok(())
     }
 
-    /// Waits until the store has the batch that is on its way there, and tells everybody.
+    /// Waits until the store has all batches that are on their way there, and tells everybody.
     pub(super) async fn settle(&mut self, store: &mut OverlappedStore) -> Result<(), StageError> {
-        let Some(Committed { outcome, progress }) = store.settle().await? else { return Ok(()) };
+        while self.settle_one(store).await? {}
+        Ok(())
+    }
+
+    /// The same for the first of them; false when there is none.
+    async fn settle_one(&mut self, store: &mut OverlappedStore) -> Result<bool, StageError> {
+        let Some(Committed { outcome, progress }) = store.settle().await? else {
+            return Ok(false);
+        };
         let mut summary = Summary::default();
         summary.add(&outcome);
-        self.tell(&summary, &progress)
+        self.tell(&summary, &progress)?;
+        Ok(true)
     }
 
     /// Notes copies of the progress in sled, not more often than is useful.

@@ -1,26 +1,41 @@
-//! The canonical store while it commits one batch and the next one is judged. Both take the same
-//! time, about; one after the other they would leave a processor idle.
+//! The canonical store while it commits one batch, the next is put into its form, and the one after
+//! it is judged. Judging and committing take the same time, about; one after the other they would
+//! leave a processor idle.
 
-use crossdock_apply::store::Presence;
-use crossdock_apply::{ApplyError, CanonicalStore, ConnectOptions, PostgresStore, Progress};
+use std::collections::VecDeque;
+
+use crossdock_apply::store::{PreparedCommit, Presence};
+use crossdock_apply::{ApplyError, ConnectOptions, PostgresStore, Progress};
 use crossdock_canonical::Memory;
 use crossdock_model::canonical::{Loaded, Needs, Outcome};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::StageError;
 use crate::crash_points::pass;
 
+/// So many batches may be on their way: one that is being committed, and one that waits for it. What
+/// judging remembers is made for as many.
+const ON_THEIR_WAY_MAX: usize = 2;
+
 /// Two connections to the store, and what is known of it.
 pub struct OverlappedStore {
-    /// Answers what judging asks. Does not see the batch that is being committed.
+    /// Answers what judging asks. Does not see batches that are on their way.
     pub reader: PostgresStore,
-    /// `None` while it is committing, and after it has failed.
-    writer: Option<PostgresStore>,
-    committing: Option<JoinHandle<(PostgresStore, Result<Committed, ApplyError>)>>,
-    /// What the batches so far have learned, the one that is being committed included.
+    writer: Writer,
+    /// Batches in the order in which they are committed.
+    on_their_way: VecDeque<JoinHandle<Result<Committed, StageError>>>,
+    /// What the batches so far have learned, those on their way included.
     pub memory: Memory,
     /// Which keys are in the store, or on their way there.
     presence: Presence,
+}
+
+/// The connection that writes.
+enum Writer {
+    Here(PostgresStore),
+    /// The last batch gives it when it is committed. When it has failed, nobody does.
+    Coming(oneshot::Receiver<PostgresStore>),
 }
 
 /// A batch that is in the store.
@@ -38,12 +53,19 @@ impl OverlappedStore {
         let mut reader = PostgresStore::open_reader(options).await?;
         let presence = Presence::read(&mut reader).await?;
         let memory = Memory::default();
-        Ok(Self { reader, writer: Some(writer), committing: None, memory, presence })
+        let (writer, on_their_way) = (Writer::Here(writer), VecDeque::new());
+        Ok(Self { reader, writer, on_their_way, memory, presence })
     }
 
-    /// The connection that writes, while nothing is being committed.
+    /// The connection that writes, while nothing is on its way.
     pub fn writer(&mut self) -> Result<&mut PostgresStore, StageError> {
-        self.writer.as_mut().ok_or_else(gone)
+        if let Writer::Coming(coming) = &mut self.writer {
+            self.writer = Writer::Here(coming.try_recv().map_err(|_| gone())?);
+        }
+        match &mut self.writer {
+            Writer::Here(writer) => Ok(writer),
+            Writer::Coming(_) => Err(gone()),
+        }
     }
 
     /// What the store has of what judging asks for.
@@ -67,33 +89,51 @@ impl OverlappedStore {
         Ok(())
     }
 
-    /// Begins to commit a batch. The one before must have been settled.
-    pub fn begin(&mut self, batch: Committed, ruleset: &str) -> Result<(), StageError> {
-        let mut writer = self.writer.take().ok_or_else(gone)?;
-        let ruleset = ruleset.to_string();
-        self.presence.put(&batch.outcome);
-        self.committing = Some(tokio::spawn(async move {
-            pass("integrate.before_commit");
-            let done = writer.commit(&batch.outcome, &batch.progress, &ruleset).await;
-            if done.is_ok() {
-                pass("integrate.after_commit");
-            }
-            (writer, done.map(|()| batch))
-        }));
-        Ok(())
+    /// Whether one of the batches on their way must be settled before the next one can begin.
+    pub fn is_full(&self) -> bool {
+        self.on_their_way.len() >= ON_THEIR_WAY_MAX
     }
 
-    /// Waits for the batch that is being committed, if there is one.
+    /// Commits a batch once those before it are in the store; when one of them fails, it is not.
+    pub fn begin(&mut self, batch: Committed, ruleset: &str) {
+        let ruleset = ruleset.to_string();
+        self.presence.put(&batch.outcome);
+        let (done, next) = oneshot::channel();
+        let writer = std::mem::replace(&mut self.writer, Writer::Coming(next));
+        self.on_their_way.push_back(tokio::spawn(async move {
+            let writer = commit(writer, &batch, &ruleset).await?;
+            // Nobody waits for it when the stage has ended.
+            let _ = done.send(writer);
+            Ok(batch)
+        }));
+    }
+
+    /// Waits for the first of the batches on their way, if there is one.
     pub async fn settle(&mut self) -> Result<Option<Committed>, StageError> {
-        let Some(committing) = &mut self.committing else { return Ok(None) };
-        let ended = committing.await;
-        self.committing = None;
-        let (writer, done) = ended.map_err(|e| {
+        let Some(first) = self.on_their_way.front_mut() else { return Ok(None) };
+        let ended = first.await;
+        self.on_their_way.pop_front();
+        let done = ended.map_err(|e| {
             StageError::Fatal(anyhow::anyhow!("committing a batch ended early: {e}"))
         })?;
-        self.writer = Some(writer);
-        Ok(Some(done?))
+        done.map(Some)
     }
+}
+
+async fn commit(
+    writer: Writer,
+    batch: &Committed,
+    ruleset: &str,
+) -> Result<PostgresStore, StageError> {
+    let prepared = PreparedCommit::of(&batch.outcome, &batch.progress, ruleset);
+    let mut writer = match writer {
+        Writer::Here(writer) => writer,
+        Writer::Coming(coming) => coming.await.map_err(|_| gone())?,
+    };
+    pass("integrate.before_commit");
+    writer.commit_prepared(&prepared).await?;
+    pass("integrate.after_commit");
+    Ok(writer)
 }
 
 fn gone() -> StageError {

@@ -25,9 +25,14 @@ impl Upkeep {
         Self { history_retain, looked: None }
     }
 
+    /// Whether it is time to look again.
+    pub fn is_due(&self) -> bool {
+        self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY)
+    }
+
     /// Makes and drops parts of the history, when it is time to look again.
     pub async fn keep_history(&mut self, store: &mut PostgresStore) -> Result<(), StageError> {
-        if self.looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+        if !self.is_due() {
             return Ok(());
         }
         store.keep_history(self.history_retain).await?;
