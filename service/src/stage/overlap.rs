@@ -33,9 +33,9 @@ pub struct OverlappedStore {
 
 /// The connection that writes.
 enum Writer {
-    Here(PostgresStore),
+    Here(Box<PostgresStore>),
     /// The last batch gives it when it is committed. When it has failed, nobody does.
-    Coming(oneshot::Receiver<PostgresStore>),
+    Coming(oneshot::Receiver<Box<PostgresStore>>),
 }
 
 /// A batch that is in the store.
@@ -53,7 +53,7 @@ impl OverlappedStore {
         let mut reader = PostgresStore::open_reader(options).await?;
         let presence = Presence::read(&mut reader).await?;
         let memory = Memory::default();
-        let (writer, on_their_way) = (Writer::Here(writer), VecDeque::new());
+        let (writer, on_their_way) = (Writer::Here(Box::new(writer)), VecDeque::new());
         Ok(Self { reader, writer, on_their_way, memory, presence })
     }
 
@@ -124,7 +124,7 @@ async fn commit(
     writer: Writer,
     batch: &Committed,
     ruleset: &str,
-) -> Result<PostgresStore, StageError> {
+) -> Result<Box<PostgresStore>, StageError> {
     let prepared = PreparedCommit::of(&batch.outcome, &batch.progress, ruleset);
     let mut writer = match writer {
         Writer::Here(writer) => writer,
