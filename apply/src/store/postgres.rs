@@ -36,8 +36,7 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// What a commit writes, put into the store's form: that takes a tenth of the time of the commit
-/// itself and needs no connection.
+/// What a commit writes, put into the store's form: that takes its time, and needs no connection.
 pub struct PreparedCommit<'o>(Vec<writes::Write<'o>>);
 
 impl<'o> PreparedCommit<'o> {
