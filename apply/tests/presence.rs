@@ -2,7 +2,9 @@
 
 use crossdock_apply::store::{Asked, Presence};
 use crossdock_apply::{CanonicalStore, PostgresStore};
-use crossdock_model::canonical::{Deadline, Needs, Outcome, Record, RecordKey, RowKey, SourceRow};
+use crossdock_model::canonical::{
+    Contribution, Deadline, Needs, Outcome, Record, RecordKey, RowKey, SourceRow,
+};
 use crossdock_model::{LogOrder, Named};
 use uuid::Uuid;
 
@@ -69,8 +71,21 @@ async fn what_may_be_there_is_asked_for_and_nothing_else() {
         raised: false,
         gone: false,
     });
+    // What is said of the one stands with it, of the other apart.
+    let said = |name| {
+        std::sync::Arc::new(Contribution {
+            record: key(name),
+            row: row("1"),
+            fields: Default::default(),
+            links: Default::default(),
+            at: LogOrder::default(),
+            gone: false,
+        })
+    };
+    first.new_contributions = vec![said("P1"), said("P4")];
+    first.said.insert(key("P1"), vec![said("P1")]);
     store.commit(&first, &[], "r").await.unwrap();
-    let there = asked(&["1", "2\0"], &["P3"], &["P1", "P2\0"]);
+    let there = asked(&["1", "2\0"], &["P3", "P4"], &["P1", "P2\0"]);
     let read = Presence::read(&mut store).await.unwrap();
     assert_eq!(read.asked(&all), there, "what is read");
     empty.put(&first);
