@@ -62,7 +62,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Empty; holds about twice so many bytes besides the last batch.
+    /// Empty; holds about twice so many bytes besides the last two batches.
     pub fn of(bytes_max: usize) -> Self {
         let (rows, records) = (RowStore::default(), RecordStore::default());
         let (written, before) = (Default::default(), Before::default());
